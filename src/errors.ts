@@ -1,0 +1,162 @@
+/**
+ * What this service refuses, and why. One closed union of codes; no HTTP in it (see http/problem.ts).
+ *
+ * Each code has a page, made from this table and served at `/problems/{code}`: its meaning, its
+ * usual cause, and what to do next. A code is a promise to scripts: it is never renamed or reused.
+ */
+
+export interface CodePage {
+  readonly title: string
+  readonly cause: string
+  readonly remedy: string
+}
+
+export const codes = {
+  invalidRequest: {
+    title: 'The request is not understood.',
+    cause: 'A field is missing, unknown, of the wrong type or out of bounds, or two fields contradict each other.',
+    remedy: 'Correct the fields named in errors[]. The API is described at /docs.',
+  },
+  malformedCertificationRequest: {
+    title: 'The certification request cannot be read.',
+    cause:
+      'The bytes are not a PKCS#10 certification request in strict DER (RFC 2986), as PEM, bare base64, UTF-16 or binary. Windows would say 0x8007000D, "The data is invalid."',
+    remedy: 'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept it.',
+  },
+  profileViolation: {
+    title: 'The request does not fit the HGS profile.',
+    cause: 'One or more properties of the request would give a certificate that HGS does not take.',
+    remedy: 'errors[] names every rule that is broken, what it requires, what was found and how to mend it. Mend all of them and send a new request.',
+  },
+  keyAlreadyCertified: {
+    title: 'This key already has a certificate here.',
+    cause:
+      'Each HGS certificate has its own key, and a key belongs to one lineage. The public key of the request stands in the lineage named in this answer.',
+    remedy:
+      'To extend its life, renew the certificate that the answer points to. For another purpose or cluster, make a new key. After a lost answer, repeat the request with the same Idempotency-Key.',
+  },
+  renewalKeyChanged: {
+    title: 'A renewal keeps its key; this request has another one.',
+    cause:
+      'The public key of the request is not the key of the certificate to renew. Shielded VMs would not start with it. Windows calls this CERTSRV_E_RENEWAL_BAD_PUBLIC_KEY, 0x80094816.',
+    remedy:
+      'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is a new certificate, not a renewal.',
+  },
+  certificateSuperseded: {
+    title: 'This certificate has already been renewed.',
+    cause: 'A newer certificate over the same key stands in the same lineage.',
+    remedy: 'Use or renew the current certificate, which this answer points to.',
+  },
+  certificateRevoked: {
+    title: 'This certificate is revoked.',
+    cause: 'A revoked certificate is never renewed.',
+    remedy: 'See the reason in its history. If the key is compromised, make a new key and a new certificate.',
+  },
+  renewalInProgress: {
+    title: 'Another renewal of this certificate is under way.',
+    cause: 'A renewal that began earlier has not been finished yet.',
+    remedy: 'Try again in a moment: the answer will point to the certificate that it gives.',
+  },
+  validityOutOfRange: {
+    title: 'The validity asked for cannot be given.',
+    cause: 'validityDays is above the maximum of the profile, or the certificate would outlive its authority.',
+    remedy: 'Ask for no more than the number of days in this answer, or leave validityDays out.',
+  },
+  authorityExpiring: {
+    title: 'The certification authority is about to expire, or has expired.',
+    cause: 'A certificate never outlives its issuer, and too little of the life of the issuer is left.',
+    remedy: 'Give the service a new authority certificate. The PKI team must act; retrying does not help.',
+  },
+  idempotencyKeyReused: {
+    title: 'This Idempotency-Key was used for another request.',
+    cause: 'The same key came before with a different body, route or query.',
+    remedy: 'Use a new key for each new request, and the same key only to repeat the same request.',
+  },
+  unauthenticated: {
+    title: 'Who are you?',
+    cause: 'No API key was sent, or it is mistyped, unknown, expired or revoked.',
+    remedy:
+      'Send `Authorization: Bearer <API key>`. A key is made on the host with `hgs-ca api-key create`; in lab mode it lies in data/lab-api-key.',
+  },
+  forbidden: {
+    title: 'This API key may not do that.',
+    cause: 'The role of the key does not hold the permission that the route asks for.',
+    remedy: 'Use a key whose role holds it, or ask the operator for one.',
+  },
+  notFound: {
+    title: 'There is no such thing here.',
+    cause: 'No certificate, lineage or route has this name.',
+    remedy:
+      'A certificate is named by its id, its serial number (hex) or its SHA-1 thumbprint. GET /v1/certificates lists what there is.',
+  },
+  unsupportedMediaType: {
+    title: 'The body has a type that this route does not read.',
+    cause: 'The Content-Type is missing or not one of those the route reads.',
+    remedy:
+      'Send JSON as application/json, a PEM request as application/x-pem-file, a DER request as application/pkcs10.',
+  },
+  notAcceptable: {
+    title: 'The answer cannot be given in that form.',
+    cause: 'Neither ?format= nor the Accept header names a form that this answer has.',
+    remedy: 'Ask for application/json, or for one of the forms named in this answer.',
+  },
+  payloadTooLarge: {
+    title: 'The request is too large.',
+    cause: 'The body, or the certification request in it, is larger than any genuine one.',
+    remedy: 'A certification request of an HGS key has less than 10 kB. Look whether the right file was sent.',
+  },
+  busy: {
+    title: 'The service has more to do than it can take on.',
+    cause: 'More keys are being made at the moment than the queue holds.',
+    remedy: 'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header.',
+  },
+  storeUnavailable: {
+    title: 'The record cannot be written or read at the moment.',
+    cause: 'The database does not answer, is locked, or is full. Nothing is issued without a record.',
+    remedy:
+      'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header. If it stays so, the operator looks at the log and at /readyz.',
+  },
+  internalError: {
+    title: 'The service failed.',
+    cause: 'A fault of the service itself, not of your request.',
+    remedy:
+      'Give the operator the requestId: the log holds the whole story under it. Repeating the request with the same Idempotency-Key is safe.',
+  },
+} as const satisfies Record<string, CodePage>
+
+export type Code = keyof typeof codes
+
+/** One row of `errors[]`: a field that is wrong, or a rule of the profile that is broken. */
+export interface Fault {
+  /** JSON pointer into the body (RFC 6901), or the name of the parameter or header. */
+  readonly pointer?: string
+  /** The rule of hgs/rules.ts that is broken. */
+  readonly rule?: string
+  readonly property?: string
+  readonly required?: string
+  readonly found?: string
+  readonly fix?: string
+  readonly detail?: string
+}
+
+/**
+ * A refusal. `detail` is a sentence for a person about this very case; `facts` are for scripts and
+ * go into the answer as they are, so no secret ever stands there.
+ */
+export class CaError extends Error {
+  override readonly name = 'CaError'
+  readonly code: Code
+  readonly errors: readonly Fault[]
+  readonly facts: Readonly<Record<string, unknown>>
+
+  constructor(
+    code: Code,
+    detail: string,
+    more: { errors?: readonly Fault[]; facts?: Readonly<Record<string, unknown>>; cause?: unknown } = {},
+  ) {
+    super(detail, { cause: more.cause })
+    this.code = code
+    this.errors = more.errors ?? []
+    this.facts = more.facts ?? {}
+  }
+}

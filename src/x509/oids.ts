@@ -1,0 +1,61 @@
+/** Object identifiers, under the names that their standards give them. */
+
+export const oids = {
+  // Keys and signatures (RFC 8017, RFC 5758, RFC 3279)
+  rsaEncryption: '1.2.840.113549.1.1.1',
+  md5WithRSAEncryption: '1.2.840.113549.1.1.4',
+  sha1WithRSAEncryption: '1.2.840.113549.1.1.5',
+  rsassaPss: '1.2.840.113549.1.1.10',
+  sha256WithRSAEncryption: '1.2.840.113549.1.1.11',
+  sha384WithRSAEncryption: '1.2.840.113549.1.1.12',
+  sha512WithRSAEncryption: '1.2.840.113549.1.1.13',
+  ecPublicKey: '1.2.840.10045.2.1',
+  ecdsaWithSHA256: '1.2.840.10045.4.3.2',
+  ecdsaWithSHA384: '1.2.840.10045.4.3.3',
+  dsa: '1.2.840.10040.4.1',
+  dsaWithSHA1: '1.2.840.10040.4.3',
+  ed25519: '1.3.101.112',
+
+  // Certificate extensions (RFC 5280 §4.2)
+  subjectKeyIdentifier: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  subjectAltName: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  nameConstraints: '2.5.29.30',
+  certificatePolicies: '2.5.29.32',
+  authorityKeyIdentifier: '2.5.29.35',
+  extKeyUsage: '2.5.29.37',
+  serverAuth: '1.3.6.1.5.5.7.3.1',
+  clientAuth: '1.3.6.1.5.5.7.3.2',
+  anyExtendedKeyUsage: '2.5.29.37.0',
+  smimeCapabilities: '1.2.840.113549.1.9.15',
+
+  // Attributes of a certification request (RFC 2985, and what Windows adds)
+  challengePassword: '1.2.840.113549.1.9.7',
+  extensionRequest: '1.2.840.113549.1.9.14',
+  microsoftExtensionRequest: '1.3.6.1.4.1.311.2.1.14',
+  microsoftRenewalCertificate: '1.3.6.1.4.1.311.13.1',
+  microsoftNameValuePairs: '1.3.6.1.4.1.311.13.2.1',
+  microsoftProvider: '1.3.6.1.4.1.311.13.2.2',
+  microsoftOsVersion: '1.3.6.1.4.1.311.13.2.3',
+  microsoftClientInfo: '1.3.6.1.4.1.311.21.20',
+  microsoftTemplateName: '1.3.6.1.4.1.311.20.2',
+  microsoftTemplate: '1.3.6.1.4.1.311.21.7',
+  microsoftApplicationPolicies: '1.3.6.1.4.1.311.21.10',
+  microsoftSecurityIdentifier: '1.3.6.1.4.1.311.25.2',
+
+  // Envelopes around a request (RFC 5652, RFC 5272)
+  data: '1.2.840.113549.1.7.1',
+  signedData: '1.2.840.113549.1.7.2',
+  pkiData: '1.3.6.1.5.5.7.12.2',
+} as const
+
+export type OidName = keyof typeof oids
+
+const names: ReadonlyMap<string, string> = new Map(Object.entries(oids).map(([name, dotted]) => [dotted, name]))
+
+/** `keyUsage (2.5.29.15)`, or the bare number when we know no name. */
+export function describeOid(dotted: string): string {
+  const name = names.get(dotted)
+  return name === undefined ? dotted : `${name} (${dotted})`
+}

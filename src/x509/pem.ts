@@ -1,0 +1,88 @@
+/**
+ * The textual encodings of RFC 7468, as they really arrive: from certreq, openssl, a mail or an editor.
+ *
+ * Reading takes PEM with any text around it, CRLF, a byte order mark, UTF-16 as Notepad and certreq
+ * write it, bare base64, and DER itself. It searches with indexOf and scans once: linear in its input.
+ */
+
+/** PEM with lines of 64 characters (RFC 7468 §2). */
+export function toPem(label: string, der: Uint8Array): string {
+  const base64 = Buffer.from(der.buffer, der.byteOffset, der.length).toString('base64')
+  const lines = base64.match(/.{1,64}/g) ?? []
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
+}
+
+export const certificatePem = (der: Uint8Array): string => toPem('CERTIFICATE', der)
+
+export class PemError extends Error {
+  override readonly name = 'PemError'
+}
+
+export interface PemBlock {
+  readonly label: string
+  readonly der: Uint8Array
+}
+
+/** All blocks of a PEM text, in order. @throws PemError on a block that does not end or is not base64. */
+export function pemBlocks(text: string): PemBlock[] {
+  const blocks: PemBlock[] = []
+  for (let at = 0; ; ) {
+    const begin = text.indexOf('-----BEGIN ', at)
+    if (begin < 0) return blocks
+    const labelEnd = text.indexOf('-----', begin + 11)
+    const label = text.slice(begin + 11, labelEnd)
+    if (labelEnd < 0 || label.length > 64 || !/^[ -~]*$/.test(label)) throw new PemError('a BEGIN line that does not end')
+    const end = text.indexOf(`-----END ${label}-----`, labelEnd)
+    if (end < 0) throw new PemError(`no END line for "${label}"`)
+    blocks.push({ label, der: fromBase64(text.slice(labelEnd + 5, end)) })
+    at = end + label.length + 14
+  }
+}
+
+/** Strict base64 (RFC 4648 §4) but for white space. */
+function fromBase64(text: string): Uint8Array {
+  const compact = text.replace(/[\s\u00a0\u200e]/g, '')
+  if (compact.length === 0 || compact.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(compact)) {
+    throw new PemError('not base64')
+  }
+  return new Uint8Array(Buffer.from(compact, 'base64'))
+}
+
+const requestLabels = ['CERTIFICATE REQUEST', 'NEW CERTIFICATE REQUEST', 'PKCS7', 'CMS', 'CMC']
+
+/**
+ * The DER of the one certification request in a file, whatever the file's clothes.
+ *
+ * @throws PemError with words for the person who sent it.
+ */
+export function requestDer(file: Uint8Array | string): Uint8Array {
+  // A request is longer than 127 octets, so its DER begins with 30 8x; no text does.
+  if (typeof file !== 'string' && file[0] === 0x30 && file[1]! >= 0x80) return file
+  const text = typeof file === 'string' ? file : decodeText(file)
+
+  if (!text.includes('-----BEGIN ')) {
+    try {
+      return fromBase64(text.replace(/^\ufeff/, ''))
+    } catch {
+      throw new PemError('neither PEM, nor base64, nor DER')
+    }
+  }
+  const blocks = pemBlocks(text)
+  if (blocks.some(({ label }) => label.endsWith('PRIVATE KEY'))) {
+    throw new PemError('a private key is in it. It has left its machine: make a new key, and send only the request')
+  }
+  const requests = blocks.filter(({ label }) => requestLabels.includes(label))
+  if (requests.length > 1) throw new PemError('more than one request is in it')
+  const [request] = requests
+  if (request === undefined) {
+    throw new PemError(`it holds ${blocks.map(({ label }) => `"${label}"`).join(', ')} and no CERTIFICATE REQUEST`)
+  }
+  return request.der
+}
+
+function decodeText(octets: Uint8Array): string {
+  const [first, second] = octets
+  if ((first === 0xff && second === 0xfe) || second === 0) return new TextDecoder('utf-16le').decode(octets)
+  if ((first === 0xfe && second === 0xff) || first === 0) return new TextDecoder('utf-16be').decode(octets)
+  return new TextDecoder('utf-8').decode(octets)
+}
