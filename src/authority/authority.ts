@@ -1,0 +1,135 @@
+/**
+ * The certification authority as one plain value: what every use case in this room is given.
+ *
+ * `openIssuer` turns a key and its certificate into something that can sign, after it has convinced
+ * itself that the two belong together and may issue (RFC 5280 §4.2.1.9, §4.2.1.3, §6.1).
+ */
+import { createPublicKey, randomBytes, verify, X509Certificate, type KeyObject } from 'node:crypto'
+import type { KeyGenerator } from '../keys/generate.ts'
+import type { Signer } from '../keys/signer.ts'
+import type { Log } from '../store/log.ts'
+import type { AuthorityRecord } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+import { readCertificate, type Certificate } from '../x509/certificate.ts'
+import { DerError } from '../x509/der.ts'
+import { readBasicConstraints, readKeyUsage } from '../x509/extensions.ts'
+import { hexDigest, publicKeyPin } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import { oids } from '../x509/oids.ts'
+import { pemBlocks, PemError } from '../x509/pem.ts'
+
+export interface SigningKey {
+  readonly sign: Signer
+  readonly publicKey: KeyObject
+}
+
+export interface Issuer extends SigningKey {
+  readonly record: AuthorityRecord
+  readonly certificate: Certificate
+  readonly publicKeyPin: string
+  /** The certificate and those above it, as handed out: leaf first. */
+  readonly chain: readonly Uint8Array[]
+}
+
+export interface CertificationAuthority {
+  readonly store: Store
+  readonly issuer: Issuer
+  /** A throwaway key, for rehearsals: what it signs is never given to anybody. */
+  readonly rehearsal: SigningKey
+  readonly generateKey: KeyGenerator
+  readonly now: () => Date
+  /** Ids that sort by the time they were made. */
+  readonly newId: () => string
+  readonly log: Log
+  /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */
+  readonly underWay: Map<string, { readonly fingerprint: string; readonly outcome: Promise<unknown> }>
+}
+
+/** Something is wrong with the authority's own key or certificate. For the operator, who must act. */
+export class AuthorityError extends Error {
+  override readonly name = 'AuthorityError'
+}
+
+/**
+ * @param pem - the authority's certificate, then its issuers, in PEM.
+ * @param from - where `pem` came from, for a refusal.
+ * @throws AuthorityError in words for the operator.
+ */
+export async function openIssuer(pem: string, from: string, key: SigningKey, now: Date): Promise<Issuer> {
+  const chain = certificatesIn(pem, from)
+  const certificate = chain[0]!
+  const who = `the CA certificate in ${from} (${describeName(certificate.subject)})`
+  const refuse = (reason: string): never => {
+    throw new AuthorityError(`${who} ${reason}`)
+  }
+
+  if (certificate.publicKey.rsa === null) return refuse('has no RSA key. HGS needs an RSA authority.')
+  if (certificate.publicKey.rsa.bits < 2048) return refuse(`has a key of ${certificate.publicKey.rsa.bits} bits; 2048 is the least.`)
+  if (certificate.subject.rdns.length === 0) return refuse('has an empty subject.')
+  if (!isAuthority(certificate)) {
+    return refuse('is not that of an authority: it needs basicConstraints CA:TRUE and key usage keyCertSign.')
+  }
+  if (!certificate.extensions.has(oids.subjectKeyIdentifier)) return refuse('has no subject key identifier.')
+  if (certificate.notAfter <= now) return refuse(`expired on ${certificate.notAfter.toISOString()}.`)
+  if (certificate.notBefore > now) return refuse(`is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`)
+  for (const [index, lower] of chain.entries()) {
+    const upper = chain[index + 1]
+    if (upper !== undefined && !new X509Certificate(lower.der).checkIssued(new X509Certificate(upper.der))) {
+      return refuse(`is followed by ${describeName(upper.subject)}, which did not issue the certificate before it.`)
+    }
+  }
+
+  // The key and the certificate belong together when what the one signs the other verifies.
+  const trial = new Uint8Array(randomBytes(32))
+  const publicKey = new X509Certificate(certificate.der).publicKey
+  if (!verify('sha256', trial, publicKey, await key.sign(trial))) {
+    return refuse('does not belong to the CA key: what the key signs does not verify with it.')
+  }
+
+  return {
+    sign: key.sign,
+    publicKey,
+    certificate,
+    publicKeyPin: publicKeyPin(certificate.publicKey.rsa),
+    chain: chain.map(({ der }) => der),
+    record: {
+      id: hexDigest('sha256', certificate.der),
+      subject: describeName(certificate.subject),
+      certificate: certificate.der,
+      issuers: Buffer.concat(chain.slice(1).map(({ der }) => der)),
+      notBefore: certificate.notBefore,
+      notAfter: certificate.notAfter,
+      registeredAt: now,
+    },
+  }
+}
+
+function certificatesIn(pem: string, from: string): Certificate[] {
+  try {
+    const blocks = pemBlocks(pem).filter(({ label }) => label === 'CERTIFICATE')
+    if (blocks.length === 0) throw new AuthorityError(`${from} holds no CERTIFICATE in PEM.`)
+    return blocks.map(({ der }) => readCertificate(der))
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError) {
+      throw new AuthorityError(`the CA certificate in ${from} cannot be read: ${error.message}.`)
+    }
+    throw error
+  }
+}
+
+function isAuthority({ extensions }: Certificate): boolean {
+  const constraints = extensions.get(oids.basicConstraints)
+  const usage = extensions.get(oids.keyUsage)
+  return (
+    constraints !== undefined &&
+    readBasicConstraints(constraints.value).cA &&
+    usage !== undefined &&
+    readKeyUsage(usage.value).includes('keyCertSign')
+  )
+}
+
+/** A key pair with its signer, as `SigningKey`. */
+export const signingKey = (privateKey: KeyObject, signerWith: (key: KeyObject) => Signer): SigningKey => ({
+  sign: signerWith(privateKey),
+  publicKey: createPublicKey(privateKey),
+})

@@ -1,0 +1,189 @@
+/**
+ * The issuance cycle, the same for a first certificate and for a renewal: rehearse, write down what
+ * is about to be signed, sign, verify, record.
+ *
+ * The tbsCertificate is durable before the authority signs it, and its signature is deterministic. So
+ * whatever is interrupted after that is finished by `finish` to the identical certificate, by the
+ * next start or by a peer, and no certificate exists that the record does not know.
+ */
+import { randomBytes, verify } from 'node:crypto'
+import type { Profile } from '../hgs/profiles.ts'
+import type { CertificateRecord, Idempotency, Intent, IntentOutcome, LineageRecord } from '../store/model.ts'
+import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
+import {
+  authorityKeyIdentifier,
+  basicConstraints,
+  extKeyUsage,
+  keyUsage,
+  readSubjectAltName,
+  readSubjectKeyIdentifier,
+  subjectAltName,
+  subjectKeyIdentifier,
+} from '../x509/extensions.ts'
+import { hex, hexDigest, keyIdentifier, type RsaPublicKey } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import { oids } from '../x509/oids.ts'
+import type { CertificationAuthority } from './authority.ts'
+import type { Findings } from './findings.ts'
+import { rehearse } from './rehearse.ts'
+import type { Validity } from './validity.ts'
+
+/** Who asks: taken from the credential, never from the request. */
+export interface Requester {
+  /** The id of the API key: what an Idempotency-Key is scoped to. */
+  readonly principal: string
+  /** Owner and id of the API key: what stands in the record. */
+  readonly name: string
+  readonly address: string | null
+  readonly requestId: string
+}
+
+/** Everything that is decided before the cycle begins. */
+export interface Plan {
+  readonly id: string
+  readonly profile: Profile
+  readonly lineage: LineageRecord
+  readonly newLineage: boolean
+  readonly generation: number
+  readonly predecessorId: string | null
+  readonly publicKey: RsaPublicKey
+  /** The DER of the Name. */
+  readonly subject: Uint8Array
+  readonly dnsNames: readonly string[]
+  readonly validity: Validity
+  readonly certificationRequest: Uint8Array | null
+  readonly findings: Findings
+  readonly reason: string | null
+  readonly by: Requester
+  readonly idempotency: Idempotency | null
+}
+
+const instanceOctet = 0x01 // keeps every serial number positive and of one length
+const randomOctets = 16 // 128 bits from the CSPRNG; 17 octets in all, inside the 20 of RFC 5280 §4.1.2.2
+
+/** Carries a plan out. What comes back instead of a certificate says what was already taken; nothing was signed then. */
+export async function carryOut(
+  ca: CertificationAuthority,
+  plan: Plan,
+): Promise<CertificateRecord | Exclude<IntentOutcome, 'recorded' | 'serialNumberTaken'>> {
+  for (;;) {
+    const intent = await draft(ca, plan)
+    const outcome = await ca.store.recordIntent(intent, {
+      newLineage: plan.newLineage,
+      idempotency: plan.idempotency ?? undefined,
+      event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address),
+    })
+    if (outcome === 'recorded') return finish(ca, intent)
+    // A repeated serial number means a broken random source or a miracle; either way it is not used.
+    if (outcome !== 'serialNumberTaken') return outcome
+  }
+}
+
+async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
+  const { profile, validity } = plan
+  const issuerKeyIdentifier = ca.issuer.certificate.extensions.get(oids.subjectKeyIdentifier)!
+  const contents = {
+    serialNumber: new Uint8Array([instanceOctet, ...randomBytes(randomOctets)]),
+    issuer: ca.issuer.certificate.subject.der,
+    subject: plan.subject,
+    notBefore: validity.notBefore,
+    notAfter: validity.notAfter,
+    publicKey: plan.publicKey,
+    extensions: [
+      basicConstraints(false),
+      keyUsage(profile.keyUsage),
+      extKeyUsage(profile.extKeyUsage),
+      ...(plan.dnsNames.length > 0 ? [subjectAltName(plan.dnsNames)] : []),
+      subjectKeyIdentifier(keyIdentifier(plan.publicKey)),
+      authorityKeyIdentifier(readSubjectKeyIdentifier(issuerKeyIdentifier.value)),
+    ],
+  }
+  const tbsCertificate = writeTbsCertificate(contents)
+  await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)
+  return {
+    id: plan.id,
+    authorityId: ca.issuer.record.id,
+    lineage: plan.lineage,
+    generation: plan.generation,
+    predecessorId: plan.predecessorId,
+    serialNumber: hex(contents.serialNumber),
+    tbsCertificate,
+    certificationRequest: plan.certificationRequest,
+    findings: JSON.stringify(plan.findings),
+    reason: plan.reason,
+    requestedBy: plan.by.name,
+    requestId: plan.by.requestId,
+    createdAt: ca.now(),
+  }
+}
+
+/**
+ * Signs what an intent holds, verifies it, and records it. Doing it twice gives the same certificate
+ * and one record of it.
+ */
+export async function finish(ca: CertificationAuthority, intent: Intent): Promise<CertificateRecord> {
+  const { issuer } = ca
+  if (intent.authorityId !== issuer.record.id) {
+    throw new Error(`the issuance ${intent.id} was begun under authority ${intent.authorityId}, whose key is not loaded`)
+  }
+  const signature = await issuer.sign(intent.tbsCertificate)
+  const der = writeCertificate(intent.tbsCertificate, signature)
+  const certificate = readCertificate(der)
+  if (Buffer.compare(certificate.tbsCertificate, intent.tbsCertificate) !== 0 || !(await verifies(ca, intent, signature))) {
+    throw new Error(`the signature over ${intent.id} is not one of the authority`)
+  }
+
+  const names = certificate.extensions.get(oids.subjectAltName)
+  const subject = describeName(certificate.subject)
+  const at = ca.now()
+  const { predecessorId } = intent
+  return ca.store.recordIssued(
+    {
+      id: intent.id,
+      lineageId: intent.lineage.id,
+      generation: intent.generation,
+      purpose: intent.lineage.purpose,
+      serialNumber: intent.serialNumber,
+      thumbprint: hexDigest('sha1', der),
+      subject,
+      searchText: [subject, ...(names === undefined ? [] : readSubjectAltName(names.value).map(({ text }) => text))].join('\n').toLowerCase(),
+      notBefore: certificate.notBefore,
+      notAfter: certificate.notAfter,
+      issuedAt: at,
+      certificate: der,
+    },
+    predecessorId === null
+      ? null
+      : {
+          certificateId: intent.id,
+          predecessorId,
+          proof: intent.certificationRequest === null ? 'record' : 'request',
+          reason: intent.reason,
+          requestedBy: intent.requestedBy,
+          renewedAt: at,
+        },
+    {
+      ...event(intent, predecessorId === null ? 'certificate.issued' : 'certificate.renewed', at, null),
+      details: { serialNumber: intent.serialNumber, sha256: hexDigest('sha256', der), lineage: intent.lineage.id, generation: intent.generation },
+    },
+  )
+}
+
+function verifies({ issuer }: CertificationAuthority, intent: Intent, signature: Uint8Array): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    verify('sha256', intent.tbsCertificate, issuer.publicKey, signature, (error, genuine) =>
+      error === null ? resolve(genuine) : reject(error),
+    )
+  })
+}
+
+const event = (intent: Intent, type: string, at: Date, address: string | null) => ({
+  at,
+  type,
+  outcome: 'success' as const,
+  actor: intent.requestedBy,
+  address,
+  requestId: intent.requestId,
+  objectId: intent.id,
+  details: { serialNumber: intent.serialNumber, tbsSha256: hexDigest('sha256', intent.tbsCertificate) },
+})

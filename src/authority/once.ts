@@ -1,0 +1,75 @@
+/**
+ * Once is enough: the same Idempotency-Key and the same request give the same certificate, however
+ * often and however parallel, here or at a peer, before or after a crash.
+ *
+ * The key is written down together with the issuance intent. So there is no claim without an
+ * issuance, a refused request can be mended and sent again under its key, and nothing expires.
+ */
+import { CaError } from '../errors.ts'
+import type { CertificateRecord, Idempotency } from '../store/model.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { finish } from './cycle.ts'
+
+export interface Issued {
+  readonly certificate: CertificateRecord
+  /** The PFX with the key that the service made; in the first answer only. */
+  readonly pfx: Uint8Array | null
+  /** Whether this is the answer to a repeated request. */
+  readonly replayed: boolean
+}
+
+/**
+ * Runs `issue` unless the same request was answered before or is being answered now.
+ *
+ * @throws CaError `idempotencyKeyReused` when the key came before with another request.
+ */
+export async function once(
+  ca: CertificationAuthority,
+  claim: Idempotency | null,
+  issue: () => Promise<Issued | 'idempotencyKeyTaken'>,
+): Promise<Issued> {
+  if (claim === null) return settled(await issue())
+
+  const name = JSON.stringify([claim.principal, claim.key])
+  const first = ca.underWay.get(name)
+  if (first !== undefined) {
+    if (first.fingerprint !== claim.fingerprint) throw reused()
+    const { certificate } = (await first.outcome) as Issued
+    return { certificate, pfx: null, replayed: true }
+  }
+
+  const outcome = (async () => {
+    const earlier = await replay(ca, claim)
+    if (earlier !== null) return earlier
+    const result = await issue()
+    if (result !== 'idempotencyKeyTaken') return result
+    return settled((await replay(ca, claim)) ?? 'idempotencyKeyTaken') // a peer was faster
+  })()
+  ca.underWay.set(name, { fingerprint: claim.fingerprint, outcome })
+  try {
+    return await outcome
+  } finally {
+    ca.underWay.delete(name)
+  }
+}
+
+async function replay(ca: CertificationAuthority, claim: Idempotency): Promise<Issued | null> {
+  const earlier = await ca.store.findIntentByIdempotencyKey(claim.principal, claim.key)
+  if (earlier === null) return null
+  if (earlier.fingerprint !== claim.fingerprint) throw reused()
+  const certificate = await ca.store.findCertificate({ id: earlier.intentId })
+  if (certificate !== null) return { certificate, pfx: null, replayed: true }
+  // Written down but not recorded yet: a peer is at it or has died. Finishing twice gives the same.
+  const intent = await ca.store.findIntent(earlier.intentId)
+  return { certificate: await finish(ca, intent!), pfx: null, replayed: true }
+}
+
+function settled(result: Issued | 'idempotencyKeyTaken'): Issued {
+  if (result === 'idempotencyKeyTaken') throw new Error('an Idempotency-Key is taken, but by no issuance')
+  return result
+}
+
+const reused = (): CaError =>
+  new CaError('idempotencyKeyReused', 'This Idempotency-Key came before with another request.', {
+    errors: [{ pointer: 'Idempotency-Key', detail: 'used before, for another request' }],
+  })

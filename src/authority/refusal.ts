@@ -1,0 +1,44 @@
+/** A refusal is history too: what was asked, by whom, and why it was not given. */
+import { CaError, type Code } from '../errors.ts'
+import type { CertificationAuthority } from './authority.ts'
+import type { Requester } from './cycle.ts'
+
+/** What says something about the request, not about the state of the service. */
+const remembered: readonly Code[] = [
+  'malformedCertificationRequest',
+  'profileViolation',
+  'keyAlreadyCertified',
+  'renewalKeyChanged',
+  'certificateSuperseded',
+  'certificateRevoked',
+  'validityOutOfRange',
+  'authorityExpiring',
+  'idempotencyKeyReused',
+]
+
+/** Runs `act`; when it refuses, writes the refusal down before it is told. */
+export async function rememberingRefusals<T>(
+  ca: CertificationAuthority,
+  by: Requester,
+  objectId: string | null,
+  act: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await act()
+  } catch (error) {
+    if (error instanceof CaError && remembered.includes(error.code)) {
+      const rules = error.errors.flatMap(({ rule }) => rule ?? [])
+      await ca.store.recordEvent({
+        at: ca.now(),
+        type: 'certificate.refused',
+        outcome: 'refused',
+        actor: by.name,
+        address: by.address,
+        requestId: by.requestId,
+        objectId,
+        details: { code: error.code, rules },
+      })
+    }
+    throw error
+  }
+}

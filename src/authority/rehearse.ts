@@ -1,0 +1,58 @@
+/**
+ * The rehearsal: a certificate is made with a throwaway key first, read back by two readers that know
+ * nothing of how it was written, and judged by the rule table. Only then does the authority sign.
+ *
+ * What is found here is a fault of this service, never of the request: it stops the issuance.
+ */
+import { X509Certificate } from 'node:crypto'
+import type { Profile } from '../hgs/profiles.ts'
+import { judge } from '../hgs/rules.ts'
+import { readCertificate, writeCertificate, type CertificateContents } from '../x509/certificate.ts'
+import { readSubjectAltName } from '../x509/extensions.ts'
+import { canonicalSpki, hex } from '../x509/key.ts'
+import { oids } from '../x509/oids.ts'
+import type { Issuer, SigningKey } from './authority.ts'
+
+/** @throws Error that lists every difference between what was meant and what was read. */
+export async function rehearse(
+  tbsCertificate: Uint8Array,
+  meant: CertificateContents,
+  dnsNames: readonly string[],
+  profile: Profile,
+  issuer: Issuer,
+  rehearsal: SigningKey,
+): Promise<void> {
+  const der = writeCertificate(tbsCertificate, await rehearsal.sign(tbsCertificate))
+
+  const certificate = readCertificate(der)
+  const names = certificate.extensions.get(oids.subjectAltName)
+  const faults = judge(
+    {
+      publicKey: certificate.publicKey,
+      subject: certificate.subject,
+      subjectAltNames: names === undefined ? [] : readSubjectAltName(names.value),
+      provider: null,
+      request: null,
+      certificate: { certificate, issuer: issuer.certificate },
+    },
+    profile,
+  ).flatMap(({ rule, verdict, found }) => (verdict === 'fail' ? [`${rule}: ${found}`] : []))
+
+  const witness = new X509Certificate(der)
+  const agrees: Readonly<Record<string, boolean>> = {
+    'the signature': witness.verify(rehearsal.publicKey),
+    'the serial number': witness.serialNumber === hex(meant.serialNumber),
+    'the public key': equal(witness.publicKey.export({ type: 'spki', format: 'der' }), canonicalSpki(meant.publicKey)),
+    'the subject': equal(certificate.subject.der, meant.subject),
+    'the DNS names': (witness.subjectAltName ?? '') === dnsNames.map((name) => `DNS:${name}`).join(', '),
+    notBefore: Date.parse(witness.validFrom) === meant.notBefore.getTime(),
+    notAfter: Date.parse(witness.validTo) === meant.notAfter.getTime(),
+    'the key purposes': (witness.keyUsage ?? []).join() === profile.extKeyUsage.join(),
+    'cA false': !witness.ca,
+  }
+  for (const [what, holds] of Object.entries(agrees)) if (!holds) faults.push(`the witness disagrees about ${what}`)
+
+  if (faults.length > 0) throw new Error(`the rehearsal failed: ${faults.join('; ')}`)
+}
+
+const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0

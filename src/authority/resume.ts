@@ -1,0 +1,24 @@
+/** Finishing what was interrupted: a crash, a lost connection, a peer that died between writing down and recording. */
+import type { CertificationAuthority } from './authority.ts'
+import { finish } from './cycle.ts'
+
+/**
+ * Finishes every issuance begun before `olderThan` that has no certificate, oldest first.
+ *
+ * @returns how many were finished, and how many could not be and still wait.
+ */
+export async function resume(ca: CertificationAuthority, olderThan: Date): Promise<{ finished: number; waiting: number }> {
+  let finished = 0
+  let waiting = 0
+  for (const intent of await ca.store.interruptedIntents(olderThan)) {
+    try {
+      const { id, serialNumber } = await finish(ca, intent)
+      ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')
+      finished++
+    } catch (error) {
+      ca.log.error({ certificate: intent.id, err: error }, 'an interrupted issuance could not be finished')
+      waiting++
+    }
+  }
+  return { finished, waiting }
+}

@@ -1,0 +1,44 @@
+import { CaError } from '../errors.ts'
+import type { Profile } from '../hgs/profiles.ts'
+import type { Certificate } from '../x509/certificate.ts'
+
+export interface Validity {
+  readonly notBefore: Date
+  readonly notAfter: Date
+  /** Whether it ends earlier than usual because the issuer ends then. */
+  readonly shortened: boolean
+}
+
+const day = 86_400_000 // milliseconds
+const clockDifference = 5 * 60_000 // machines of one cluster may differ by as much, in milliseconds
+const leastUseful = 7 * day // below this a certificate helps nobody
+
+/**
+ * The validity period of a new certificate, whole seconds in UTC, both ends included
+ * (RFC 5280 §4.1.2.5). It never outlives the issuer: a period that was asked for is refused then,
+ * the usual one is shortened.
+ *
+ * @param days - as asked for, or null for what the profile usually gives.
+ * @throws CaError `validityOutOfRange` when more was asked for than can be given.
+ * @throws CaError `authorityExpiring` when the issuer ends within a week.
+ */
+export function validityFrom(now: Date, days: number | null, profile: Profile, issuer: Certificate): Validity {
+  const seconds = Math.floor(now.getTime() / 1000) * 1000
+  if (issuer.notAfter.getTime() - seconds < leastUseful) {
+    throw new CaError('authorityExpiring', `The certificate of the authority ends on ${issuer.notAfter.toISOString()}.`, {
+      facts: { authorityNotAfter: issuer.notAfter },
+    })
+  }
+  const latest = Math.min(seconds + profile.validityDays.maximum * day, issuer.notAfter.getTime())
+  const wanted = seconds + (days ?? profile.validityDays.whenNotAsked) * day
+  if (days !== null && wanted > latest) {
+    const maximumDays = Math.floor((latest - seconds) / day)
+    throw new CaError(
+      'validityOutOfRange',
+      `${days} days were asked for; at most ${maximumDays} can be given, until ${new Date(latest).toISOString()}.`,
+      { facts: { maximumDays, latestNotAfter: new Date(latest) } },
+    )
+  }
+  const notBefore = Math.max(seconds - clockDifference, issuer.notBefore.getTime())
+  return { notBefore: new Date(notBefore), notAfter: new Date(Math.min(wanted, latest)), shortened: wanted > latest }
+}

@@ -1,0 +1,97 @@
+/**
+ * A private key in an encrypted PKCS#8 file (RFC 5958), as this service or `openssl pkcs8 -topk8` wrote it.
+ *
+ * Refused, with a sentence for the operator: files that others may read, keys in clear, wrong
+ * passphrases, keys that are not RSA. Neither the passphrase nor the key appears in any message.
+ */
+import { createPrivateKey, type KeyObject } from 'node:crypto'
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { encryptPrivateKey } from '../x509/pkcs8.ts'
+import { toPem } from '../x509/pem.ts'
+
+export class KeyFileError extends Error {
+  override readonly name = 'KeyFileError'
+}
+
+const maximumSize = 32_768 // octets; an encrypted RSA key of 8192 bits has 6,600 in PEM
+
+/**
+ * The text of a file that holds a secret.
+ *
+ * @param what - how to call it in a refusal, such as "the passphrase".
+ * @throws KeyFileError when it cannot be read, is no file, or is open to others.
+ */
+export function readSecretFile(path: string, what: string): Buffer {
+  const refuse = (reason: string): never => {
+    throw new KeyFileError(`${what}: ${path} ${reason}`)
+  }
+  let file: number
+  try {
+    file = openSync(path, 'r')
+  } catch (error) {
+    return refuse(`cannot be opened (${(error as NodeJS.ErrnoException).code}).`)
+  }
+  try {
+    const status = fstatSync(file)
+    if (!status.isFile()) refuse('is not a file.')
+    if (status.mode & 0o007) {
+      refuse(`is open to everybody on this host (mode ${(status.mode & 0o777).toString(8)}). Close it: chmod 0600 ${path}`)
+    }
+    if (status.size === 0) refuse('is empty.')
+    if (status.size > maximumSize) refuse('is far too large to be that.')
+    return readFileSync(file)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** The key in `pem`, which is wiped. @param from - where it came from, for a refusal. */
+export function decryptPrivateKey(pem: Buffer, passphrase: string, from: string): KeyObject {
+  try {
+    if (!pem.includes('-----BEGIN ENCRYPTED PRIVATE KEY-----')) {
+      throw new KeyFileError(
+        pem.includes('PRIVATE KEY-----')
+          ? `the CA key: ${from} is not encrypted as PKCS#8. Encrypt it: openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 600000 -in KEY -out ENCRYPTED`
+          : `the CA key: ${from} is not a private key in PEM.`,
+      )
+    }
+    let key: KeyObject
+    try {
+      key = createPrivateKey({ key: pem, passphrase })
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException
+      const damaged = /ASN1|PEM|UNSUPPORTED/.test(code) && !/BAD_DECRYPT/.test(code)
+      throw new KeyFileError(
+        damaged
+          ? `the CA key: ${from} is damaged, or encrypted in a way that is not known here.`
+          : `the CA key: ${from} does not open. The passphrase is wrong, or the file is damaged.`,
+      )
+    }
+    if (key.asymmetricKeyType !== 'rsa') throw new KeyFileError(`the CA key: ${from} is not an RSA key.`)
+    return key
+  } finally {
+    pem.fill(0)
+  }
+}
+
+/** Writes `privateKey` to a new file of mode 0600, encrypted under `passphrase`, and on disk before it returns. */
+export async function writeKeyFile(path: string, privateKey: KeyObject, passphrase: string): Promise<void> {
+  const clear = privateKey.export({ type: 'pkcs8', format: 'der' })
+  try {
+    await writeSecretFile(path, toPem('ENCRYPTED PRIVATE KEY', await encryptPrivateKey(clear, passphrase)))
+  } finally {
+    clear.fill(0)
+  }
+}
+
+/** A new file of mode 0600, synced. An existing one is never overwritten. */
+export async function writeSecretFile(path: string, text: string): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
