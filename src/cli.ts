@@ -1,0 +1,109 @@
+#!/usr/bin/env node
+/**
+ * `hgs-ca`: what is done on the host, by whoever may read the configuration of the service.
+ *
+ * It reads the same environment variables. A new API key is the only thing it ever prints that is secret.
+ */
+import { parseArgs } from 'node:util'
+import { makeApiKey, roles } from './authority/apiKey.ts'
+import { ConfigError, processEnvironment, readConfig } from './config.ts'
+import type { Role } from './store/model.ts'
+import { migrate } from './store/migrate.ts'
+import { openStore, type Store } from './store/open.ts'
+
+const usage = `Usage:
+  hgs-ca api-key create --owner NAME [--role ${roles.join('|')}] [--days N]   make a key, and print it once
+  hgs-ca api-key list                                                       all keys, without their secrets
+  hgs-ca api-key revoke ID                                                  make a key useless at once
+
+The configuration is that of the service: environment variables HGSCA_...
+`
+
+const silent = { info: () => {}, warn: () => {}, error: () => {} }
+
+async function run(arguments_: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: arguments_,
+    allowPositionals: true,
+    options: {
+      owner: { type: 'string' },
+      role: { type: 'string', default: 'requester' },
+      days: { type: 'string', default: '90' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  const [noun, verb, id] = positionals
+  if (values.help === true || noun !== 'api-key') return tell(usage, values.help === true ? 0 : 64)
+
+  switch (verb) {
+    case 'create': {
+      const { owner, role, days } = values
+      const faults = [
+        ...(owner === undefined || !/^[\w .@-]{1,64}$/.test(owner) ? ['--owner NAME is needed: who answers for the key, 64 letters, digits, spaces, dots, @, _ or - at most.'] : []),
+        ...(roles.includes(role as Role) ? [] : [`--role is one of ${roles.join(', ')}.`]),
+        ...(/^\d{1,3}$/.test(days) && Number(days) >= 1 && Number(days) <= 365 ? [] : ['--days is a number from 1 to 365.']),
+      ]
+      if (faults.length > 0) return tell(`${faults.join('\n')}\n`, 64)
+      return withStore(async (store) => {
+        const now = new Date()
+        const { text, record } = makeApiKey({ role: role as Role, owner: owner!, where: 'key', days: Number(days) }, now)
+        await store.createApiKey(record, event('apiKey.created', record.id, now, { role, owner, expiresAt: record.expiresAt }))
+        process.stdout.write(`${text}\n`)
+        return tell(`Role ${role}, owner ${owner}, until ${record.expiresAt.toISOString()}. It is shown this once.\n`, 0)
+      })
+    }
+    case 'list':
+      return withStore(async (store) => {
+        for (const key of await store.listApiKeys()) {
+          const state = key.revokedAt !== null ? 'revoked' : key.expiresAt <= new Date() ? 'expired' : 'active'
+          process.stdout.write(`${key.id}  ${state.padEnd(7)}  ${key.role.padEnd(9)}  until ${key.expiresAt.toISOString()}  ${key.owner}\n`)
+        }
+        return 0
+      })
+    case 'revoke':
+      if (id === undefined) return tell('Which key? hgs-ca api-key list shows the ids.\n', 64)
+      return withStore(async (store) => {
+        const now = new Date()
+        const revoked = await store.revokeApiKey(id, now, event('apiKey.revoked', id, now, {}))
+        return revoked ? tell(`${id} is revoked.\n`, 0) : tell(`There is no active key ${id}.\n`, 1)
+      })
+    default:
+      return tell(usage, 64) // EX_USAGE
+  }
+}
+
+async function withStore(act: (store: Store) => Promise<number>): Promise<number> {
+  const { databaseUrl } = readConfig(processEnvironment())
+  await migrate(databaseUrl, { log: silent })
+  const store = await openStore(databaseUrl, { log: silent, onUnfit: () => {} })
+  try {
+    return await act(store)
+  } finally {
+    await store.close()
+  }
+}
+
+const event = (type: string, objectId: string, at: Date, details: Readonly<Record<string, unknown>>) => ({
+  at,
+  type,
+  outcome: 'success' as const,
+  actor: `the host (user ${process.getuid?.() ?? 'unknown'})`,
+  address: null,
+  requestId: null,
+  objectId,
+  details,
+})
+
+function tell(text: string, code: number): number {
+  process.stderr.write(text)
+  return code
+}
+
+run(process.argv.slice(2)).then(
+  (code) => (process.exitCode = code),
+  (error: unknown) => {
+    const sentences = error instanceof ConfigError ? error.faults.map((fault) => `- ${fault}`).join('\n') : (error as Error).message
+    process.stderr.write(`${sentences}\n`)
+    process.exitCode = error instanceof ConfigError ? 78 : 1
+  },
+)

@@ -1,0 +1,193 @@
+/**
+ * The settings: environment variables, read once, into one value. The only place that knows them.
+ *
+ * Nothing configured is lab mode: the service makes what it needs in the data directory. As soon as a
+ * database or a CA key is configured it is production mode, and nothing is made silently. All faults
+ * are told together, before anything starts.
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { BlockList, isIP } from 'node:net'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
+
+export interface Config {
+  readonly mode: 'lab' | 'production'
+  readonly host: string
+  readonly port: number
+  /** Absolute. Lab mode keeps everything here; production mode writes nothing to it. */
+  readonly dataDir: string
+  readonly databaseUrl: string
+  /** Null in lab mode, which has its own. */
+  readonly authority: {
+    readonly certificate: { readonly pem: string; readonly from: string }
+    readonly key: { readonly pem: Buffer; readonly from: string }
+    readonly passphrase: string
+  } | null
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
+  readonly trustedProxies: readonly string[]
+  readonly logLevel: LogLevel | null
+}
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/** Each setting, with its default and its danger. A secret may also come as a file: NAME_FILE. */
+const settings = {
+  HGSCA_HOST: 'Address to listen on. Default 127.0.0.1. Any other needs TLS or HGSCA_TRUSTED_PROXIES, and is not for lab mode.',
+  HGSCA_PORT: 'Port to listen on. Default 8080.',
+  HGSCA_DATA_DIR: 'Folder of lab mode. Default data. Whoever reads it holds the key of the lab authority.',
+  HGSCA_DATABASE_URL: 'Secret. file:/path/to/record.db (SQLite) or postgresql://user:password@host/database.',
+  HGSCA_CA_CERTIFICATE_FILE: 'The certificate of the authority in PEM, followed by those above it.',
+  HGSCA_CA_KEY: 'Secret. The key of the authority: PKCS#8 in PEM, encrypted.',
+  HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
+  HGSCA_TLS_CERTIFICATE_FILE: 'The certificate of this service for HTTPS in PEM, with its chain.',
+  HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
+  HGSCA_TRUSTED_PROXIES:
+    'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. Their X-Forwarded-For is believed, so name none that others can use.',
+  HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
+} as const
+type Setting = keyof typeof settings
+const secrets: readonly Setting[] = ['HGSCA_DATABASE_URL', 'HGSCA_CA_KEY', 'HGSCA_CA_KEY_PASSPHRASE', 'HGSCA_TLS_KEY']
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly faults: readonly string[]
+  constructor(faults: readonly string[]) {
+    super(faults.join('\n'))
+    this.faults = faults
+  }
+}
+
+export const processEnvironment = (): NodeJS.ProcessEnv => process.env
+
+/**
+ * @param env - secrets that stand in it are deleted from it once they are read.
+ * @throws ConfigError with every fault, each a sentence for the operator.
+ */
+export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const faults: string[] = []
+  const fault = (sentence: string) => void faults.push(sentence)
+
+  const known = [...Object.keys(settings), ...secrets.map((name) => `${name}_FILE`)]
+  for (const name of Object.keys(env)) {
+    if (name.startsWith('HGSCA_') && !known.includes(name)) fault(`${name} is not a setting. There are: ${known.join(', ')}.`)
+  }
+
+  const value = (name: Setting): string | null => env[name]?.trim() || null
+  /** A secret, by variable or by file; `from` says which without saying it. */
+  const secret = (name: Setting): { content: Buffer; from: string } | null => {
+    const direct = env[name]
+    const path = env[`${name}_FILE`]?.trim()
+    delete env[name]
+    if (direct && path) fault(`${name} and ${name}_FILE are both set. Leave one out.`)
+    if (path) {
+      try {
+        return { content: readSecretFile(path, `${name}_FILE`), from: path }
+      } catch (error) {
+        if (!(error instanceof KeyFileError)) throw error
+        fault(error.message)
+        return { content: Buffer.alloc(0), from: path }
+      }
+    }
+    return direct ? { content: Buffer.from(direct), from: name } : null
+  }
+  const line = (read: { content: Buffer } | null): string | null => read && read.content.toString('utf8').replace(/\r?\n$/, '')
+  const publicFile = (name: Setting): { pem: string; from: string } | null => {
+    const path = value(name)
+    if (path === null) return null
+    try {
+      return { pem: readFileSync(path, 'utf8'), from: path }
+    } catch (error) {
+      fault(`${name}: ${path} cannot be read (${(error as NodeJS.ErrnoException).code}).`)
+      return { pem: '', from: path }
+    }
+  }
+
+  const database = line(secret('HGSCA_DATABASE_URL'))
+  const key = secret('HGSCA_CA_KEY')
+  const passphrase = line(secret('HGSCA_CA_KEY_PASSPHRASE'))
+  const certificate = publicFile('HGSCA_CA_CERTIFICATE_FILE')
+  const tlsKey = secret('HGSCA_TLS_KEY')
+  const tlsCertificate = publicFile('HGSCA_TLS_CERTIFICATE_FILE')
+
+  const mode = database !== null || key !== null ? 'production' : 'lab'
+  const dataDir = resolve(value('HGSCA_DATA_DIR') ?? 'data')
+  if (mode === 'production') {
+    const why = 'A database or a CA key is configured, so this is production mode, where nothing is made silently.'
+    const missing = Object.entries({
+      HGSCA_DATABASE_URL: database,
+      HGSCA_CA_KEY_FILE: key,
+      HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase,
+      HGSCA_CA_CERTIFICATE_FILE: certificate,
+    }).flatMap(([name, given]) => (given === null ? [name] : []))
+    if (missing.length > 0) fault(`${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} missing. ${why}`)
+    if (database !== null && database !== '') checkDatabase(database, fault)
+  } else if (certificate !== null || passphrase !== null) {
+    fault('HGSCA_CA_CERTIFICATE_FILE or HGSCA_CA_KEY_PASSPHRASE is set without HGSCA_CA_KEY_FILE: lab mode makes its own authority.')
+  }
+
+  if ((tlsKey === null) !== (tlsCertificate === null)) {
+    fault('HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.')
+  }
+  const host = value('HGSCA_HOST') ?? '127.0.0.1'
+  const trustedProxies = (value('HGSCA_TRUSTED_PROXIES') ?? '').split(',').flatMap((one) => one.trim() || [])
+  for (const proxy of trustedProxies) if (!isAddressOrNetwork(proxy)) fault(`HGSCA_TRUSTED_PROXIES: ${proxy} is neither an IP address nor a network such as 10.0.0.0/8.`)
+  if (!isLoopback(host)) {
+    if (mode === 'lab') fault(`HGSCA_HOST: lab mode listens on 127.0.0.1 only, not on ${host}. Configure a database and a CA key first.`)
+    else if (tlsKey === null && trustedProxies.length === 0) {
+      fault(`HGSCA_HOST: on ${host}, API keys and PFX files would travel in clear. Set HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, or HGSCA_TRUSTED_PROXIES when a proxy ends TLS.`)
+    }
+  }
+  const portText = value('HGSCA_PORT') ?? '8080'
+  const port = /^\d{1,5}$/.test(portText) ? Number(portText) : -1
+  if (port < 0 || port > 65_535) fault(`HGSCA_PORT: ${portText} is not a port.`)
+  const logLevel = value('HGSCA_LOG_LEVEL') as LogLevel | null
+  if (logLevel !== null && !logLevels.includes(logLevel)) fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
+
+  if (faults.length > 0) throw new ConfigError(faults)
+  return {
+    mode,
+    host,
+    port,
+    dataDir,
+    databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
+    authority:
+      mode === 'lab'
+        ? null
+        : { certificate: certificate!, key: { pem: key!.content, from: key!.from }, passphrase: passphrase! },
+    tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
+    trustedProxies,
+    logLevel,
+  }
+}
+
+function checkDatabase(url: string, fault: (sentence: string) => void): void {
+  if (/^postgres(ql)?:\/\//.test(url)) {
+    if (!URL.canParse(url)) fault('HGSCA_DATABASE_URL is not a well-formed address.')
+    return
+  }
+  if (!url.startsWith('file:')) {
+    fault('HGSCA_DATABASE_URL must begin with file: (SQLite) or postgresql:.')
+    return
+  }
+  const path = url.startsWith('file:///') ? fileURLToPath(url) : url.slice('file:'.length)
+  if (!existsSync(path)) {
+    fault(`HGSCA_DATABASE_URL: ${path} does not exist. To begin a new record there, make it empty: install -m 600 /dev/null ${path}`)
+  }
+}
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+
+function isAddressOrNetwork(text: string): boolean {
+  const [address = '', prefix, ...rest] = text.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0) return false
+  if (prefix === undefined) return true
+  try {
+    new BlockList().addSubnet(address, Number(prefix), family === 4 ? 'ipv4' : 'ipv6')
+    return /^\d+$/.test(prefix)
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * Who asks, and whether they may. Every route declares the permission it needs; a server with a route
+ * that does not refuses to start.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { authenticate, permissions, type Permission } from '../authority/apiKey.ts'
+import type { CertificationAuthority } from '../authority/authority.ts'
+import type { Requester } from '../authority/cycle.ts'
+import { CaError } from '../errors.ts'
+import type { ApiKeyRecord } from '../store/model.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What the route asks for. `public` is for health, the authority's certificate and the pages about the API. */
+    permission?: Permission | 'public'
+  }
+  interface FastifyRequest {
+    apiKey: ApiKeyRecord | null
+  }
+}
+
+/** Call before any route is declared. */
+export function requirePermissions(app: FastifyInstance, ca: CertificationAuthority): void {
+  app.decorateRequest('apiKey', null)
+
+  app.addHook('onRoute', (route) => {
+    // The pages of the API documentation are made by their plugin, which knows nothing of permissions.
+    if (route.url === '/docs' || route.url.startsWith('/docs/')) route.config = { ...route.config, permission: 'public' }
+    if (route.config?.permission === undefined) {
+      throw new Error(`the route ${String(route.method)} ${route.url} declares no permission`)
+    }
+  })
+
+  app.addHook('onRequest', async (request) => {
+    const { permission } = request.routeOptions.config
+    if (permission === 'public' || request.is404) return
+    const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(request.headers.authorization ?? '') ?? []
+    if (text === undefined) {
+      throw new CaError('unauthenticated', 'No API key was sent. It goes into the header `Authorization: Bearer <API key>`.')
+    }
+    const apiKey = await authenticate(ca.store, text, ca.now())
+    if (permission === undefined || !permissions[apiKey.role].includes(permission)) {
+      throw new CaError('forbidden', `The role ${apiKey.role} does not hold the permission ${permission}.`)
+    }
+    request.apiKey = apiKey
+  })
+}
+
+/** @throws Error in a route that is public: a fault of ours. */
+export function requesterOf(request: FastifyRequest): Requester {
+  const { apiKey } = request
+  if (apiKey === null) throw new Error('a public route has no requester')
+  return { principal: apiKey.id, name: `${apiKey.owner} (API key ${apiKey.id})`, address: request.ip, requestId: request.id }
+}

@@ -1,0 +1,216 @@
+/** The routes under /v1/certificates: decode, call one use case, encode. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { CertificationAuthority } from '../authority/authority.ts'
+import { findCertificate, renewalWindow } from '../authority/find.ts'
+import { issue } from '../authority/issue.ts'
+import type { Issued } from '../authority/once.ts'
+import { renew } from '../authority/renew.ts'
+import type { CertificateFilter } from '../store/model.ts'
+import { fileAnswers, problems, requestBodies } from './describe.ts'
+import { issueOrder, renewalOrder } from './order.ts'
+import { certificateView, negotiate, sendCertificate } from './representation.ts'
+import {
+  CertificatePage,
+  CertificateView,
+  FormatQuery,
+  formats,
+  History,
+  IssueBody,
+  IssueHeaders,
+  IssueQuery,
+  ListQuery,
+  ReferenceParams,
+  RenewalBody,
+  RenewalInfo,
+  RenewalQuery,
+  type Format,
+} from './schemas.ts'
+
+const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
+const pageSize = 50
+
+export function certificateRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+  const app = server.withTypeProvider<TypeBoxTypeProvider>()
+
+  app.post(
+    '/v1/certificates',
+    {
+      config: { permission: 'certificate.issue' },
+      schema: {
+        operationId: 'issueCertificate',
+        tags: ['certificates'],
+        summary: 'Issue a certificate',
+        description:
+          'From a certification request, as JSON or as the raw file; or with a key that the service makes and hands out once, as a PFX that Windows takes into a Key Storage Provider.',
+        headers: IssueHeaders,
+        querystring: IssueQuery,
+        body: requestBodies(IssueBody, 'issue'),
+        response: {
+          201: fileAnswers('Issued. Location names it.', CertificateView, formats),
+          200: fileAnswers('A repeated request: the certificate, but not the key, which was delivered once.', CertificateView, ['json']),
+          ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const body = request.body as IssueBody | Uint8Array | undefined
+      const order = issueOrder(request, body, request.query)
+      const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
+      return sendIssued(reply, await issue(ca, order), format)
+    },
+  )
+
+  app.post(
+    '/v1/certificates/:ref/renewals',
+    {
+      config: { permission: 'certificate.renew' },
+      schema: {
+        operationId: 'renewCertificate',
+        tags: ['certificates'],
+        summary: 'Renew a certificate with the same key',
+        description:
+          'With a certification request over the same key, or without any: then the key on record is certified again. Subject and names stay as they are. Another key is refused: shielded VMs would not start with it.',
+        headers: IssueHeaders,
+        params: ReferenceParams,
+        querystring: RenewalQuery,
+        body: requestBodies(RenewalBody, 'renew'),
+        response: {
+          201: fileAnswers('Renewed. Location names the new certificate.', CertificateView, certificateFormats),
+          ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const body = request.body as RenewalBody | Uint8Array | undefined
+      const order = renewalOrder(request, request.params.ref, body, request.query)
+      const format = negotiate(request, certificateFormats)
+      return sendIssued(reply, await renew(ca, order), format)
+    },
+  )
+
+  app.get(
+    '/v1/certificates',
+    {
+      config: { permission: 'certificate.read' },
+      schema: {
+        operationId: 'listCertificates',
+        tags: ['certificates'],
+        summary: 'List certificates',
+        description: 'Newest first, in pages. The Link header and `next` name the page that follows.',
+        querystring: ListQuery,
+        response: { 200: CertificatePage, ...problems(400, 401, 403, 503) },
+      },
+    },
+    async (request, reply) => {
+      const { limit, cursor, ...asked } = request.query
+      const filter: CertificateFilter = {
+        ...(asked.purpose && { purpose: asked.purpose }),
+        ...(asked.state && { state: asked.state }),
+        ...(asked.subject && { subject: asked.subject }),
+        ...(asked.thumbprint && { thumbprint: asked.thumbprint.replace(/[\s:\u200e]/g, '').toUpperCase() }),
+        ...(asked.lineage && { lineageId: asked.lineage.toLowerCase() }),
+        ...(asked.notAfterBefore && { notAfterBefore: new Date(asked.notAfterBefore) }),
+        ...(asked.notAfterAfter && { notAfterAfter: new Date(asked.notAfterAfter) }),
+      }
+      const now = ca.now()
+      const page = await ca.store.listCertificates(filter, {
+        now,
+        limit: limit === undefined ? pageSize : Number(limit),
+        ...(cursor && { after: cursor.toLowerCase() }),
+      })
+      if (page.next !== null) {
+        const next = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: page.next })
+        reply.header('link', `</v1/certificates?${next.toString()}>; rel="next"`)
+      }
+      return { items: page.items.map((certificate) => certificateView(certificate, now)), next: page.next }
+    },
+  )
+
+  app.get(
+    '/v1/certificates/:ref',
+    {
+      config: { permission: 'certificate.read' },
+      schema: {
+        operationId: 'getCertificate',
+        tags: ['certificates'],
+        summary: 'Read a certificate',
+        description: 'As JSON, or as a file that Windows and openssl take: PEM chain, DER, PKCS#7.',
+        params: ReferenceParams,
+        querystring: FormatQuery,
+        response: {
+          200: fileAnswers('The certificate.', CertificateView, certificateFormats),
+          ...problems(400, 401, 403, 404, 406, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const format = negotiate(request, certificateFormats)
+      return sendCertificate(reply, await findCertificate(ca, request.params.ref), format, ca.now())
+    },
+  )
+
+  app.get(
+    '/v1/certificates/:ref/history',
+    {
+      config: { permission: 'certificate.read' },
+      schema: {
+        operationId: 'getHistory',
+        tags: ['certificates'],
+        summary: 'Read the history of a key',
+        description: 'All certificates over the key of this one, in order: who asked for each, when, and why.',
+        params: ReferenceParams,
+        response: { 200: History, ...problems(400, 401, 403, 404, 503) },
+      },
+    },
+    async (request) => {
+      const { lineage } = await findCertificate(ca, request.params.ref)
+      const generations = await ca.store.lineageHistory(lineage.id)
+      const now = ca.now()
+      return {
+        lineage: lineage.id,
+        purpose: lineage.purpose,
+        publicKeyPin: lineage.publicKeyPin,
+        createdAt: lineage.createdAt.toISOString(),
+        current: generations.at(-1)!.id,
+        certificates: generations.map((certificate) => certificateView(certificate, now)),
+      }
+    },
+  )
+
+  app.get(
+    '/v1/certificates/:ref/renewal-info',
+    {
+      config: { permission: 'certificate.read' },
+      schema: {
+        operationId: 'getRenewalInfo',
+        tags: ['certificates'],
+        summary: 'Ask when to renew',
+        description: 'For renewal jobs. The Retry-After header says when to ask again.',
+        params: ReferenceParams,
+        response: { 200: RenewalInfo, ...problems(400, 401, 403, 404, 503) },
+      },
+    },
+    async (request, reply) => {
+      const certificate = await findCertificate(ca, request.params.ref)
+      const current = await ca.store.currentCertificate(certificate.lineage.id)
+      const { start, end } = renewalWindow(certificate)
+      reply.header('retry-after', '21600') // six hours, as RFC 9773 §4.3 suggests
+      return {
+        suggestedWindow: { start: start.toISOString(), end: end.toISOString() },
+        renewNow: certificate.renewedById === null && certificate.revocation === null && ca.now() >= start,
+        explanation:
+          certificate.purpose === 'https'
+            ? 'When this certificate expires, hosts no longer reach HGS over HTTPS. Renew within the window.'
+            : 'HGS does not check the expiry of signing and encryption certificates: VMs go on starting. Tenants do check it when they import guardian metadata, so renew within the window.',
+        current: (current ?? certificate).id,
+      }
+    },
+  )
+
+  function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
+    reply.code(201).header('location', `/v1/certificates/${issued.certificate.id}`)
+    if (issued.replayed) reply.header('idempotent-replayed', 'true')
+    return sendCertificate(reply, issued.certificate, format, ca.now(), issued)
+  }
+}

@@ -1,0 +1,95 @@
+/** Pieces of route schemas that several routes share: request bodies in their media types, files, problems. */
+import { Type, type TSchema } from 'typebox'
+import { mediaTypes } from './representation.ts'
+import type { Format } from './schemas.ts'
+
+/** Octets: in OpenAPI 3.1 a schema without a type. */
+const binary = (description: string) => Type.Unsafe<Uint8Array>({ description })
+
+/** The media types of a raw certification request, with what each holds. */
+export const rawRequestTypes = {
+  'application/pkcs10': 'DER (RFC 5967)',
+  'application/x-pem-file': 'PEM, as certreq and openssl write it',
+} as const
+
+/**
+ * JSON, or the raw request. Only JSON has a schema to hold it against: the octets of a raw request are
+ * for the reader in x509/.
+ */
+export function requestBodies(json: TSchema, example: keyof typeof examples): unknown {
+  return {
+    content: {
+      'application/json': { schema: json, examples: examples[example] },
+      ...Object.fromEntries(
+        Object.entries(rawRequestTypes).map(([type, description]) => [type, { schema: binary(description) }]),
+      ),
+    },
+  }
+}
+
+/** Executed by the tests as they stand; REQUEST stands for a certification request. */
+export const examples = {
+  issue: {
+    fromRequest: {
+      summary: 'From a certification request',
+      value: { purpose: 'signing', csr: 'REQUEST', provider: 'Microsoft Software Key Storage Provider', reason: 'new HGS cluster' },
+    },
+    withKey: {
+      summary: 'With a key made by the service, as PFX',
+      value: {
+        purpose: 'encryption',
+        subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
+        key: { bits: 2048 },
+        pfx: { password: 'correct horse battery staple', target: 'ws2019' },
+      },
+    },
+    https: {
+      summary: 'For the HTTPS address of the cluster',
+      value: {
+        purpose: 'https',
+        subject: { commonName: 'hgs.contoso.com' },
+        dnsNames: ['hgs01.contoso.com', 'hgs02.contoso.com'],
+        key: { bits: 2048 },
+        pfx: { password: 'correct horse battery staple' },
+      },
+    },
+  },
+  renew: {
+    fromRecord: { summary: 'The key on record, without a request', value: { reason: 'yearly renewal' } },
+    fromRequest: { summary: 'With a request over the same key', value: { csr: 'REQUEST', validityDays: 730 } },
+  },
+} as const
+
+/** An answer in several forms. */
+export function fileAnswers(description: string, json: TSchema, offered: readonly Format[]): unknown {
+  const forms = offered.map((format) => [
+    mediaTypes[format].type,
+    { schema: format === 'json' ? Type.Ref(String((json as { $id?: string }).$id) + '#') : binary(`As ${format}.`) },
+  ])
+  return { description, content: Object.fromEntries(forms) }
+}
+
+const meanings: Readonly<Record<number, string>> = {
+  400: 'The request, or the certification request in it, is not understood.',
+  401: 'No valid API key.',
+  403: 'The API key may not do that.',
+  404: 'There is no such certificate.',
+  406: 'The answer has no such form.',
+  409: 'It contradicts what is on record; the answer says what to look at instead.',
+  413: 'Too large.',
+  415: 'The body has a type that this route does not read.',
+  422: 'Understood, and refused: errors[] names every broken rule with its fix.',
+  503: 'Not at the moment. Retry-After says when to try again; nothing was issued.',
+}
+
+/** The problem answers of a route. */
+export const problems = (...statuses: number[]): Record<number, unknown> =>
+  Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      {
+        description: meanings[status],
+        content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
+      },
+    ]),
+  )

@@ -1,0 +1,110 @@
+/**
+ * Problem details (RFC 9457): the one place where a refusal gets an HTTP status.
+ *
+ * A refusal with a code is told in full. Anything else is a fault of ours: logged whole, told mute.
+ */
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { CaError, codes, type Code, type Fault } from '../errors.ts'
+
+export const statuses: Readonly<Record<Code, number>> = {
+  invalidRequest: 400,
+  malformedCertificationRequest: 400,
+  unauthenticated: 401,
+  forbidden: 403,
+  notFound: 404,
+  notAcceptable: 406,
+  keyAlreadyCertified: 409,
+  renewalKeyChanged: 409,
+  certificateSuperseded: 409,
+  certificateRevoked: 409,
+  renewalInProgress: 409,
+  payloadTooLarge: 413,
+  unsupportedMediaType: 415,
+  profileViolation: 422,
+  validityOutOfRange: 422,
+  idempotencyKeyReused: 422,
+  internalError: 500,
+  authorityExpiring: 503,
+  busy: 503,
+  storeUnavailable: 503,
+}
+
+export const problemType = 'application/problem+json'
+
+/** The members of the problem document, `facts` first so that they never hide a standard member. */
+export function problemDocument(error: CaError, requestId: string): Record<string, unknown> {
+  const { title } = codes[error.code]
+  return {
+    ...error.facts,
+    type: `/problems/${error.code}`,
+    title,
+    status: statuses[error.code],
+    detail: error.message,
+    code: error.code,
+    requestId,
+    errors: error.errors,
+  }
+}
+
+export function sendProblem(reply: FastifyReply, error: CaError): FastifyReply {
+  const { retryAfterSeconds } = error.facts
+  if (typeof retryAfterSeconds === 'number') reply.header('retry-after', String(retryAfterSeconds))
+  if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer realm="hgs-ca"')
+  return reply
+    .code(statuses[error.code])
+    .header('content-type', problemType)
+    .serializer((document: unknown) => JSON.stringify(document))
+    .send(problemDocument(error, reply.request.id))
+}
+
+/** For fastify.setErrorHandler. */
+export function errorHandler(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const refusal = asRefusal(error)
+  if (refusal.code === 'internalError') {
+    request.log.error({ err: error }, 'a request failed')
+  } else if (refusal.code === 'storeUnavailable') {
+    request.log.error({ err: refusal.cause ?? refusal }, 'the record is not available')
+  }
+  return sendProblem(reply, refusal)
+}
+
+const parserCodes: Readonly<Record<string, [Code, string]>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupportedMediaType', 'The Content-Type is missing or is not one this route reads.'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['payloadTooLarge', 'The body is larger than 64 KiB.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: ['invalidRequest', 'The body is empty.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: ['invalidRequest', 'The body is not valid JSON.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalidRequest', 'The body has another length than Content-Length says.'],
+  FST_ERR_BAD_URL: ['invalidRequest', 'The address is not well encoded.'],
+  FST_ERR_MAX_PARAM_LENGTH_EXCEEDED: ['notFound', 'No certificate has so long a name.'],
+}
+
+function asRefusal(error: FastifyError): CaError {
+  if (error instanceof CaError) return error
+  if (error.validation !== undefined) {
+    const where = error.validationContext === 'body' ? '' : `${error.validationContext}`
+    const errors = error.validation.slice(0, 20).map((fault) => validationFault(where, fault))
+    return new CaError('invalidRequest', `${errors.length === 1 ? 'One field is' : 'Some fields are'} not as they should be.`, { errors })
+  }
+  const known = parserCodes[error.code]
+  if (known !== undefined) return new CaError(...known)
+  if (error.statusCode === 400) return new CaError('invalidRequest', 'The request is not well formed.')
+  return new CaError('internalError', 'The service failed. Nothing more is told here; the log holds it under the requestId.', {
+    cause: error,
+  })
+}
+
+type Invalid = NonNullable<FastifyError['validation']>[number]
+
+function validationFault(where: string, { instancePath, keyword, params, message }: Invalid): Fault {
+  const missing = keyword === 'required' ? `/${String(params['missingProperty'])}` : ''
+  const unknown = keyword === 'additionalProperties' ? `/${String(params['additionalProperty']).slice(0, 64)}` : ''
+  const detail =
+    keyword === 'required'
+      ? 'is missing'
+      : keyword === 'additionalProperties'
+        ? 'is not known here'
+        : keyword === 'enum'
+          ? `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}`
+          : (message ?? 'is not valid')
+  return { pointer: `${where}${instancePath}${missing}${unknown}` || '/', detail }
+}

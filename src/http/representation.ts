@@ -1,0 +1,164 @@
+/** What goes out: certificates as JSON, PEM, DER, PKCS#7 or PFX, by ?format= or by the Accept header. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { stateOf } from '../authority/find.ts'
+import type { Findings } from '../authority/findings.ts'
+import { CaError } from '../errors.ts'
+import type { CertificateRecord } from '../store/model.ts'
+import { readCertificate } from '../x509/certificate.ts'
+import { readDer } from '../x509/der.ts'
+import { readSubjectAltName } from '../x509/extensions.ts'
+import { hexDigest } from '../x509/key.ts'
+import { oids } from '../x509/oids.ts'
+import { certificatePem } from '../x509/pem.ts'
+import { certificatesOnly } from '../x509/pkcs7.ts'
+import type { CertificateView, Format } from './schemas.ts'
+
+/** Media type and file ending of each form. certreq -accept takes pem, der and p7b. */
+export const mediaTypes: Readonly<Record<Format, { type: string; ending: string }>> = {
+  json: { type: 'application/json', ending: 'json' },
+  pem: { type: 'application/pem-certificate-chain', ending: 'pem' },
+  der: { type: 'application/pkix-cert', ending: 'cer' },
+  p7b: { type: 'application/x-pkcs7-certificates', ending: 'p7b' },
+  pfx: { type: 'application/x-pkcs12', ending: 'pfx' },
+}
+
+/**
+ * The form a client wants: ?format= first, then the Accept header, then the first of `offered`.
+ *
+ * @throws CaError `notAcceptable` when none of the forms it names is offered.
+ */
+export function negotiate(request: FastifyRequest, offered: readonly Format[]): Format {
+  const { format } = request.query as { format?: Format }
+  if (format !== undefined && offered.includes(format)) return format
+  const accept = request.headers.accept
+  if (format === undefined && accept === undefined) return offered[0]!
+  if (format === undefined && accept !== undefined) {
+    const ranges = accept
+      .slice(0, 1000)
+      .split(',')
+      .map((range) => {
+        const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
+        const quality = Number(parameters.find((parameter) => parameter.startsWith('q='))?.slice(2) ?? 1)
+        return { type, quality }
+      })
+      .filter(({ quality }) => quality > 0)
+      .sort((a, b) => b.quality - a.quality)
+    for (const { type } of ranges) {
+      if (type === '*/*' || type === 'application/*') return offered[0]!
+      const found = offered.find((candidate) => mediaTypes[candidate].type === type)
+      if (found !== undefined) return found
+    }
+  }
+  const names = offered.map((candidate) => `${candidate} (${mediaTypes[candidate].type})`)
+  throw new CaError('notAcceptable', `This answer comes as ${names.join(', ')}.`, { facts: { offered } })
+}
+
+export interface Delivery {
+  readonly pfx: Uint8Array | null
+  readonly replayed: boolean
+}
+
+/** The certificate as JSON. `delivery` is what the answer to an order has beside the record. */
+export function certificateView(certificate: CertificateRecord, now: Date, delivery?: Delivery): CertificateView {
+  const { extensions } = readCertificate(certificate.certificate)
+  const names = extensions.get(oids.subjectAltName)
+  const findings = JSON.parse(certificate.findings) as Findings
+  return {
+    id: certificate.id,
+    purpose: certificate.purpose,
+    state: stateOf(certificate, now),
+    subject: certificate.subject,
+    dnsNames: names === undefined ? [] : readSubjectAltName(names.value).map(({ text }) => text ?? ''),
+    serialNumber: certificate.serialNumber,
+    thumbprint: certificate.thumbprint,
+    sha256: hexDigest('sha256', certificate.certificate),
+    publicKeyPin: certificate.lineage.publicKeyPin,
+    keyBits: findings.keyBits,
+    keyOrigin: findings.keyOrigin,
+    provider: findings.provider,
+    lineage: certificate.lineage.id,
+    generation: certificate.generation,
+    authority: certificate.authority.id,
+    notBefore: certificate.notBefore.toISOString(),
+    notAfter: certificate.notAfter.toISOString(),
+    issuedAt: certificate.issuedAt.toISOString(),
+    requestedBy: certificate.requestedBy,
+    requestId: certificate.requestId,
+    reason: certificate.reason,
+    renews: certificate.renewal?.predecessorId ?? null,
+    renewedBy: certificate.renewedById,
+    revocation:
+      certificate.revocation === null
+        ? null
+        : { reason: certificate.revocation.reason, revokedAt: certificate.revocation.revokedAt.toISOString() },
+    warnings: [...findings.warnings],
+    ignored: [...findings.ignored],
+    notes: [...findings.notes],
+    certificate: certificatePem(certificate.certificate),
+    chain: issuersOf(certificate).map(certificatePem).join(''),
+    ...(delivery === undefined ? {} : deliveryMembers(findings, delivery)),
+  }
+}
+
+function deliveryMembers({ keyOrigin }: Findings, { pfx, replayed }: Delivery): Pick<CertificateView, 'pfx' | 'keyDelivery'> {
+  if (pfx !== null) {
+    return {
+      pfx: Buffer.from(pfx).toString('base64'),
+      keyDelivery: 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
+    }
+  }
+  if (keyOrigin !== 'service' || !replayed) return {}
+  return {
+    keyDelivery:
+      'The private key was delivered once, in the answer to the first request, and was not kept. If that answer is lost, so is the key: issue a new certificate under a new Idempotency-Key.',
+  }
+}
+
+/** The certificates above a certificate, nearest first. */
+export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
+  return [authority.certificate, ...splitDer(authority.issuers)]
+}
+
+function splitDer(concatenated: Uint8Array): Uint8Array[] {
+  if (concatenated.length === 0) return []
+  // A certificate has two length octets: 30 82 hh ll.
+  const length = 4 + concatenated[2]! * 256 + concatenated[3]!
+  return [readDer(concatenated.subarray(0, length)).der, ...splitDer(concatenated.subarray(length))]
+}
+
+/** Sends `certificate` in the form the client wants. */
+export function sendCertificate(
+  reply: FastifyReply,
+  certificate: CertificateRecord,
+  format: Format,
+  now: Date,
+  delivery?: Delivery,
+): FastifyReply {
+  const chain = [certificate.certificate, ...issuersOf(certificate)]
+  switch (format) {
+    case 'json':
+      return reply.send(certificateView(certificate, now, delivery))
+    case 'pfx':
+      // A replay has no key to hand out; JSON says so, and no file pretends to hold one.
+      if (delivery?.pfx == null) return reply.code(200).send(certificateView(certificate, now, delivery))
+      return sendFile(reply, delivery.pfx, 'pfx', fileName(certificate))
+    case 'pem':
+      return sendFile(reply, chain.map(certificatePem).join(''), 'pem', fileName(certificate))
+    case 'der':
+      return sendFile(reply, certificate.certificate, 'der', fileName(certificate))
+    case 'p7b':
+      return sendFile(reply, certificatesOnly(chain), 'p7b', fileName(certificate))
+  }
+}
+
+const fileName = ({ purpose, thumbprint }: CertificateRecord): string => `hgs-${purpose}-${thumbprint.slice(0, 8).toLowerCase()}`
+
+/** Octets as a file, past the JSON serializer. */
+export function sendFile(reply: FastifyReply, content: Uint8Array | string, format: Format, name: string): FastifyReply {
+  const { type, ending } = mediaTypes[format]
+  return reply
+    .header('content-type', type)
+    .header('content-disposition', `attachment; filename="${name}.${ending}"`)
+    .serializer((payload: unknown) => payload as string)
+    .send(typeof content === 'string' ? content : Buffer.from(content))
+}

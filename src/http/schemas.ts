@@ -1,0 +1,313 @@
+/**
+ * The shapes of bodies, parameters and answers, as JSON Schema. They validate what comes in, write
+ * what goes out, and are what openapi/openapi.yaml is made from.
+ *
+ * Every object is closed and every string and array has a bound: an unknown field is a mistake to be
+ * told, not to be dropped.
+ */
+import { Type, type Static, type TSchema } from 'typebox'
+import { purposes } from '../hgs/profiles.ts'
+
+const closed = { additionalProperties: false }
+const text = (maxLength: number, description: string, more: object = {}) =>
+  Type.String({ minLength: 1, maxLength, description, ...more })
+const oneOf = <const T extends string>(values: readonly T[], description: string) =>
+  Type.Unsafe<T>({ type: 'string', enum: [...values], maxLength: 32, description })
+const nullable = <T extends TSchema>(schema: T, description: string) =>
+  Type.Unsafe<Static<T> | null>({ anyOf: [schema, { type: 'null' }], description })
+
+const instant = (description: string) => Type.String({ format: 'date-time', maxLength: 30, description })
+const fingerprint = (digits: number, description: string) =>
+  Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
+const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
+
+const provider = text(
+  256,
+  'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
+)
+const validityDays = 'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
+const reason = text(500, 'Why, in words. It stands in the record.')
+const csr = text(
+  40_000,
+  'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
+)
+
+const subject = Type.Object(
+  {
+    commonName: Type.Optional(text(64, 'CN. For https: <HgsServiceName>.<domain>.')),
+    organization: Type.Optional(text(64, 'O. What VM owners recognise.')),
+    organizationalUnit: Type.Optional(text(64, 'OU')),
+    locality: Type.Optional(text(128, 'L')),
+    stateOrProvince: Type.Optional(text(128, 'ST')),
+    country: Type.Optional(Type.String({ pattern: '^[A-Z]{2}$', maxLength: 2, description: 'C, two capital letters.' })),
+  },
+  { ...closed, minProperties: 1, description: 'The subject of a certificate whose key the service makes.' },
+)
+
+const pfx = Type.Object(
+  {
+    password: Type.String({
+      minLength: 1,
+      maxLength: 128,
+      description: 'At least 12 characters. It is used for this one answer and kept nowhere.',
+      writeOnly: true,
+    }),
+    target: Type.Optional(
+      oneOf(
+        ['ws2016', 'ws2019'],
+        'Who must read the PFX. ws2019 (the default): AES-256, Windows Server 2019 and later. ws2016: 3DES, what Windows Server 2016 reads.',
+      ),
+    ),
+  },
+  { ...closed, description: 'The PFX in which the key leaves the service.' },
+)
+
+const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
+const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
+  maxItems: 100,
+  description: 'Subject alternative names. For https the common name is added when it is missing here.',
+})
+
+export const IssueBody = Type.Object(
+  {
+    purpose,
+    csr: Type.Optional(csr),
+    provider: Type.Optional(provider),
+    subject: Type.Optional(subject),
+    dnsNames: Type.Optional(dnsNames),
+    key: Type.Optional(
+      Type.Object(
+        {
+          bits: Type.Unsafe<2048 | 3072 | 4096>({
+            type: 'integer',
+            enum: [2048, 3072, 4096],
+            description: 'Size of the RSA key. 3072 when nothing is said: an HGS key cannot be changed later.',
+          }),
+        },
+        { ...closed, description: 'The key the service is to make.' },
+      ),
+    ),
+    pfx: Type.Optional(pfx),
+    validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
+    reason: Type.Optional(reason),
+  },
+  {
+    ...closed,
+    description:
+      'Either `csr`, for a key that the requester has, or `subject` and `pfx`, for a key that the service makes and hands out once.',
+  },
+)
+export type IssueBody = Static<typeof IssueBody>
+
+export const RenewalBody = Type.Object(
+  {
+    csr: Type.Optional(csr),
+    provider: Type.Optional(provider),
+    validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
+    reason: Type.Optional(reason),
+  },
+  { ...closed, description: 'With `csr`: a request signed by the same key. Without: the key on record is renewed.' },
+)
+export type RenewalBody = Static<typeof RenewalBody>
+
+export const formats = ['json', 'pem', 'der', 'p7b', 'pfx'] as const
+export type Format = (typeof formats)[number]
+const format = (names: readonly Format[]) => Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
+
+/** Numbers in a query are text; the pattern keeps them numbers. */
+const days = Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,4}$', maxLength: 5, description: validityDays }))
+
+export const FormatQuery = Type.Object({ format: format(['json', 'pem', 'der', 'p7b']) }, closed)
+export const AuthorityQuery = Type.Object({ format: format(['pem', 'der', 'p7b']) }, closed)
+export const IssueQuery = Type.Object(
+  {
+    purpose: Type.Optional(purpose),
+    provider: Type.Optional(provider),
+    dnsName: Type.Optional(
+      Type.Unsafe<string | string[]>({
+        anyOf: [text(253, 'A name.'), Type.Array(text(253, 'A name.'), { maxItems: 100 })],
+        description: 'A subject alternative name, for a request that holds none. May be repeated.',
+      }),
+    ),
+    validityDays: days,
+    reason: Type.Optional(reason),
+    format: format(formats),
+  },
+  { ...closed, description: 'For a raw request as body. With a JSON body only `format` may stand here.' },
+)
+export type IssueQuery = Static<typeof IssueQuery>
+
+export const RenewalQuery = Type.Object(
+  {
+    provider: Type.Optional(provider),
+    validityDays: days,
+    reason: Type.Optional(reason),
+    format: format(['json', 'pem', 'der', 'p7b']),
+  },
+  closed,
+)
+export type RenewalQuery = Static<typeof RenewalQuery>
+
+export const ReferenceParams = Type.Object(
+  { ref: text(128, 'The id, the serial number (hex) or the SHA-1 thumbprint. Spaces, colons and letter case do not matter.') },
+  closed,
+)
+
+export const IssueHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({
+      pattern: '^[\\x21-\\x7e]{8,128}$',
+      maxLength: 128,
+      description: 'Any text of your own that is new for each new request, such as a UUID. A repeated request with the same key gives the same certificate.',
+    }),
+  ),
+})
+
+export const ListQuery = Type.Object(
+  {
+    purpose: Type.Optional(purpose),
+    state: Type.Optional(oneOf(['active', 'expired', 'superseded', 'revoked'], 'The state of the certificate as of now.')),
+    subject: Type.Optional(text(128, 'Text anywhere in the subject or the DNS names, letter case ignored.')),
+    thumbprint: Type.Optional(text(80, 'SHA-1 thumbprint; spaces, colons and letter case do not matter.')),
+    lineage: Type.Optional(uuid('All certificates over one key.')),
+    notAfterBefore: Type.Optional(instant('Only certificates that end before this instant.')),
+    notAfterAfter: Type.Optional(instant('Only certificates that end after this instant.')),
+    limit: Type.Optional(Type.String({ pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$', maxLength: 3, description: '1 to 200; 50 when nothing is said.' })),
+    cursor: Type.Optional(uuid('Where the page before ended: `next` of that answer.')),
+  },
+  closed,
+)
+export type ListQuery = Static<typeof ListQuery>
+
+const Row = Type.Object(
+  {
+    rule: text(64, 'Id of the rule.'),
+    property: text(128, 'The property it is about.'),
+    required: Type.String({ maxLength: 1000, description: 'What HGS needs.' }),
+    found: Type.String({ maxLength: 40_000, description: 'What was found.' }),
+    verdict: oneOf(['pass', 'warn', 'fail'], 'What follows.'),
+    fix: Type.String({ maxLength: 1000, description: 'How to mend it.' }),
+  },
+  closed,
+)
+
+export const CertificateView = Type.Object(
+  {
+    id: uuid('Our name of the certificate.'),
+    purpose,
+    state: oneOf(['active', 'expired', 'superseded', 'revoked'], 'The first that holds of revoked, superseded, expired, active.'),
+    subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+    dnsNames: Type.Array(text(253, 'A host name.'), { maxItems: 101, description: 'The subject alternative names.' }),
+    serialNumber: Type.String({ pattern: '^([0-9A-F]{2}){1,20}$', maxLength: 40, description: 'Hex.' }),
+    thumbprint: fingerprint(40, 'SHA-1 of the certificate: how Windows and the HGS cmdlets name it.'),
+    sha256: fingerprint(64, 'SHA-256 of the certificate.'),
+    publicKeyPin: fingerprint(64, 'SHA-256 of the canonical subjectPublicKeyInfo: the same for all generations of a lineage.'),
+    keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
+    keyOrigin: oneOf(['requester', 'service'], 'Who made the key.'),
+    provider: Type.Object(
+      {
+        grade: oneOf(['legacy', 'asserted', 'declared', 'service', 'unknown'], 'What the evidence is worth.'),
+        name: nullable(Type.String({ maxLength: 40_000 }), 'The provider that holds the key, as far as is known.'),
+      },
+      { ...closed, description: 'Where the key lives, by the word of the client.' },
+    ),
+    lineage: uuid('One key and all its certificates.'),
+    generation: Type.Integer({ minimum: 1, description: '1 for the first certificate of a key.' }),
+    authority: fingerprint(64, 'SHA-256 of the certificate of the authority that issued it.'),
+    notBefore: instant('Valid from.'),
+    notAfter: instant('Valid until.'),
+    issuedAt: instant('When it was recorded.'),
+    requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the API key.' }),
+    requestId: Type.String({ maxLength: 128, description: 'The request that asked for it.' }),
+    reason: nullable(Type.String({ maxLength: 500 }), 'Why, as the requester said.'),
+    renews: nullable(uuid('A certificate.'), 'The certificate that this one renewed.'),
+    renewedBy: nullable(uuid('A certificate.'), 'The certificate that renewed this one.'),
+    revocation: nullable(
+      Type.Object({ reason: Type.String({ maxLength: 64 }), revokedAt: instant('When.') }, closed),
+      'Set when it is revoked.',
+    ),
+    warnings: Type.Array(Row, { maxItems: 64, description: 'Rules that warn.' }),
+    ignored: Type.Array(Type.String({ maxLength: 40_000 }), { maxItems: 256, description: 'What the request asked for and did not get.' }),
+    notes: Type.Array(Type.String({ maxLength: 1000 }), { maxItems: 128, description: 'What the service did beyond what was asked.' }),
+    certificate: Type.String({ maxLength: 100_000, description: 'The certificate in PEM.' }),
+    chain: Type.String({ maxLength: 400_000, description: 'The certificates of its issuers in PEM, nearest first.' }),
+    pfx: Type.Optional(Type.String({ maxLength: 100_000, description: 'Base64 of the PFX, in the first answer only.', contentEncoding: 'base64' })),
+    keyDelivery: Type.Optional(Type.String({ maxLength: 400, description: 'About the private key that the service made.' })),
+  },
+  { ...closed, $id: 'Certificate', description: 'A certificate and what the record knows of it.' },
+)
+export type CertificateView = Static<typeof CertificateView>
+
+const certificateRef = Type.Unsafe<CertificateView>({ $ref: 'Certificate#' })
+
+export const CertificatePage = Type.Object(
+  {
+    items: Type.Array(certificateRef, { maxItems: 200, description: 'Newest first.' }),
+    next: nullable(uuid('A cursor.'), 'The cursor of the next page; null on the last.'),
+  },
+  closed,
+)
+
+export const History = Type.Object(
+  {
+    lineage: uuid('One key and all its certificates.'),
+    purpose,
+    publicKeyPin: fingerprint(64, 'The key that never changes.'),
+    createdAt: instant('When the key was first certified.'),
+    current: uuid('The certificate of the highest generation.'),
+    certificates: Type.Array(certificateRef, { description: 'In order, from generation 1. Who, when and why: requestedBy, issuedAt, reason.' }),
+  },
+  closed,
+)
+
+export const RenewalInfo = Type.Object(
+  {
+    suggestedWindow: Type.Object({ start: instant('From here on, renew.'), end: instant('By then it should be done.') }, closed),
+    renewNow: Type.Boolean({ description: 'Whether the window has begun and nothing newer exists.' }),
+    explanation: Type.String({ maxLength: 500, description: 'What expiry means for a certificate of this purpose.' }),
+    current: uuid('The newest certificate of the lineage: the one to renew.'),
+  },
+  { ...closed, description: 'When to renew, in the spirit of RFC 9773.' },
+)
+
+export const AuthorityView = Type.Object(
+  {
+    id: fingerprint(64, 'SHA-256 of its certificate.'),
+    subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+    lab: Type.Boolean({ description: 'Whether this is a lab authority, whose certificates are not for tenants.' }),
+    thumbprint: fingerprint(40, 'SHA-1 of its certificate.'),
+    publicKeyPin: fingerprint(64, 'SHA-256 of its subjectPublicKeyInfo.'),
+    keyBits: Type.Integer({ description: 'Size of its RSA key.' }),
+    notBefore: instant('Valid from.'),
+    notAfter: instant('Valid until. Nothing it issues ends later.'),
+    certificate: Type.String({ maxLength: 100_000, description: 'Its certificate in PEM.' }),
+    chain: Type.String({ maxLength: 400_000, description: 'The certificates above it in PEM; empty for a root.' }),
+  },
+  closed,
+)
+
+export const Problem = Type.Object(
+  {
+    type: text(128, 'A page that says cause and remedy.'),
+    title: text(256, 'The kind of problem.'),
+    status: Type.Integer({ description: 'The HTTP status.' }),
+    detail: text(40_000, 'This very case.'),
+    code: text(64, 'Stable, for scripts.'),
+    requestId: text(128, 'For the operator: the log holds the story under it.'),
+    errors: Type.Array(
+      Type.Object({
+        pointer: Type.Optional(text(1000, 'The field (RFC 6901), parameter or header.')),
+        rule: Type.Optional(text(64, 'The rule of the profile.')),
+        property: Type.Optional(text(128, 'The property it is about.')),
+        required: Type.Optional(text(1000, 'What HGS needs.')),
+        found: Type.Optional(text(40_000, 'What was found.')),
+        fix: Type.Optional(text(1000, 'How to mend it.')),
+        detail: Type.Optional(text(1000, 'What is wrong.')),
+      }),
+      { description: 'Everything that is wrong, at once.' },
+    ),
+  },
+  { $id: 'Problem', description: 'Problem details (RFC 9457). Some codes add members of their own.' },
+)
+
+export const Health = Type.Object({ status: oneOf(['ok', 'unavailable'], 'In a word.') }, closed)

@@ -1,0 +1,130 @@
+/**
+ * The REST face, put together: limits, parsers, authentication, routes, documentation.
+ * It listens to nobody yet; main.ts does that.
+ */
+import { randomUUID } from 'node:crypto'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import type { CertificationAuthority } from '../authority/authority.ts'
+import { CaError } from '../errors.ts'
+import { requirePermissions } from './authenticate.ts'
+import { authorityRoutes } from './authority.ts'
+import { certificateRoutes } from './certificates.ts'
+import { rawRequestTypes } from './describe.ts'
+import { pageRoutes, type Readiness } from './pages.ts'
+import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
+import { CertificateView, Problem } from './schemas.ts'
+
+export interface ServerOptions {
+  readonly ca: CertificationAuthority
+  readonly log: FastifyBaseLogger
+  readonly version: string
+  /** A lab authority says so in everything it tells about itself. */
+  readonly lab: boolean
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
+  /** Addresses of proxies whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[]
+  readonly readiness: Readiness
+}
+
+const bodyLimit = 65_536 // octets; the largest genuine body, a request of an 8192-bit key, has 5,000
+
+export async function buildServer(options: ServerOptions): Promise<FastifyInstance> {
+  const app = Fastify({
+    ...(options.tls === null ? {} : { https: { ...options.tls, minVersion: 'TLSv1.2' as const } }),
+    loggerInstance: options.log,
+    // One line of our own instead, with nothing in it that a client wrote but its request id.
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit,
+    requestTimeout: 15_000, // milliseconds; Fastify's default waits for ever
+    connectionTimeout: 60_000, // longer than the making of a queued 4096-bit key
+    keepAliveTimeout: 5_000,
+    routerOptions: { maxParamLength: 256 },
+    trustProxy: options.trustedProxies.length === 0 ? false : [...options.trustedProxies],
+    forceCloseConnections: 'idle',
+    return503OnClosing: false, // what still comes over an open connection while draining is answered in full
+    requestIdHeader: false,
+    genReqId: (raw) => {
+      const given = raw.headers['x-request-id']
+      return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
+    },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true } },
+    // The socket is all there is before a request is understood: answer in the same shape, then close.
+    clientErrorHandler: (error, socket) => {
+      if (!socket.writable) return
+      const tooLarge = (error as NodeJS.ErrnoException).code === 'HPE_HEADER_OVERFLOW'
+      const refusal = new CaError('invalidRequest', tooLarge ? 'The headers are too large.' : 'This is not well-formed HTTP.')
+      const body = JSON.stringify(problemDocument(refusal, randomUUID()))
+      socket.end(
+        `HTTP/1.1 ${statuses.invalidRequest} Bad Request\r\ncontent-type: ${problemType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+      )
+    },
+  })
+
+  app.setErrorHandler(errorHandler)
+  app.setNotFoundHandler({}, (_request, reply) =>
+    sendProblem(reply, new CaError('notFound', 'There is no such route. GET /docs describes the API.')),
+  )
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({
+      'x-request-id': request.id,
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+    })
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, routeOptions, apiKey } = request
+    const facts = { method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime), apiKey: apiKey?.id }
+    request.log.info(facts, 'answered')
+  })
+
+  readBodies(app)
+  await describeApi(app, options)
+  requirePermissions(app, options.ca)
+  app.addSchema(CertificateView)
+  app.addSchema(Problem)
+  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', persistAuthorization: false } })
+
+  certificateRoutes(app, options.ca)
+  authorityRoutes(app, options.ca, options.lab)
+  pageRoutes(app, options.ca, options.readiness)
+  await app.ready()
+  return app
+}
+
+/** JSON and raw certification requests; no other body is read at all. */
+function readBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'))
+  app.addContentTypeParser(Object.keys(rawRequestTypes), { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+}
+
+async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'hgs-ca',
+        version,
+        license: { name: 'MIT', identifier: 'MIT' },
+        description: [
+          "Certificates for Microsoft's Host Guardian Service: issued from certification requests or with keys made here, and renewed with the same key.",
+          ...(lab ? ['**This is a lab authority. Its certificates are not for tenants.**'] : []),
+        ].join('\n\n'),
+      },
+      servers: [{ url: '/' }],
+      tags: [
+        { name: 'certificates', description: 'Issue, renew, read.' },
+        { name: 'authority', description: 'What others need to trust the certificates.' },
+        { name: 'health', description: 'For orchestrators.' },
+        { name: 'problems', description: 'What a refusal means.' },
+      ],
+      components: {
+        securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key: hgs-ca api-key create.' } },
+      },
+      security: [{ apiKey: [] }],
+    },
+    refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json['$id'] ?? `schema${index}`) },
+  })
+}
