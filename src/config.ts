@@ -8,6 +8,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
 import { resolve } from 'node:path'
+import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
 
@@ -129,6 +130,13 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
   if ((tlsKey === null) !== (tlsCertificate === null)) {
     fault('HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.')
+  }
+  if (tlsKey !== null && tlsKey.content.length > 0 && tlsCertificate !== null && tlsCertificate.pem !== '') {
+    try {
+      createSecureContext({ cert: tlsCertificate.pem, key: tlsKey.content })
+    } catch (error) {
+      fault(`${tlsCertificate.from} and ${tlsKey.from} do not serve for HTTPS: ${(error as Error).message}.`)
+    }
   }
   const host = value('HGSCA_HOST') ?? '127.0.0.1'
   const trustedProxies = (value('HGSCA_TRUSTED_PROXIES') ?? '').split(',').flatMap((one) => one.trim() || [])

@@ -73,7 +73,7 @@ export const codes = {
     remedy: 'Use a new key for each new request, and the same key only to repeat the same request.',
   },
   unauthenticated: {
-    title: 'Who are you?',
+    title: 'Authentication is needed.',
     cause: 'No API key was sent, or it is mistyped, unknown, expired or revoked.',
     remedy:
       'Send `Authorization: Bearer <API key>`. A key is made on the host with `hgs-ca api-key create`; in lab mode it lies in data/lab-api-key.',

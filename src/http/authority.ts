@@ -11,7 +11,6 @@ import { AuthorityQuery, AuthorityView, type Format } from './schemas.ts'
 
 export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthority, lab: boolean): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
-  const { record, certificate, chain, publicKeyPin } = ca.issuer
 
   app.get(
     '/v1/authority',
@@ -25,31 +24,46 @@ export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthor
         response: { 200: AuthorityView },
       },
     },
-    () => ({
-      id: record.id,
-      subject: record.subject,
-      lab,
-      thumbprint: hexDigest('sha1', record.certificate),
-      publicKeyPin,
-      keyBits: certificate.publicKey.rsa!.bits,
-      notBefore: record.notBefore.toISOString(),
-      notAfter: record.notAfter.toISOString(),
-      certificate: certificatePem(record.certificate),
-      chain: chain.slice(1).map(certificatePem).join(''),
-    }),
+    () => {
+      const { record, certificate, chain, publicKeyPin } = ca.issuer
+      return {
+        id: record.id,
+        subject: record.subject,
+        lab,
+        thumbprint: hexDigest('sha1', record.certificate),
+        publicKeyPin,
+        keyBits: certificate.publicKey.rsa!.bits,
+        notBefore: record.notBefore.toISOString(),
+        notAfter: record.notAfter.toISOString(),
+        certificate: certificatePem(record.certificate),
+        chain: chain.slice(1).map(certificatePem).join(''),
+      }
+    },
   )
 
-  for (const [path, summary, certificates] of [
-    ['/v1/authority/certificate', 'Its certificate', chain.slice(0, 1)],
-    ['/v1/authority/chain', 'Its certificate and those above it', chain],
-  ] as const) {
-    const offered: Format[] = certificates.length === 1 ? ['pem', 'der', 'p7b'] : ['pem', 'p7b']
+  const files = [
+    {
+      path: '/v1/authority/certificate',
+      operationId: 'getAuthorityCertificate',
+      summary: 'Its certificate',
+      certificates: () => ca.issuer.chain.slice(0, 1),
+      offered: ['pem', 'der', 'p7b'],
+    },
+    {
+      path: '/v1/authority/chain',
+      operationId: 'getAuthorityChain',
+      summary: 'Its certificate and those above it',
+      certificates: () => ca.issuer.chain,
+      offered: ['pem', 'p7b'],
+    },
+  ] as const
+  for (const { path, operationId, summary, certificates, offered } of files) {
     app.get(
       path,
       {
         config: { permission: 'public' },
         schema: {
-          operationId: path === '/v1/authority/chain' ? 'getAuthorityChain' : 'getAuthorityCertificate',
+          operationId,
           tags: ['authority'],
           summary,
           description: 'PEM when nothing else is asked for: what `openssl verify -CAfile` and Import-Certificate take.',
@@ -66,7 +80,7 @@ export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthor
           },
         },
       },
-      (request, reply) => sendCertificates(reply, certificates, negotiate(request, offered)),
+      (request, reply) => sendCertificates(reply, certificates(), negotiate(request, offered)),
     )
   }
 }

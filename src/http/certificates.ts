@@ -9,7 +9,7 @@ import { renew } from '../authority/renew.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { fileAnswers, problems, requestBodies } from './describe.ts'
 import { issueOrder, renewalOrder } from './order.ts'
-import { certificateView, negotiate, sendCertificate } from './representation.ts'
+import { certificateView, keyIsGone, negotiate, sendCertificate } from './representation.ts'
 import {
   CertificatePage,
   CertificateView,
@@ -209,7 +209,8 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
   )
 
   function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
-    reply.code(201).header('location', `/v1/certificates/${issued.certificate.id}`)
+    // A repetition is answered like the first request, but for the key that is no longer there.
+    reply.code(keyIsGone(issued.certificate, issued) ? 200 : 201).header('location', `/v1/certificates/${issued.certificate.id}`)
     if (issued.replayed) reply.header('idempotent-replayed', 'true')
     return sendCertificate(reply, issued.certificate, format, ca.now(), issued)
   }

@@ -19,7 +19,7 @@ export const rawRequestTypes = {
 export function requestBodies(json: TSchema, example: keyof typeof examples): unknown {
   return {
     content: {
-      'application/json': { schema: json, examples: examples[example] },
+      'application/json': { schema: { ...json, examples: examples[example] } },
       ...Object.fromEntries(
         Object.entries(rawRequestTypes).map(([type, description]) => [type, { schema: binary(description) }]),
       ),
@@ -29,35 +29,27 @@ export function requestBodies(json: TSchema, example: keyof typeof examples): un
 
 /** Executed by the tests as they stand; REQUEST stands for a certification request. */
 export const examples = {
-  issue: {
-    fromRequest: {
-      summary: 'From a certification request',
-      value: { purpose: 'signing', csr: 'REQUEST', provider: 'Microsoft Software Key Storage Provider', reason: 'new HGS cluster' },
+  issue: [
+    {
+      purpose: 'signing',
+      csr: 'REQUEST',
+      provider: 'Microsoft Software Key Storage Provider',
+      reason: 'new HGS cluster',
     },
-    withKey: {
-      summary: 'With a key made by the service, as PFX',
-      value: {
-        purpose: 'encryption',
-        subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
-        key: { bits: 2048 },
-        pfx: { password: 'correct horse battery staple', target: 'ws2019' },
-      },
+    {
+      purpose: 'encryption',
+      subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
+      pfx: { password: 'correct horse battery staple', target: 'ws2019' },
     },
-    https: {
-      summary: 'For the HTTPS address of the cluster',
-      value: {
-        purpose: 'https',
-        subject: { commonName: 'hgs.contoso.com' },
-        dnsNames: ['hgs01.contoso.com', 'hgs02.contoso.com'],
-        key: { bits: 2048 },
-        pfx: { password: 'correct horse battery staple' },
-      },
+    {
+      purpose: 'https',
+      subject: { commonName: 'hgs.contoso.com' },
+      dnsNames: ['hgs01.contoso.com', 'hgs02.contoso.com'],
+      key: { bits: 2048 },
+      pfx: { password: 'correct horse battery staple', target: 'ws2016' },
     },
-  },
-  renew: {
-    fromRecord: { summary: 'The key on record, without a request', value: { reason: 'yearly renewal' } },
-    fromRequest: { summary: 'With a request over the same key', value: { csr: 'REQUEST', validityDays: 730 } },
-  },
+  ],
+  renew: [{ reason: 'yearly renewal' }, { csr: 'REQUEST', validityDays: 730 }],
 } as const
 
 /** An answer in several forms. */

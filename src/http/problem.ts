@@ -31,11 +31,10 @@ export const statuses: Readonly<Record<Code, number>> = {
 
 export const problemType = 'application/problem+json'
 
-/** The members of the problem document, `facts` first so that they never hide a standard member. */
+/** The members of the problem document; what a code adds comes after the standard ones. */
 export function problemDocument(error: CaError, requestId: string): Record<string, unknown> {
   const { title } = codes[error.code]
   return {
-    ...error.facts,
     type: `/problems/${error.code}`,
     title,
     status: statuses[error.code],
@@ -43,6 +42,7 @@ export function problemDocument(error: CaError, requestId: string): Record<strin
     code: error.code,
     requestId,
     errors: error.errors,
+    ...error.facts,
   }
 }
 
@@ -57,7 +57,7 @@ export function sendProblem(reply: FastifyReply, error: CaError): FastifyReply {
     .send(problemDocument(error, reply.request.id))
 }
 
-/** For fastify.setErrorHandler. */
+/** For fastify.setErrorHandler and frameworkErrors. */
 export function errorHandler(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const refusal = asRefusal(error)
   if (refusal.code === 'internalError') {
@@ -75,13 +75,13 @@ const parserCodes: Readonly<Record<string, [Code, string]>> = {
   FST_ERR_CTP_INVALID_JSON_BODY: ['invalidRequest', 'The body is not valid JSON.'],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalidRequest', 'The body has another length than Content-Length says.'],
   FST_ERR_BAD_URL: ['invalidRequest', 'The address is not well encoded.'],
-  FST_ERR_MAX_PARAM_LENGTH_EXCEEDED: ['notFound', 'No certificate has so long a name.'],
+  FST_ERR_MAX_PARAM_LENGTH: ['notFound', 'Nothing here has so long a name.'],
 }
 
 function asRefusal(error: FastifyError): CaError {
   if (error instanceof CaError) return error
   if (error.validation !== undefined) {
-    const where = error.validationContext === 'body' ? '' : `${error.validationContext}`
+    const where = places[error.validationContext ?? 'body'] ?? ''
     const errors = error.validation.slice(0, 20).map((fault) => validationFault(where, fault))
     return new CaError('invalidRequest', `${errors.length === 1 ? 'One field is' : 'Some fields are'} not as they should be.`, { errors })
   }
@@ -92,6 +92,9 @@ function asRefusal(error: FastifyError): CaError {
     cause: error,
   })
 }
+
+/** What stands before a pointer, as in `query/limit`; pointers into the body have nothing before them. */
+const places: Readonly<Record<string, string>> = { querystring: 'query', params: 'path', headers: 'header' }
 
 type Invalid = NonNullable<FastifyError['validation']>[number]
 

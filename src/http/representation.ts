@@ -62,7 +62,7 @@ export interface Delivery {
 export function certificateView(certificate: CertificateRecord, now: Date, delivery?: Delivery): CertificateView {
   const { extensions } = readCertificate(certificate.certificate)
   const names = extensions.get(oids.subjectAltName)
-  const findings = JSON.parse(certificate.findings) as Findings
+  const findings = findingsOf(certificate)
   return {
     id: certificate.id,
     purpose: certificate.purpose,
@@ -96,23 +96,29 @@ export function certificateView(certificate: CertificateRecord, now: Date, deliv
     notes: [...findings.notes],
     certificate: certificatePem(certificate.certificate),
     chain: issuersOf(certificate).map(certificatePem).join(''),
-    ...(delivery === undefined ? {} : deliveryMembers(findings, delivery)),
+    ...(delivery === undefined ? {} : deliveryMembers(certificate, delivery)),
   }
 }
 
-function deliveryMembers({ keyOrigin }: Findings, { pfx, replayed }: Delivery): Pick<CertificateView, 'pfx' | 'keyDelivery'> {
-  if (pfx !== null) {
+/** Whether the answer to an order lacks the private key that its first answer had. */
+export const keyIsGone = (certificate: CertificateRecord, { replayed }: Delivery): boolean =>
+  replayed && certificate.renewal === null && findingsOf(certificate).keyOrigin === 'service'
+
+function deliveryMembers(certificate: CertificateRecord, delivery: Delivery): Pick<CertificateView, 'pfx' | 'keyDelivery'> {
+  if (delivery.pfx !== null) {
     return {
-      pfx: Buffer.from(pfx).toString('base64'),
+      pfx: Buffer.from(delivery.pfx).toString('base64'),
       keyDelivery: 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
     }
   }
-  if (keyOrigin !== 'service' || !replayed) return {}
+  if (!keyIsGone(certificate, delivery)) return {}
   return {
     keyDelivery:
       'The private key was delivered once, in the answer to the first request, and was not kept. If that answer is lost, so is the key: issue a new certificate under a new Idempotency-Key.',
   }
 }
+
+const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
 
 /** The certificates above a certificate, nearest first. */
 export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
@@ -140,7 +146,7 @@ export function sendCertificate(
       return reply.send(certificateView(certificate, now, delivery))
     case 'pfx':
       // A replay has no key to hand out; JSON says so, and no file pretends to hold one.
-      if (delivery?.pfx == null) return reply.code(200).send(certificateView(certificate, now, delivery))
+      if (delivery?.pfx == null) return reply.send(certificateView(certificate, now, delivery))
       return sendFile(reply, delivery.pfx, 'pfx', fileName(certificate))
     case 'pem':
       return sendFile(reply, chain.map(certificatePem).join(''), 'pem', fileName(certificate))

@@ -41,6 +41,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     connectionTimeout: 60_000, // longer than the making of a queued 4096-bit key
     keepAliveTimeout: 5_000,
     routerOptions: { maxParamLength: 256 },
+    frameworkErrors: errorHandler, // what the router refuses, before there is a route
     trustProxy: options.trustedProxies.length === 0 ? false : [...options.trustedProxies],
     forceCloseConnections: 'idle',
     return503OnClosing: false, // what still comes over an open connection while draining is answered in full
@@ -124,6 +125,13 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key: hgs-ca api-key create.' } },
       },
       security: [{ apiKey: [] }],
+    },
+    transformObject: (document) => {
+      if (!('openapiObject' in document)) return document.swaggerObject
+      // The plugin calls every body required; a renewal from the record needs none.
+      const renewal = document.openapiObject.paths?.['/v1/certificates/{ref}/renewals']?.post?.requestBody
+      if (renewal !== undefined && 'required' in renewal) renewal.required = false
+      return document.openapiObject
     },
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json['$id'] ?? `schema${index}`) },
   })

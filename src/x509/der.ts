@@ -70,6 +70,9 @@ function readElement(
   const identifier = bytes[start]!
   if ((identifier & 0x1f) === 0x1f) throw new DerError('a tag number above 30')
   if (identifier === 0) throw new DerError('an end-of-contents octet pair, which is BER')
+  if ((identifier & 0xe0) === 0x20 && identifier !== tag.sequence && identifier !== tag.set) {
+    throw new DerError('a constructed encoding of a primitive type, which is BER')
+  }
 
   let contentStart = start + 2
   let length = bytes[start + 1]!
@@ -213,8 +216,8 @@ export function bitStringOctets(element: Element | undefined, what: string): Uin
 }
 
 const latin1 = new TextDecoder('latin1')
-const utf8 = new TextDecoder('utf-8', { fatal: true })
-const utf16 = new TextDecoder('utf-16be', { fatal: true })
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }) // a byte order mark is a character here
+const utf16 = new TextDecoder('utf-16be', { fatal: true, ignoreBOM: true })
 
 /** The text of one of the ASN.1 string types, decoded as its type says; wrong octets are refused. */
 export function text(element: Element, what: string): string {
@@ -258,7 +261,9 @@ export function time(element: Element | undefined, what: string): Date {
     throw new DerError(`${what} is not a time`)
   }
   const [, year, month, day, hour, minute, second] = parts
-  const date = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`)
-  if (Number.isNaN(date.getTime())) throw new DerError(`${what} is not a time`)
+  const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}`
+  const date = new Date(`${iso}Z`)
+  // Date takes 30 February for 2 March.
+  if (Number.isNaN(date.getTime()) || !date.toISOString().startsWith(iso)) throw new DerError(`${what} is not a time`)
   return date
 }

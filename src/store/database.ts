@@ -1,0 +1,59 @@
+/**
+ * What the files of this room share: a connected database, SQLite or PostgreSQL, with one way to ask
+ * it and one way to write to it. Opened by sqlite.ts and postgresql.ts.
+ */
+
+import type { CaError } from '../errors.ts'
+import type { Prisma, PrismaClient } from './generated/sqlite/client.ts'
+
+/**
+ * The client that everybody here works with. Prisma generates one type for each provider, and the
+ * two are not assignable to each other although the models are the same (a test holds them equal).
+ * The one of SQLite stands for both, because PostgreSQL can all that it can; the one cast is in
+ * postgresql.ts.
+ */
+export type Client = PrismaClient
+export type Transaction = Prisma.TransactionClient
+
+/** What was read back from the database when it was opened. */
+export type Settings =
+  | {
+      readonly kind: 'sqlite'
+      readonly version: string
+      readonly journalMode: string
+      readonly synchronous: string
+    }
+  | {
+      readonly kind: 'postgresql'
+      readonly version: string
+      readonly fsync: string
+      readonly synchronousCommit: string
+    }
+
+export interface Database {
+  readonly settings: Settings
+  /**
+   * Asks on the connection for reading, which sees only what is committed.
+   * @throws CaError `storeUnavailable` when the database is away, full or locked.
+   */
+  read: <T>(question: (client: Client) => Promise<T>) => Promise<T>
+  /**
+   * Adds rows (see rows.ts), all or none, in their order: durable when it resolves. When it rejects,
+   * nothing was kept, or, after a lost connection, it is not known.
+   * @throws CaError `storeUnavailable` when the database is away, full or locked.
+   */
+  add: (rows: readonly Prisma.Sql[]) => Promise<void>
+  /**
+   * As `add`, for a write that first has to look: runs `act` in a transaction. It may run more than
+   * once, so it touches nothing but the transaction.
+   * @throws CaError `storeUnavailable` when the database is away, full or locked.
+   */
+  write: <T>(act: (transaction: Transaction) => Promise<T>) => Promise<T>
+  /**
+   * From now on every call is refused, because what was acknowledged may not be what is stored.
+   * Gives the refusal, for the caller to throw.
+   */
+  declareUnfit: (reason: Error) => CaError
+  /** Waits for what is under way. */
+  close: () => Promise<void>
+}

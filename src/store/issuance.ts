@@ -1,0 +1,239 @@
+/**
+ * The writes of an issuance: the intent before the authority signs, the certificate after it. Each
+ * is one transaction with its audit event. Deciding and signing is for authority/.
+ */
+
+import type { Prisma } from './generated/sqlite/client.ts'
+import type { Database } from './database.ts'
+import type {
+  AuthorityRecord,
+  CertificateRecord,
+  Idempotency,
+  Intent,
+  IntentOutcome,
+  NewAuditEvent,
+  NewCertificate,
+  NewRenewal,
+  Purpose,
+} from './model.ts'
+import { auditRow } from './audit.ts'
+import { readCertificate } from './certificates.ts'
+import { violatedConstraint } from './faults.ts'
+import { insert } from './rows.ts'
+
+/** What it means that a unique constraint refused an intent. PostgreSQL calls a primary key `_pkey`. */
+const outcomes: Readonly<Record<string, IntentOutcome>> = {
+  Lineage_publicKeyPin: 'keyTaken',
+  IssuanceIntent_lineageId_generation: 'generationTaken',
+  IssuanceIntent_predecessorId: 'generationTaken',
+  IssuanceIntent_serialNumber: 'serialNumberTaken',
+  IdempotencyKey_principal_key: 'idempotencyKeyTaken',
+  IdempotencyKey_pkey: 'idempotencyKeyTaken',
+}
+
+/** How many interrupted intents are looked at in one go. */
+const interruptedAtOnce = 1_000
+
+const withLineage = { include: { lineage: true } } as const
+
+export function issuanceFunctions(database: Database) {
+  async function findIdempotencyKey(principal: string, key: string) {
+    return database.read((client) =>
+      client.idempotencyKey.findUnique({
+        where: { principal_key: { principal, key } },
+        select: { fingerprint: true, intentId: true },
+      }),
+    )
+  }
+
+  return {
+    /** Makes an authority known, with an audit event; false when it is known already. */
+    async registerAuthority(authority: AuthorityRecord): Promise<boolean> {
+      const { id, subject, certificate, issuers, notBefore, notAfter, registeredAt } = authority
+      const isKnown = () =>
+        database.read((client) => client.authority.findUnique({ where: { id }, select: { id: true } }))
+      if (await isKnown()) return false
+      try {
+        const octets = { certificate: own(certificate), issuers: own(issuers) }
+        await database.add([
+          insert('Authority', { id, subject, ...octets, notBefore, notAfter, registeredAt }),
+          auditRow({
+            at: registeredAt,
+            type: 'authority.registered',
+            outcome: 'success',
+            actor: 'system',
+            address: null,
+            requestId: null,
+            objectId: id,
+            details: { subject, notBefore, notAfter },
+          }),
+        ])
+        return true
+      } catch (error) {
+        if (violatedConstraint(error) !== null && (await isKnown())) return false // a peer was faster
+        throw error
+      }
+    },
+
+    /**
+     * Transaction 1: what is about to be signed, durable when this resolves. Anything but `recorded`
+     * left nothing behind. When several things are taken at once, the idempotency key comes first,
+     * because then the request is a repetition and has its answer already.
+     */
+    async recordIntent(
+      intent: Intent,
+      options: {
+        readonly newLineage: boolean
+        readonly idempotency?: Idempotency | undefined
+        readonly event: NewAuditEvent
+      },
+    ): Promise<IntentOutcome> {
+      const { idempotency } = options
+      try {
+        await database.add(rowsOfIntent(intent, options))
+        return 'recorded'
+      } catch (error) {
+        const outcome = outcomes[violatedConstraint(error) ?? '']
+        if (outcome === undefined) throw error
+        if (outcome === 'idempotencyKeyTaken' || idempotency === undefined) return outcome
+        const repeated = await findIdempotencyKey(idempotency.principal, idempotency.key)
+        return repeated ? 'idempotencyKeyTaken' : outcome
+      }
+    },
+
+    /**
+     * Transaction 2: what was signed. It is then read on the other connection, and compared. When a
+     * peer has recorded the very same certificate before, that is success, without a second event.
+     *
+     * A certificate that differs from what is stored, or is not stored after all, makes the store
+     * unfit: the record would not hold what was handed out.
+     */
+    async recordIssued(
+      certificate: NewCertificate,
+      renewal: NewRenewal | null,
+      event: NewAuditEvent,
+    ): Promise<CertificateRecord> {
+      try {
+        await database.add(rowsOfCertificate(certificate, renewal, event))
+      } catch (error) {
+        if (violatedConstraint(error) === null) throw error
+        if ((await readCertificate(database, { id: certificate.id })) === null) throw error
+      }
+      const stored = await readCertificate(database, { id: certificate.id })
+      if (stored !== null && Buffer.compare(stored.certificate, certificate.certificate) === 0) return stored
+      throw database.declareUnfit(
+        new Error(
+          stored === null
+            ? `The certificate ${certificate.id} was written, but is not in the record.`
+            : `The certificate ${certificate.id} in the record is not the one that was written.`,
+        ),
+      )
+    },
+
+    /** Intents without a certificate that were recorded before `olderThan`: oldest first, 1000 at most. */
+    interruptedIntents: (olderThan: Date): Promise<Intent[]> =>
+      database.read(async (client) => {
+        const rows = await client.issuanceIntent.findMany({
+          where: { certificate: null, createdAt: { lt: olderThan } },
+          orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+          take: interruptedAtOnce,
+          ...withLineage,
+        })
+        return rows.map(asIntent)
+      }),
+
+    findIntent: (id: string): Promise<Intent | null> =>
+      database.read(async (client) => {
+        const row = await client.issuanceIntent.findUnique({ where: { id }, ...withLineage })
+        return row && asIntent(row)
+      }),
+
+    /** Which intent a request of this principal with this Idempotency-Key led to. */
+    findIntentByIdempotencyKey: (
+      principal: string,
+      key: string,
+    ): Promise<{ readonly fingerprint: string; readonly intentId: string } | null> =>
+      findIdempotencyKey(principal, key),
+  }
+}
+
+function rowsOfIntent(
+  intent: Intent,
+  options: { newLineage: boolean; idempotency?: Idempotency | undefined; event: NewAuditEvent },
+): Prisma.Sql[] {
+  const rows: Prisma.Sql[] = []
+  if (options.newLineage) {
+    const { id, purpose, publicKeyPin, createdAt } = intent.lineage
+    rows.push(insert('Lineage', { id, purpose, publicKeyPin, createdAt }))
+  }
+  const { id, authorityId, generation, predecessorId, serialNumber } = intent
+  const { findings, reason, requestedBy, requestId, createdAt } = intent
+  rows.push(
+    insert('IssuanceIntent', {
+      id,
+      authorityId,
+      lineageId: intent.lineage.id,
+      generation,
+      predecessorId,
+      serialNumber,
+      tbsCertificate: own(intent.tbsCertificate),
+      certificationRequest: intent.certificationRequest && own(intent.certificationRequest),
+      findings,
+      reason,
+      requestedBy,
+      requestId,
+      createdAt,
+    }),
+  )
+  if (options.idempotency !== undefined) {
+    const { principal, key, fingerprint } = options.idempotency
+    rows.push(insert('IdempotencyKey', { principal, key, fingerprint, intentId: id, createdAt }))
+  }
+  rows.push(auditRow(options.event))
+  return rows
+}
+
+function rowsOfCertificate(
+  issued: NewCertificate,
+  renewal: NewRenewal | null,
+  event: NewAuditEvent,
+): Prisma.Sql[] {
+  const { id, lineageId, generation, purpose, serialNumber, thumbprint, subject, searchText } = issued
+  const { notBefore, notAfter, issuedAt } = issued
+  const certificate = own(issued.certificate)
+  const names = { id, lineageId, generation, purpose, serialNumber, thumbprint, subject, searchText }
+  const rows = [insert('Certificate', { ...names, notBefore, notAfter, issuedAt, certificate })]
+  if (renewal !== null) {
+    const { certificateId, predecessorId, proof, reason, requestedBy, renewedAt } = renewal
+    rows.push(insert('Renewal', { certificateId, predecessorId, proof, reason, requestedBy, renewedAt }))
+  }
+  rows.push(auditRow(event))
+  return rows
+}
+
+type IntentRow = Omit<Intent, 'lineage'> & {
+  readonly lineage: Omit<Intent['lineage'], 'purpose'> & { readonly purpose: string }
+}
+
+function asIntent(row: IntentRow): Intent {
+  return {
+    id: row.id,
+    authorityId: row.authorityId,
+    lineage: { ...row.lineage, purpose: row.lineage.purpose as Purpose },
+    generation: row.generation,
+    predecessorId: row.predecessorId,
+    serialNumber: row.serialNumber,
+    tbsCertificate: row.tbsCertificate,
+    certificationRequest: row.certificationRequest,
+    findings: row.findings,
+    reason: row.reason,
+    requestedBy: row.requestedBy,
+    requestId: row.requestId,
+    createdAt: row.createdAt,
+  }
+}
+
+/** Prisma's types want octets in memory that is not shared; ours never is. */
+function own(octets: Uint8Array): Uint8Array<ArrayBuffer> {
+  return octets as Uint8Array<ArrayBuffer>
+}

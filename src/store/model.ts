@@ -1,0 +1,126 @@
+/**
+ * What the record holds, as plain values. The tables are in prisma/; the words are those of
+ * RFC 5280 and of src/README.md.
+ */
+
+export type Purpose = 'signing' | 'encryption' | 'https'
+export type Role = 'admin' | 'requester'
+
+export interface AuthorityRecord {
+  readonly id: string
+  readonly subject: string
+  readonly certificate: Uint8Array
+  readonly issuers: Uint8Array
+  readonly notBefore: Date
+  readonly notAfter: Date
+  readonly registeredAt: Date
+}
+
+export interface LineageRecord {
+  readonly id: string
+  readonly purpose: Purpose
+  readonly publicKeyPin: string
+  readonly createdAt: Date
+}
+
+/** An issuance intent: everything that signing needs, so that a restart can finish it. */
+export interface Intent {
+  readonly id: string
+  readonly authorityId: string
+  readonly lineage: LineageRecord
+  readonly generation: number
+  readonly predecessorId: string | null
+  readonly serialNumber: string
+  readonly tbsCertificate: Uint8Array
+  readonly certificationRequest: Uint8Array | null
+  readonly findings: string
+  readonly reason: string | null
+  readonly requestedBy: string
+  readonly requestId: string
+  readonly createdAt: Date
+}
+
+/** Who repeats what: the key is scoped to the principal, the fingerprint is of the request. */
+export interface Idempotency {
+  readonly principal: string
+  readonly key: string
+  readonly fingerprint: string
+}
+
+/** What became of an intent: recorded, or refused because something in it is already taken. */
+export type IntentOutcome =
+  'recorded' | 'keyTaken' | 'generationTaken' | 'idempotencyKeyTaken' | 'serialNumberTaken'
+
+export interface NewCertificate {
+  readonly id: string
+  readonly lineageId: string
+  readonly generation: number
+  readonly purpose: Purpose
+  readonly serialNumber: string
+  readonly thumbprint: string
+  readonly subject: string
+  readonly searchText: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+  readonly issuedAt: Date
+  readonly certificate: Uint8Array
+}
+
+export interface NewRenewal {
+  readonly certificateId: string
+  readonly predecessorId: string
+  readonly proof: 'request' | 'record'
+  readonly reason: string | null
+  readonly requestedBy: string
+  readonly renewedAt: Date
+}
+
+/** A certificate with what stands beside it in the record. */
+export interface CertificateRecord extends NewCertificate {
+  readonly lineage: LineageRecord
+  readonly authority: AuthorityRecord
+  readonly findings: string
+  readonly reason: string | null
+  readonly requestedBy: string
+  readonly requestId: string
+  /** The id of the certificate that renewed this one. */
+  readonly renewedById: string | null
+  /** How this certificate came to be a renewal; null for the first of a lineage. */
+  readonly renewal: { readonly predecessorId: string; readonly proof: string } | null
+  readonly revocation: { readonly reason: string; readonly revokedAt: Date } | null
+}
+
+/** `revoked` before `superseded` before `expired` before `active`: the first that holds. */
+export type CertificateState = 'active' | 'expired' | 'superseded' | 'revoked'
+
+export interface CertificateFilter {
+  readonly purpose?: Purpose
+  readonly state?: CertificateState
+  /** Anywhere in subject or DNS names, letter case ignored. */
+  readonly subject?: string
+  readonly thumbprint?: string
+  readonly lineageId?: string
+  readonly notAfterBefore?: Date
+  readonly notAfterAfter?: Date
+}
+
+export interface NewAuditEvent {
+  readonly at: Date
+  readonly type: string
+  readonly outcome: 'success' | 'refused'
+  readonly actor: string
+  readonly address: string | null
+  readonly requestId: string | null
+  readonly objectId: string | null
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+export interface ApiKeyRecord {
+  readonly id: string
+  readonly secretHash: string
+  readonly role: Role
+  readonly owner: string
+  readonly createdAt: Date
+  readonly expiresAt: Date
+  readonly revokedAt: Date | null
+}

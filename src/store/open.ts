@@ -1,0 +1,60 @@
+/**
+ * The record of this service: the one room with Prisma, over SQLite or PostgreSQL.
+ *
+ * `openStore` gives a plain object of functions; everything else asks them. A database that is away,
+ * full or locked is a CaError `storeUnavailable`. Any other error of the database is our fault and
+ * comes out as it is. The schema must be there: see migrate.ts.
+ */
+
+import { apiKeyFunctions } from './apiKeys.ts'
+import { auditFunctions } from './audit.ts'
+import { certificateFunctions } from './certificates.ts'
+import { issuanceFunctions } from './issuance.ts'
+import { locationOf } from './location.ts'
+import type { Log } from './log.ts'
+import { openPostgresql } from './postgresql.ts'
+import { openSqlite } from './sqlite.ts'
+import { uuidv7 } from './uuid.ts'
+
+export type Store = Awaited<ReturnType<typeof openStore>>
+
+/**
+ * @param url - `file:/path/x.db` or `postgresql://...`.
+ * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
+ *   stored. Every call is refused from then on: stop taking requests, and exit.
+ * @throws CaError `storeUnavailable` when the database cannot be reached; Error when it is not as
+ *   durable as it must be.
+ */
+export async function openStore(
+  url: string,
+  options: { readonly log: Log; readonly onUnfit?: (reason: Error) => void },
+) {
+  const { log } = options
+  const location = locationOf(url)
+  function onUnfit(reason: Error): void {
+    log.error({ err: reason }, 'The record can no longer be trusted. No call is served any more.')
+    options.onUnfit?.(reason)
+  }
+  const database =
+    location.kind === 'sqlite'
+      ? await openSqlite(location.path, onUnfit)
+      : await openPostgresql(location.url, log, onUnfit)
+
+  return {
+    ...issuanceFunctions(database),
+    ...certificateFunctions(database),
+    ...apiKeyFunctions(database),
+    ...auditFunctions(database),
+    /** What was read back from the database when it was opened. */
+    settings: database.settings,
+    /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */
+    newId: uuidv7,
+    /** Resolves when both connections answer. */
+    async ping(): Promise<void> {
+      await database.read((client) => client.$queryRaw`SELECT 1`)
+      await database.write((transaction) => transaction.$queryRaw`SELECT 1`)
+    },
+    /** Waits for what is under way, then lets go of the database. */
+    close: (): Promise<void> => database.close(),
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The record in a SQLite file: one connection that writes, behind one queue, and one that reads.
+ *
+ * Prisma's adapter shares a single connection among all who use a client, so that whatever is
+ * written while somebody's transaction is open becomes part of it, and is lost when it rolls back.
+ * Hence the queue: the connection that writes never serves two at once. What waits in the queue is
+ * written in one transaction (group commit), because waiting for the disk is what costs.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3'
+import { PrismaClient } from './generated/sqlite/client.ts'
+import { createDatabaseFile } from './location.ts'
+import { isBusy, isFull, translated, unavailable } from './faults.ts'
+import { createGate } from './gate.ts'
+import type { Database, Settings, Transaction } from './database.ts'
+
+/** Below it, SQLite can corrupt a file in WAL mode ("WAL-reset bug", sqlite.org/wal.html). */
+const oldestVersion = '3.51.3'
+
+/** One attempt to get the lock blocks the event loop, so it is short; patience comes from repeating. */
+const attemptMilliseconds = 50
+const pauseMilliseconds = 50
+const patienceMilliseconds = 5_000
+
+/** How many writes share one transaction at most: a failure repeats each of them alone. */
+const groupSize = 32
+
+/** One transaction is over in milliseconds; this ends one that is not (Prisma's P2028). In milliseconds. */
+const transactionOptions = { maxWait: 2_000, timeout: 5_000 }
+
+type Adapter = Awaited<ReturnType<PrismaBetterSqlite3['connect']>>
+
+/**
+ * @param onUnfit - called once, when the store has to be given up.
+ * @throws Error when the file cannot be opened, or is not as durable as it must be.
+ */
+export async function openSqlite(path: string, onUnfit: (reason: Error) => void): Promise<Database> {
+  createDatabaseFile(path)
+  const gate = createGate(onUnfit)
+  const writer = new PrismaClient({
+    adapter: connecting({ url: path }, durable, gate.declareUnfit),
+    transactionOptions,
+  })
+  const reader = new PrismaClient({
+    adapter: connecting(
+      { url: path, readonly: true, fileMustExist: true },
+      async () => {},
+      gate.declareUnfit,
+    ),
+  })
+
+  async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
+    const deadline = Date.now() + patienceMilliseconds
+    for (;;) {
+      try {
+        return await attempt()
+      } catch (error) {
+        if (!isBusy(error) || Date.now() > deadline) throw error
+      }
+      await sleep(pauseMilliseconds)
+    }
+  }
+
+  const queue: Waiting[] = []
+  let flushing: Promise<void> | undefined
+
+  async function flush(): Promise<void> {
+    while (queue.length > 0) await commit(nextGroup(queue))
+    flushing = undefined
+  }
+
+  /** Writes a group in one transaction. Who can only be served later goes back to the head of the queue. */
+  async function commit(group: readonly Waiting[]): Promise<void> {
+    try {
+      const unfit = gate.unfit()
+      if (unfit !== undefined) throw unavailable(unfit)
+      const results = await writer.$transaction(async (transaction) => {
+        const results: unknown[] = []
+        for (const waiting of group) results.push(await waiting.act(transaction))
+        return results
+      })
+      group.forEach((waiting, index) => waiting.resolve(results[index]))
+    } catch (error) {
+      if (isTransactionLost(error)) gate.declareUnfit(error as Error)
+      const unfit = gate.unfit()
+      if (unfit !== undefined) {
+        for (const waiting of group) waiting.reject(unavailable(unfit))
+      } else if (isBusy(error)) {
+        queue.unshift(...group.filter((waiting) => waiting.until > Date.now()))
+        for (const waiting of group.filter((waiting) => !queue.includes(waiting))) waiting.reject(error)
+        await sleep(pauseMilliseconds)
+      } else if (group.length > 1) {
+        for (const waiting of group) waiting.alone = true // one of them is at fault, and only that one may fail
+        queue.unshift(...group)
+      } else {
+        for (const waiting of group) waiting.reject(error)
+      }
+    }
+  }
+
+  const settings = await patiently(() => readBack(writer)).catch(async (error: unknown) => {
+    await writer.$disconnect()
+    throw translated(error)
+  })
+
+  function write<T>(act: (transaction: Transaction) => Promise<T>): Promise<T> {
+    return gate.pass(
+      () =>
+        new Promise<T>((resolve, reject) => {
+          const until = Date.now() + patienceMilliseconds
+          queue.push({ act, resolve: resolve as (result: unknown) => void, reject, until, alone: false })
+          flushing ??= flush()
+        }),
+    )
+  }
+
+  return {
+    settings,
+    declareUnfit: gate.declareUnfit,
+    read: (question) => gate.pass(() => patiently(() => question(reader))),
+    add: (rows) =>
+      write(async (transaction) => {
+        for (const row of rows) await transaction.$executeRaw(row)
+      }),
+    write,
+    async close() {
+      await gate.close()
+      await reader.$disconnect()
+      await writer.$disconnect()
+    },
+  }
+}
+
+/** A write in the queue. */
+interface Waiting {
+  readonly act: (transaction: Transaction) => Promise<unknown>
+  readonly resolve: (result: unknown) => void
+  readonly reject: (error: unknown) => void
+  /** When it gives up because the file is locked, in milliseconds since 1970. */
+  readonly until: number
+  /** Its group failed: it is tried again without the others. */
+  alone: boolean
+}
+
+/** Takes from the queue what is written together. */
+function nextGroup(queue: Waiting[]): Waiting[] {
+  const firstAlone = queue.findIndex((waiting) => waiting.alone)
+  return queue.splice(0, firstAlone === 0 ? 1 : firstAlone > 0 ? Math.min(firstAlone, groupSize) : groupSize)
+}
+
+/** P2028: Prisma no longer knows what became of its transaction; the connection may still be in it. */
+function isTransactionLost(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'P2028'
+}
+
+/**
+ * An adapter whose every connection is made ready before Prisma has it, and whose COMMIT is watched.
+ * When a COMMIT fails, Prisma leaves the transaction open, and whatever is written later is
+ * acknowledged and lost (prisma/orm issue 29933). A disk that is full or a file that is busy is
+ * harmless once the transaction is rolled back; after anything else it is not known what is stored.
+ */
+function connecting(
+  file: { url: string; readonly?: boolean; fileMustExist?: boolean },
+  prepare: (adapter: Adapter) => Promise<void>,
+  onLost: (reason: Error) => void,
+): PrismaBetterSqlite3 {
+  const factory = new PrismaBetterSqlite3({ ...file, timeout: attemptMilliseconds })
+  const connect = factory.connect.bind(factory)
+  factory.connect = async () => {
+    const adapter = await connect()
+    await prepare(adapter).catch(async (error: unknown) => {
+      await adapter.dispose()
+      throw error
+    })
+    const start = adapter.startTransaction.bind(adapter)
+    adapter.startTransaction = async (isolationLevel) => {
+      const transaction = await start(isolationLevel)
+      const execute = transaction.executeRaw.bind(transaction)
+      async function rollBack(): Promise<void> {
+        try {
+          await execute({ sql: 'ROLLBACK', args: [], argTypes: [] })
+        } catch (error) {
+          // After some errors SQLite has rolled back by itself: just what was wanted.
+          if (!/no transaction is active/.test(messageOf(error))) throw error
+        }
+      }
+      transaction.executeRaw = async (query) => {
+        if (query.sql !== 'COMMIT' && query.sql !== 'ROLLBACK') return execute(query)
+        try {
+          if (query.sql === 'COMMIT') return await execute(query)
+          await rollBack()
+          return 0
+        } catch (error) {
+          const harmless = query.sql === 'COMMIT' && (isBusy(error) || isFull(error))
+          const cause = harmless ? await rollBack().catch((worse: unknown) => worse) : error
+          if (cause !== undefined) {
+            onLost(new Error(`${query.sql} failed, so it is not known what is stored`, { cause }))
+          }
+          throw error
+        }
+      }
+      return transaction
+    }
+    return adapter
+  }
+  return factory
+}
+
+function messageOf(error: unknown): string {
+  const { cause, message } = error as { cause?: { originalMessage?: string }; message?: string }
+  return cause?.originalMessage ?? message ?? ''
+}
+
+/** WAL, so that readers and the writer do not wait for each other; FULL, so that a commit outlives the power. */
+async function durable(adapter: Adapter): Promise<void> {
+  await adapter.executeScript(
+    'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON',
+  )
+}
+
+/** Reads on the very connection that writes what is in force there. */
+async function readBack(writer: PrismaClient): Promise<Settings> {
+  const [version] = await writer.$queryRaw<{ version: string }[]>`SELECT sqlite_version() AS version`
+  const [journal] = await writer.$queryRaw<{ journal_mode: string }[]>`PRAGMA journal_mode`
+  const [sync] = await writer.$queryRaw<{ synchronous: number | bigint }[]>`PRAGMA synchronous`
+  const [keys] = await writer.$queryRaw<{ foreign_keys: number | bigint }[]>`PRAGMA foreign_keys`
+  const synchronous = ['OFF', 'NORMAL', 'FULL', 'EXTRA'][Number(sync?.synchronous)] ?? 'unknown'
+  const found = {
+    version: version?.version ?? 'unknown',
+    journalMode: journal?.journal_mode ?? 'unknown',
+    synchronous,
+  }
+  if (!isAtLeast(found.version, oldestVersion)) {
+    throw new Error(`SQLite ${found.version} can corrupt the record; ${oldestVersion} or later is needed.`)
+  }
+  if (found.journalMode !== 'wal' || synchronous !== 'FULL' || Number(keys?.foreign_keys) !== 1) {
+    throw new Error(
+      `SQLite does not keep the record safe here: journal_mode is ${found.journalMode} (must be wal), synchronous ` +
+        `${synchronous} (FULL), foreign_keys ${String(keys?.foreign_keys)} (1). A network file system cannot hold the record.`,
+    )
+  }
+  return { kind: 'sqlite', ...found }
+}
+
+/** Whether a version, numbers with dots between them, is another or a later one. */
+export function isAtLeast(version: string, oldest: string): boolean {
+  const found = version.split('.').map(Number)
+  const wanted = oldest.split('.').map(Number)
+  for (const [index, number] of wanted.entries()) {
+    const difference = (found[index] ?? 0) - number
+    if (difference !== 0) return difference > 0
+  }
+  return true
+}

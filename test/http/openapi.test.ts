@@ -1,0 +1,95 @@
+/** openapi/openapi.yaml: made from the routes, current, well-formed, and true. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { createConfig, lint } from '@redocly/openapi-core'
+import t from 'tap'
+import { parse } from 'yaml'
+import { examples, rawRequestTypes } from '../../src/http/describe.ts'
+import { openApiFile, openApiYaml } from '../../src/http/openapi.ts'
+import { freshKey, freshRequest, inProcess } from '../support/inProcess.ts'
+import { asPem } from '../support/requests.ts'
+
+interface Operation {
+  readonly operationId: string
+  readonly security?: unknown[]
+  readonly requestBody?: {
+    readonly content: Record<string, { readonly examples?: Record<string, { readonly value: object }> }>
+  }
+  readonly responses: Record<string, { readonly content?: Record<string, unknown> }>
+}
+const written = readFileSync(openApiFile, 'utf8')
+const document = parse(written) as { openapi: string; paths: Record<string, Record<string, Operation>> }
+
+t.test('the description is current: npm run openapi writes it', async (t) =>
+  t.equal(written, await openApiYaml()),
+)
+
+t.test('a linter finds nothing', async (t) => {
+  const config = await createConfig({
+    extends: ['recommended-strict'],
+    // Health and the authority take no input, so there is nothing a client could do wrong.
+    rules: { 'operation-4xx-response': 'off' },
+  })
+  const problems = await lint({ ref: fileURLToPath(openApiFile), config })
+  t.strictSame(
+    problems.map(({ ruleId, message, location }) => `${ruleId} ${message} ${location[0]?.pointer}`),
+    [],
+  )
+  t.equal(document.openapi, '3.1.0')
+})
+
+t.test('its examples work as they stand', async (t) => {
+  const service = await inProcess(t)
+  const issueBodies = document.paths['/v1/certificates']!['post']!.requestBody!.content
+  const stated = issueBodies['application/json']!.examples!
+  t.equal(Object.keys(stated).length, examples.issue.length)
+  for (const [name, { value }] of Object.entries(stated)) {
+    const body = JSON.parse(
+      JSON.stringify(value).replace('"REQUEST"', JSON.stringify(asPem(freshRequest()))),
+    ) as object
+    t.match(await service.post('/v1/certificates', { body }), { status: 201 }, name)
+  }
+  t.strictSame(Object.keys(issueBodies).sort(), ['application/json', ...Object.keys(rawRequestTypes)].sort())
+
+  const key = freshKey()
+  let { json } = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest({ key })) },
+  })
+  const renewals =
+    document.paths['/v1/certificates/{ref}/renewals']!['post']!.requestBody!.content['application/json']!
+      .examples!
+  for (const [name, { value }] of Object.entries(renewals)) {
+    const body = JSON.parse(
+      JSON.stringify(value).replace('"REQUEST"', JSON.stringify(asPem(freshRequest({ key })))),
+    ) as object
+    const answer = await service.post(`/v1/certificates/${json.id}/renewals`, { body })
+    t.equal(answer.status, 201, name)
+    json = answer.json
+  }
+})
+
+t.test('it knows every route, its problems, and which need no key', async (t) => {
+  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
+  )
+  t.strictSame(operations.map(({ name }) => name).sort(), [
+    'get /livez',
+    'get /problems/{code}',
+    'get /readyz',
+    'get /v1/authority',
+    'get /v1/authority/certificate',
+    'get /v1/authority/chain',
+    'get /v1/certificates',
+    'get /v1/certificates/{ref}',
+    'get /v1/certificates/{ref}/history',
+    'get /v1/certificates/{ref}/renewal-info',
+    'post /v1/certificates',
+    'post /v1/certificates/{ref}/renewals',
+  ])
+  for (const { name, operation } of operations) {
+    const isPublic = !name.includes('/v1/certificates')
+    t.equal(operation.security?.length === 0, isPublic, `${name} is ${isPublic ? 'public' : 'closed'}`)
+    if (!isPublic)
+      t.ok(operation.responses['401']?.content?.['application/problem+json'], `${name} has problems`)
+  }
+})

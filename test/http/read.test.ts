@@ -1,0 +1,237 @@
+/** Reading: certificates in their forms, lists in pages, the authority, health, and the pages about problems. */
+import { X509Certificate } from 'node:crypto'
+import t from 'tap'
+import { codes } from '../../src/errors.ts'
+import { freshRequest, inProcess } from '../support/inProcess.ts'
+import { asPem, subject } from '../support/requests.ts'
+import { demand, scratch, withWitness } from '../support/witnesses.ts'
+
+t.test('a certificate is read', async (t) => {
+  const service = await inProcess(t)
+  const file = scratch(t)
+  const { json } = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const leaf = new X509Certificate(json.certificate)
+
+  t.test('in every form, by format and by Accept', async (t) => {
+    for (const [format, type] of [
+      ['pem', 'application/pem-certificate-chain'],
+      ['der', 'application/pkix-cert'],
+      ['p7b', 'application/x-pkcs7-certificates'],
+    ] as const) {
+      const byFormat = await service.get(`/v1/certificates/${json.id}?format=${format}`, {
+        accept: 'application/json',
+      })
+      const byAccept = await service.get(`/v1/certificates/${json.id}`, {
+        accept: `text/html;q=0.9, ${type};q=0.5`,
+      })
+      t.equal(byFormat.headers['content-type'], type)
+      t.strictSame(byAccept.octets, byFormat.octets)
+      t.match(
+        byFormat.headers['content-disposition'],
+        /^attachment; filename="hgs-signing-[0-9a-f]{8}\.(pem|cer|p7b)"$/,
+      )
+      file.write(`file.${format}`, byFormat.octets)
+    }
+    t.strictSame(
+      await demand('openssl', ['x509', '-inform', 'der', '-in', file.path('file.der')]).then(
+        ({ text }) => new X509Certificate(text).raw,
+      ),
+      leaf.raw,
+    )
+    const { text: both } = await demand('openssl', [
+      'pkcs7',
+      '-inform',
+      'der',
+      '-in',
+      file.path('file.p7b'),
+      '-print_certs',
+      '-noout',
+    ])
+    t.equal(both.match(/subject=/g)?.length, 2, 'leaf and authority')
+    t.equal((await demand('cat', [file.path('file.pem')])).text, json.certificate + json.chain)
+    await withWitness(t, 'certtool', 'certtool reads the PKCS#7 too', async (t) => {
+      t.match(
+        (await demand('certtool', ['--p7-info', '--inder', '--infile', file.path('file.p7b')])).text,
+        /Number of certificates: 2|BEGIN PKCS7/,
+      )
+    })
+  })
+
+  t.test('as JSON when anything or nothing is asked for', async (t) => {
+    for (const accept of ['*/*', 'application/*', 'application/json', 'text/html, */*;q=0.1']) {
+      t.match(
+        (await service.get(`/v1/certificates/${json.id}`, { accept })).json,
+        { id: json.id, state: 'active' },
+        accept,
+      )
+    }
+    t.equal((await service.get(`/v1/certificates/${json.id}`)).json.id, json.id)
+  })
+
+  t.test('in no other form', async (t) => {
+    for (const accept of ['text/html', 'application/x-pkcs12', 'application/json;q=0']) {
+      const refused = await service.get(`/v1/certificates/${json.id}`, { accept })
+      t.match(
+        refused,
+        { status: 406, json: { code: 'notAcceptable', offered: ['json', 'pem', 'der', 'p7b'] } },
+        accept,
+      )
+    }
+    t.equal((await service.get(`/v1/certificates/${json.id}?format=pfx`)).status, 400)
+    t.equal(
+      (
+        await service.post('/v1/certificates?format=pfx', {
+          body: { purpose: 'signing', csr: asPem(freshRequest()) },
+        })
+      ).status,
+      406,
+      'there is no key for a PFX',
+    )
+  })
+})
+
+t.test('certificates are listed', async (t) => {
+  const service = await inProcess(t)
+  const ids: string[] = []
+  for (const [purpose, organization] of [
+    ['signing', 'Contoso'],
+    ['encryption', 'Contoso'],
+    ['signing', 'Fabrikam 100%'],
+    ['https', 'Fabrikam'],
+    ['signing', 'Tailspin_Toys'],
+  ] as const) {
+    const csr = asPem(freshRequest({ subject: subject(['O', organization], ['CN', 'hgs.fabrikam.com']) }))
+    const { json } = await service.post('/v1/certificates', {
+      body: { purpose, csr, validityDays: 10 * (ids.length + 1) },
+    })
+    ids.push(json.id)
+  }
+  const renewed = await service.post(`/v1/certificates/${ids[0]}/renewals`)
+  const all = [renewed.json.id, ...ids.toReversed()]
+  const listed = async (query: string): Promise<string[]> =>
+    (await service.get(`/v1/certificates?${query}`)).json.items.map(({ id }: { id: string }) => id)
+
+  t.test('newest first', async (t) => t.strictSame(await listed(''), all))
+
+  t.test('by each filter', async (t) => {
+    const [a, b, c, d, e] = ids
+    const expectations: [string, (string | undefined)[]][] = [
+      ['purpose=encryption', [b]],
+      ['purpose=signing', [renewed.json.id, e, c, a]],
+      ['state=superseded', [a]],
+      ['state=active&purpose=signing', [renewed.json.id, e, c]],
+      ['state=expired', []],
+      ['state=revoked', []],
+      ['subject=CONTOSO', [renewed.json.id, b, a]],
+      ['subject=100%25', [c]],
+      ['subject=n_t', [e]],
+      ['subject=hgs.fabrikam.com&purpose=https', [d]],
+      [`lineage=${renewed.json.lineage}`, [renewed.json.id, a]],
+      [
+        `thumbprint=${encodeURIComponent(renewed.json.thumbprint.toLowerCase().replace(/../g, '$& ').trim())}`,
+        [renewed.json.id],
+      ],
+      ['notAfterBefore=2026-12-14T00:00:00Z', [b, a]],
+      ['notAfterAfter=2027-01-01T00:00:00Z', [renewed.json.id, e, d]],
+    ]
+    for (const [query, expected] of expectations) t.strictSame(await listed(query), expected, query)
+    service.clock.now = new Date('2026-12-20T00:00:00Z')
+    t.strictSame(await listed('state=expired'), [b], 'what is superseded does not count as expired')
+    service.clock.now = new Date('2026-11-23T12:00:00Z')
+  })
+
+  t.test('in pages, by cursor and Link', async (t) => {
+    const seen: string[] = []
+    let url: string | undefined = '/v1/certificates?limit=2&subject=hgs.fabrikam.com'
+    let pages = 0
+    while (url !== undefined) {
+      const page = await service.get(url)
+      seen.push(...page.json.items.map(({ id }: { id: string }) => id))
+      url = /<([^>]+)>; rel="next"/.exec(String(page.headers['link'] ?? ''))?.[1]
+      t.equal(page.json.next === null, url === undefined)
+      pages++
+    }
+    t.strictSame(seen, all)
+    t.equal(pages, 3)
+  })
+
+  t.test('and an unknown filter is a mistake that is told', async (t) => {
+    for (const query of [
+      'subjekt=x',
+      'state=valid',
+      'limit=0',
+      'limit=201',
+      'cursor=1',
+      'notAfterBefore=tomorrow',
+      'purpose=signing&purpose=https',
+      'subject=',
+    ]) {
+      t.match(
+        await service.get(`/v1/certificates?${query}`),
+        { status: 400, json: { code: 'invalidRequest' } },
+        query,
+      )
+    }
+  })
+})
+
+t.test('what everybody may read', async (t) => {
+  const service = await inProcess(t)
+
+  t.test('the authority, its certificate and its chain', async (t) => {
+    const { json } = await service.get('/v1/authority', { as: null })
+    t.match(json, {
+      id: service.ca.issuer.record.id,
+      lab: true,
+      keyBits: 3072,
+      subject: /^CN=HGS Lab CA [0-9A-F]{8},O=HGS Lab$/,
+      chain: '',
+    })
+    t.equal(new X509Certificate(json.certificate).fingerprint256.replaceAll(':', ''), json.id)
+    for (const path of ['certificate', 'chain']) {
+      t.equal((await service.get(`/v1/authority/${path}`, { as: null })).text, json.certificate)
+    }
+    t.strictSame(
+      (await service.get('/v1/authority/certificate?format=der', { as: null })).octets,
+      Buffer.from(service.ca.issuer.certificate.der),
+    )
+    t.equal(
+      (await service.get('/v1/authority/chain', { as: null, accept: 'application/x-pkcs7-certificates' }))
+        .status,
+      200,
+    )
+    t.equal((await service.get('/v1/authority/chain?format=der', { as: null })).status, 406)
+  })
+
+  t.test('health', async (t) => {
+    t.match(await service.get('/livez', { as: null }), { status: 200, json: { status: 'ok' } })
+    t.match(await service.get('/readyz', { as: null }), { status: 200, json: { status: 'ok' } })
+    service.clock.now = new Date('2040-01-01T00:00:00Z')
+    t.match(await service.get('/readyz', { as: null }), { status: 503, json: { code: 'authorityExpiring' } })
+    service.clock.now = new Date('2026-11-23T12:00:00Z')
+  })
+
+  t.test('a page for each problem code', async (t) => {
+    for (const code of Object.keys(codes)) {
+      const page = await service.get(`/problems/${code}`, { as: null })
+      t.match(
+        page,
+        {
+          status: 200,
+          headers: { 'content-type': 'text/plain; charset=utf-8' },
+          text: /Cause: .+\n\nWhat to do: /,
+        },
+        code,
+      )
+    }
+    for (const code of ['nonsense', 'constructor', '__proto__'])
+      t.equal((await service.get(`/problems/${code}`, { as: null })).status, 404)
+  })
+
+  t.test('the documentation', async (t) => {
+    t.equal((await service.get('/docs', { as: null })).status, 200)
+    t.equal((await service.get('/docs/json', { as: null })).json.openapi, '3.1.0')
+  })
+})

@@ -1,0 +1,173 @@
+/** The whole service without a port: real database, real authority, a clock that tests may set. */
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import { makeApiKey } from '../../src/authority/apiKey.ts'
+import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
+import { buildServer } from '../../src/http/server.ts'
+import { keyGenerator } from '../../src/keys/generate.ts'
+import { signerWith } from '../../src/keys/signer.ts'
+import { labAuthority } from '../../src/lab.ts'
+import { migrate } from '../../src/store/migrate.ts'
+import { openStore } from '../../src/store/open.ts'
+import { uuidv7 } from '../../src/store/uuid.ts'
+import type { Role } from '../../src/store/model.ts'
+import { subjectAltName } from '../../src/x509/extensions.ts'
+import { opensslLikeRequest, rsaKey, type RequestParts } from './requests.ts'
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | number | undefined>>
+  readonly octets: Buffer
+  readonly text: string
+  /** The body as JSON; an empty object when it is none. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- what a client sees; the tests say what is in it
+  readonly json: any
+}
+
+export interface Ask {
+  readonly body?: object | string | Uint8Array
+  readonly type?: string
+  readonly accept?: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** Another API key, or null for none. */
+  readonly as?: string | null
+}
+
+export interface InProcess {
+  readonly ca: CertificationAuthority
+  readonly server: FastifyInstance
+  readonly folder: string
+  /** What was logged, line by line. */
+  readonly log: readonly string[]
+  readonly clock: { now: Date }
+  readonly post: (url: string, ask?: Ask) => Promise<Answer>
+  readonly get: (url: string, ask?: Ask) => Promise<Answer>
+  readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
+  readonly apiKey: (role: Role, days?: number) => Promise<string>
+  /** The service once more over the same record, with parts of its authority exchanged. */
+  readonly again: (parts?: Partial<CertificationAuthority>) => Promise<InProcess>
+}
+
+let keys = 0
+
+/** A key that no other request has: a key is certified once. */
+export const freshKey = (): KeyObject => rsaKey(2048, `fresh ${keys++}`)
+
+/** A request as openssl writes it, over a fresh key unless told otherwise. */
+export const freshRequest = ({
+  dnsNames,
+  ...parts
+}: Partial<RequestParts> & { readonly dnsNames?: readonly string[] } = {}): Uint8Array =>
+  opensslLikeRequest({
+    key: parts.key ?? freshKey(),
+    ...(dnsNames === undefined ? {} : { extensions: [subjectAltName(dnsNames)] }),
+    ...parts,
+  })
+
+const start = new Date('2026-11-23T12:00:00Z')
+
+export async function inProcess(t: Test, databaseUrl?: string): Promise<InProcess> {
+  const folder = mkdtempSync(join(tmpdir(), 'hgs-ca-test-'))
+  const clock = { now: start }
+  const now = () => clock.now
+  const log: string[] = []
+  const logger = pino({ level: 'trace' }, { write: (line: string) => void log.push(line) })
+  const url = databaseUrl ?? `file:${join(folder, 'hgs-ca.db')}`
+  const { key, certificate } = await labAuthority(folder, now())
+  await migrate(url, { log: logger })
+  const store = await openStore(url, { log: logger, onUnfit: () => {} })
+  t.teardown(async () => {
+    await store.close()
+    rmSync(folder, { recursive: true })
+  })
+  const issuer = await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
+  await store.registerAuthority(issuer.record)
+  const ca: CertificationAuthority = {
+    store,
+    issuer,
+    rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
+    generateKey: keyGenerator(),
+    now,
+    newId: () => uuidv7(now()),
+    log: logger,
+    underWay: new Map(),
+  }
+  const apiKey = async (role: Role, days = 4000): Promise<string> => {
+    const { text, record } = makeApiKey({ role, owner: `a ${role}`, where: 'test', days }, now())
+    await store.createApiKey(record, {
+      at: now(),
+      type: 'apiKey.created',
+      outcome: 'success',
+      actor: 'test',
+      address: null,
+      requestId: null,
+      objectId: record.id,
+      details: {},
+    })
+    return text
+  }
+  const admin = await apiKey('admin')
+
+  const serve = async (parts: Partial<CertificationAuthority>): Promise<InProcess> => {
+    const own: CertificationAuthority = { ...ca, underWay: new Map(), ...parts }
+    const server = await buildServer({
+      ca: own,
+      log: logger,
+      version: '0.0.0',
+      lab: true,
+      tls: null,
+      trustedProxies: [],
+      readiness: { draining: false },
+    })
+    t.teardown(() => server.close())
+    const send = async (method: string, url: string, ask: Ask = {}): Promise<Answer> => {
+      const json = typeof ask.body === 'object' && !(ask.body instanceof Uint8Array)
+      const type = ask.type ?? (json ? 'application/json' : undefined)
+      const key = ask.as === undefined ? admin : ask.as
+      const reply = await server.inject({
+        method: method as 'GET',
+        url,
+        headers: {
+          ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+          ...(type === undefined ? {} : { 'content-type': type }),
+          ...(ask.accept === undefined ? {} : { accept: ask.accept }),
+          ...ask.headers,
+        },
+        ...(ask.body === undefined
+          ? {}
+          : { payload: ask.body instanceof Uint8Array ? Buffer.from(ask.body) : ask.body }),
+      })
+      let body: unknown = {}
+      try {
+        body = reply.json()
+      } catch {
+        // a file, or nothing
+      }
+      return {
+        status: reply.statusCode,
+        headers: reply.headers,
+        octets: reply.rawPayload,
+        text: reply.body,
+        json: body,
+      }
+    }
+    return {
+      ca: own,
+      server,
+      folder,
+      log,
+      clock,
+      send,
+      post: (url, ask) => send('POST', url, ask),
+      get: (url, ask) => send('GET', url, ask),
+      apiKey,
+      again: (more = {}) => serve(more),
+    }
+  }
+  return serve({})
+}
