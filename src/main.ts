@@ -9,18 +9,19 @@ import { pino, type Logger } from 'pino'
 import { AuthorityError, openIssuer, signingKey, type CertificationAuthority, type Issuer } from './authority/authority.ts'
 import { resume } from './authority/resume.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
+import { CaError } from './errors.ts'
 import { buildServer } from './http/server.ts'
 import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
 import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
-import { openStore } from './store/open.ts'
-import { uuidv7 } from './store/uuid.ts'
+import { openStore, type Store } from './store/open.ts'
 
 const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
+const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
 
 const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version
 const now = () => new Date()
@@ -35,15 +36,13 @@ async function main(): Promise<void> {
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
   const issuer = await openAuthority(config, lab)
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
-  await migrate(config.databaseUrl, { log })
   const readiness = { draining: false }
-  const store = await openStore(config.databaseUrl, {
-    log,
-    onUnfit: (reason) => {
-      log.fatal({ err: reason }, 'the record is no longer to be trusted: ending, so that a new start can finish what was begun')
-      void stop(1)
-    },
+  const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
+  const store = await openRecord(config, log, (reason) => {
+    log.fatal({ err: reason }, 'the record is no longer to be trusted: ending, so that a new start can finish what was begun')
+    void stop(1)
   })
+  opened.unshift(() => store.close())
   await store.registerAuthority(issuer.record)
 
   const ca: CertificationAuthority = {
@@ -52,16 +51,17 @@ async function main(): Promise<void> {
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
     now,
-    newId: () => uuidv7(now()),
     log,
     underWay: new Map(),
   }
-  await resume(ca, now())
+  await resume(ca, { before: now() })
+  const ago = (milliseconds: number) => new Date(now().getTime() - milliseconds)
   const sweeper = setInterval(() => {
-    resume(ca, new Date(now().getTime() - sweepInterval)).catch((error: unknown) =>
+    resume(ca, { after: ago(sweepReach), before: ago(sweepInterval) }).catch((error: unknown) =>
       log.error({ err: error }, 'interrupted issuances could not be looked for'),
     )
   }, sweepInterval)
+  opened.unshift(async () => clearInterval(sweeper))
   const apiKey = lab === null ? null : await labApiKey(config.dataDir, store, now())
 
   const server = await buildServer({
@@ -73,17 +73,14 @@ async function main(): Promise<void> {
     trustedProxies: config.trustedProxies,
     readiness,
   })
+  opened.unshift(() => server.close())
   const address = await server.listen({ host: config.host, port: config.port })
 
-  let stopping = false
   async function stop(code: number): Promise<void> {
-    if (stopping) end(code) // asked twice: at once
-    stopping = true
+    if (readiness.draining) end(code) // asked twice: at once
     readiness.draining = true
     setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
-    clearInterval(sweeper)
-    await server.close()
-    await store.close()
+    for (const close of opened) await close()
     log.info({}, 'stopped')
     end(code)
   }
@@ -127,6 +124,30 @@ async function openAuthority(config: Config, lab: LabAuthority | null): Promise<
   return openIssuer(certificate.pem, certificate.from, signingKey(privateKey, signerWith), now())
 }
 
+/** The record cannot be opened; the message is for the operator. */
+class RecordError extends Error {
+  override readonly name = 'RecordError'
+  readonly exitCode: number
+  constructor(where: string, exitCode: number, cause: unknown) {
+    const { message, code } = cause as NodeJS.ErrnoException
+    super(`the record in ${where} cannot be opened: ${message || code}`)
+    this.exitCode = exitCode
+  }
+}
+
+async function openRecord({ databaseUrl }: Config, log: Logger, onUnfit: (reason: Error) => void): Promise<Store> {
+  try {
+    await migrate(databaseUrl, { log })
+    return await openStore(databaseUrl, { log, onUnfit })
+  } catch (error) {
+    if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
+    // A server comes back by itself. What is wrong with a file, a person must mend.
+    if (databaseUrl.startsWith('file:')) throw new RecordError(databaseUrl.slice('file:'.length), wronglySetUp, error.cause)
+    const { host, pathname } = new URL(databaseUrl)
+    throw new RecordError(`${host}${pathname}`, 1, error.cause)
+  }
+}
+
 /** JSON lines on standard output; at a terminal, where people read, only what is wrong. */
 function openLog(config: Config): Logger {
   return pino(
@@ -136,19 +157,21 @@ function openLog(config: Config): Logger {
 }
 
 main().catch((error: unknown) => {
-  const { code } = error as NodeJS.ErrnoException
+  const { syscall, message, stack } = error as NodeJS.ErrnoException
+  const tell = (exitCode: number, text: string): never => {
+    process.stderr.write(`${text}\n`)
+    process.exit(exitCode)
+  }
   if (error instanceof ConfigError) {
-    process.stderr.write(`hgs-ca is not set up well:\n${error.faults.map((fault) => `- ${fault}\n`).join('')}`)
-    process.exit(wronglySetUp)
+    tell(wronglySetUp, ['hgs-ca is not set up well:', ...error.faults.map((fault) => `- ${fault}`)].join('\n'))
   }
   if (error instanceof AuthorityError || error instanceof KeyFileError || error instanceof MigrationError) {
-    process.stderr.write(`hgs-ca is not set up well:\n- ${error.message}\n`)
-    process.exit(wronglySetUp)
+    tell(wronglySetUp, `hgs-ca is not set up well:\n- ${message}`)
   }
-  if (code === 'EADDRINUSE' || code === 'EACCES') {
-    process.stderr.write(`hgs-ca cannot listen: ${(error as Error).message}. Set HGSCA_PORT or HGSCA_HOST.\n`)
-    process.exit(wronglySetUp)
+  if (error instanceof RecordError) tell(error.exitCode, `hgs-ca could not start: ${message}`)
+  if (syscall === 'listen' || syscall === 'getaddrinfo') {
+    tell(wronglySetUp, `hgs-ca cannot listen: ${message}. Set HGSCA_PORT or HGSCA_HOST.`)
   }
-  process.stderr.write(`hgs-ca could not start: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
-  process.exit(1)
+  if (syscall !== undefined) tell(wronglySetUp, `hgs-ca could not start: ${message}`) // it names the file
+  tell(1, `hgs-ca could not start: ${stack ?? String(error)}`)
 })

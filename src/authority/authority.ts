@@ -38,8 +38,6 @@ export interface CertificationAuthority {
   readonly rehearsal: SigningKey
   readonly generateKey: KeyGenerator
   readonly now: () => Date
-  /** Ids that sort by the time they were made. */
-  readonly newId: () => string
   readonly log: Log
   /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */
   readonly underWay: Map<string, { readonly fingerprint: string; readonly outcome: Promise<unknown> }>

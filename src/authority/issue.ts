@@ -77,11 +77,11 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
         const pin = publicKeyPin(proposal.publicKey)
         await refuseKnownKey(ca, pin)
 
-        const id = ca.newId()
+        const id = ca.store.newId(ca.now())
         const outcome = await carryOut(ca, {
           id,
           profile,
-          lineage: { id: ca.newId(), purpose: order.purpose, publicKeyPin: pin, createdAt: ca.now() },
+          lineage: { id: ca.store.newId(ca.now()), purpose: order.purpose, publicKeyPin: pin, createdAt: ca.now() },
           newLineage: true,
           generation: 1,
           predecessorId: null,

@@ -12,7 +12,7 @@ import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { readSubjectAltName, type GeneralName } from '../x509/extensions.ts'
-import { publicKeyPin } from '../x509/key.ts'
+import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName, modernised } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
@@ -81,7 +81,7 @@ async function renewOnce(
   )
 
   const outcome = await carryOut(ca, {
-    id: ca.newId(),
+    id: ca.store.newId(ca.now()),
     profile,
     lineage: predecessor.lineage,
     newLineage: false,
@@ -125,20 +125,21 @@ async function renewOnce(
 
 /** The numbers are compared, by their canonical encoding; NULL parameters or none make no other key. */
 function refuseAnotherKey(predecessor: CertificateRecord, request: CertificationRequest): void {
-  const { algorithm, rsa } = request.publicKey
+  const { algorithm, rsa, der } = request.publicKey
   const expected = predecessor.lineage.publicKeyPin
-  const found = rsa === null ? null : publicKeyPin(rsa)
+  const found = rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
   if (found === expected) return
+  const kind = rsa === null ? ` (${describeOid(algorithm)})` : ''
   throw new CaError(
     'renewalKeyChanged',
-    `The request has another key than the certificate to renew${rsa === null ? ` (${describeOid(algorithm)})` : ''}. Shielded VMs would not start with it.`,
+    `The request has another key than the certificate to renew${kind}. Shielded VMs would not start with it.`,
     {
       errors: [
         {
           rule: 'renewalKey',
           property: 'Renewal',
           required: `the same key, with pin ${expected}`,
-          found: found === null ? `a key of another kind, ${describeOid(algorithm)}` : `another key, with pin ${found}`,
+          found: `another key${kind}, with pin ${found}`,
           fix: 'certreq: UseExistingKeySet = TRUE with the KeyContainer of the old key. Or send no request at all: the key on record is renewed.',
         },
       ],

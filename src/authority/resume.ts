@@ -3,14 +3,17 @@ import type { CertificationAuthority } from './authority.ts'
 import { finish } from './cycle.ts'
 
 /**
- * Finishes every issuance begun before `olderThan` that has no certificate, oldest first.
+ * Finishes every issuance without a certificate that was begun within `span`, oldest first.
  *
  * @returns how many were finished, and how many could not be and still wait.
  */
-export async function resume(ca: CertificationAuthority, olderThan: Date): Promise<{ finished: number; waiting: number }> {
+export async function resume(
+  ca: CertificationAuthority,
+  span: { readonly after?: Date; readonly before: Date },
+): Promise<{ finished: number; waiting: number }> {
   let finished = 0
   let waiting = 0
-  for (const intent of await ca.store.interruptedIntents(olderThan)) {
+  for (const intent of await ca.store.interruptedIntents(span)) {
     try {
       const { id, serialNumber } = await finish(ca, intent)
       ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')

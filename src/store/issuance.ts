@@ -20,6 +20,7 @@ import { auditRow } from './audit.ts'
 import { readCertificate } from './certificates.ts'
 import { violatedConstraint } from './faults.ts'
 import { insert } from './rows.ts'
+import { firstUuidv7 } from './uuid.ts'
 
 /** What it means that a unique constraint refused an intent. PostgreSQL calls a primary key `_pkey`. */
 const outcomes: Readonly<Record<string, IntentOutcome>> = {
@@ -130,12 +131,21 @@ export function issuanceFunctions(database: Database) {
       )
     },
 
-    /** Intents without a certificate that were recorded before `olderThan`: oldest first, 1000 at most. */
-    interruptedIntents: (olderThan: Date): Promise<Intent[]> =>
+    /**
+     * Intents without a certificate, oldest first, 1000 at most.
+     *
+     * @param span.after - leaves out what was begun earlier, so that looking often costs little.
+     * @param span.before - leaves out what may still be under way.
+     */
+    interruptedIntents: (span: { readonly after?: Date; readonly before: Date }): Promise<Intent[]> =>
       database.read(async (client) => {
         const rows = await client.issuanceIntent.findMany({
-          where: { certificate: null, createdAt: { lt: olderThan } },
-          orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+          where: {
+            certificate: null,
+            createdAt: { lt: span.before },
+            ...(span.after === undefined ? {} : { id: { gte: firstUuidv7(span.after) } }),
+          },
+          orderBy: { id: 'asc' },
           take: interruptedAtOnce,
           ...withLineage,
         })

@@ -30,3 +30,9 @@ export function uuidv7(now: Date): string {
   const hex = Buffer.from(octets).toString('hex')
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }
+
+/** The lowest id that can be made at `at`: every id made earlier sorts before it. */
+export function firstUuidv7(at: Date): string {
+  const milliseconds = at.getTime().toString(16).padStart(12, '0')
+  return `${milliseconds.slice(0, 8)}-${milliseconds.slice(8)}-7000-8000-000000000000`
+}

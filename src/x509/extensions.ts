@@ -68,6 +68,7 @@ export function readKeyUsage(value: Uint8Array): KeyUsage[] {
   if (octets.length > 2 || (octets.length > 0 && (octets.at(-1)! & (1 << content[0]!)) === 0)) {
     throw new DerError('keyUsage has trailing zero bits')
   }
+  if (((octets[1] ?? 0) & 0x7f) !== 0) throw new DerError('keyUsage has bits without a name')
   return keyUsageBits.filter((_, bit) => ((octets[bit >> 3] ?? 0) & (0x80 >> (bit & 7))) !== 0)
 }
 

@@ -17,6 +17,7 @@ export interface RsaPublicKey {
 }
 
 export interface SubjectPublicKeyInfo {
+  readonly der: Uint8Array
   readonly algorithm: string
   /** The numbers, when the algorithm is rsaEncryption. */
   readonly rsa: RsaPublicKey | null
@@ -28,9 +29,10 @@ export function readSubjectPublicKeyInfo(element: Element | undefined): SubjectP
   const [algorithmOid, parameters] = sequence(identifier, 'the key algorithm', 1, 2)
   const algorithm = oid(algorithmOid, 'the key algorithm')
   const octets = bitStringOctets(key, 'subjectPublicKey')
-  if (algorithm !== oids.rsaEncryption) return { algorithm, rsa: null }
+  const { der } = element!
+  if (algorithm !== oids.rsaEncryption) return { der, algorithm, rsa: null }
   if (parameters !== undefined) expect(parameters, tag.null, 'the parameters of rsaEncryption')
-  return { algorithm, rsa: readRsaPublicKey(octets) }
+  return { der, algorithm, rsa: readRsaPublicKey(octets) }
 }
 
 function readRsaPublicKey(pkcs1: Uint8Array): RsaPublicKey {

@@ -129,8 +129,8 @@ function describeAttribute({ oid, value }: Attribute): string {
   const short = attributeTypes.find((known) => known.oid === oid)?.short ?? oid
   const escaped = value
     .replace(/[\\",+;<>]/g, '\\$&')
-    .replace(/^[ #]/, '\\$&')
     .replace(/ $/, '\\ ')
+    .replace(/^[ #]/, '\\$&')
     // oxlint-disable-next-line no-control-regex -- controls are what is escaped here
     .replace(/[\x00-\x1f\x7f]/g, (c) => `\\${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
   return `${short}=${escaped}`

@@ -177,7 +177,7 @@ for (const database of ['SQLite', 'PostgreSQL'] as const) {
         const later = await service.post('/v1/certificates', { body, headers })
         t.equal(later.status, 201)
         t.equal(later.headers['idempotent-replayed'], 'true')
-        t.strictSame(await resume(service.ca, new Date(service.clock.now.getTime() + 1)), {
+        t.strictSame(await resume(service.ca, { before: new Date(service.clock.now.getTime() + 1) }), {
           finished: 0,
           waiting: 0,
         })

@@ -14,7 +14,6 @@ import { signerWith } from '../../src/keys/signer.ts'
 import { labAuthority } from '../../src/lab.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { openStore } from '../../src/store/open.ts'
-import { uuidv7 } from '../../src/store/uuid.ts'
 import type { Role } from '../../src/store/model.ts'
 import { subjectAltName } from '../../src/x509/extensions.ts'
 import { opensslLikeRequest, rsaKey, type RequestParts } from './requests.ts'
@@ -93,7 +92,6 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
     now,
-    newId: () => uuidv7(now()),
     log: logger,
     underWay: new Map(),
   }

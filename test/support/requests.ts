@@ -47,22 +47,22 @@ export const ed25519Key = (): KeyObject => once('ed25519', () => generateKeyPair
 export const spkiOf = (key: KeyObject): Uint8Array =>
   new Uint8Array(createPublicKey(key).export({ type: 'spki', format: 'der' }))
 
-/** subjectPublicKeyInfo of RSA from any two numbers, negative and zero ones too, written with content octets. */
+/** subjectPublicKeyInfo of RSA from the content octets of any two INTEGERs, not DER ones too. */
 export const rsaSpki = (
   modulus: Uint8Array,
   exponent: Uint8Array,
-  parameters = [asn1.nothing()],
+  parameters: readonly asn1.Asn1[] = [asn1.nothing()],
 ): Uint8Array =>
   asn1.toDer(
     asn1.sequence(
       asn1.sequence(asn1.oid(oids.rsaEncryption), ...parameters),
       asn1.bitString(
-        asn1.toDer(asn1.sequence(element(tag.integer, modulus), element(tag.integer, exponent))),
+        tlv(tag.sequence, Buffer.concat([tlv(tag.integer, modulus), tlv(tag.integer, exponent)])),
       ),
     ),
   )
 
-/** Any element, from its identifier octet and its content octets. */
+/** Any element, from its identifier octet and its content octets. node-forge writes an INTEGER in its shortest form. */
 export function element(identifier: number, content: Uint8Array): asn1.Asn1 {
   return asn1.raw(tlv(identifier, content))
 }

@@ -18,6 +18,8 @@ export const witnesses = {
   keytool: 'default-jre-headless',
   pk12util: 'libnss3-tools',
   certtool: 'gnutls-bin',
+  bwrap: 'bubblewrap',
+  'docker-compose': 'docker-compose',
 } as const
 
 export type Witness = keyof typeof witnesses
