@@ -39,24 +39,42 @@ async function run(arguments_: string[]): Promise<number> {
     case 'create': {
       const { owner, role, days } = values
       const faults = [
-        ...(owner === undefined || !/^[\w .@-]{1,64}$/.test(owner) ? ['--owner NAME is needed: who answers for the key, 64 letters, digits, spaces, dots, @, _ or - at most.'] : []),
+        ...(owner === undefined || !/^[\w .@-]{1,64}$/.test(owner)
+          ? [
+              '--owner NAME is needed: who answers for the key, 64 letters, digits, spaces, dots, @, _ or - at most.',
+            ]
+          : []),
         ...(roles.includes(role as Role) ? [] : [`--role is one of ${roles.join(', ')}.`]),
-        ...(/^\d{1,3}$/.test(days) && Number(days) >= 1 && Number(days) <= 365 ? [] : ['--days is a number from 1 to 365.']),
+        ...(/^\d{1,3}$/.test(days) && Number(days) >= 1 && Number(days) <= 365
+          ? []
+          : ['--days is a number from 1 to 365.']),
       ]
       if (faults.length > 0) return tell(`${faults.join('\n')}\n`, 64)
       return withStore(async (store) => {
         const now = new Date()
-        const { text, record } = makeApiKey({ role: role as Role, owner: owner!, where: 'key', days: Number(days) }, now)
-        await store.createApiKey(record, event('apiKey.created', record.id, now, { role, owner, expiresAt: record.expiresAt }))
+        const { text, record } = makeApiKey(
+          { role: role as Role, owner: owner!, where: 'key', days: Number(days) },
+          now,
+        )
+        await store.createApiKey(
+          record,
+          event('apiKey.created', record.id, now, { role, owner, expiresAt: record.expiresAt }),
+        )
         process.stdout.write(`${text}\n`)
-        return tell(`Role ${role}, owner ${owner}, until ${record.expiresAt.toISOString()}. It is shown this once.\n`, 0)
+        return tell(
+          `Role ${role}, owner ${owner}, until ${record.expiresAt.toISOString()}. It is shown this once.\n`,
+          0,
+        )
       })
     }
     case 'list':
       return withStore(async (store) => {
         for (const key of await store.listApiKeys()) {
-          const state = key.revokedAt !== null ? 'revoked' : key.expiresAt <= new Date() ? 'expired' : 'active'
-          process.stdout.write(`${key.id}  ${state.padEnd(7)}  ${key.role.padEnd(9)}  until ${key.expiresAt.toISOString()}  ${key.owner}\n`)
+          const state =
+            key.revokedAt !== null ? 'revoked' : key.expiresAt <= new Date() ? 'expired' : 'active'
+          process.stdout.write(
+            `${key.id}  ${state.padEnd(7)}  ${key.role.padEnd(9)}  until ${key.expiresAt.toISOString()}  ${key.owner}\n`,
+          )
         }
         return 0
       })
@@ -102,7 +120,10 @@ function tell(text: string, code: number): number {
 run(process.argv.slice(2)).then(
   (code) => (process.exitCode = code),
   (error: unknown) => {
-    const sentences = error instanceof ConfigError ? error.faults.map((fault) => `- ${fault}`).join('\n') : (error as Error).message
+    const sentences =
+      error instanceof ConfigError
+        ? error.faults.map((fault) => `- ${fault}`).join('\n')
+        : (error as Error).message
     process.stderr.write(`${sentences}\n`)
     process.exitCode = error instanceof ConfigError ? 78 : 1
   },

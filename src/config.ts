@@ -35,7 +35,8 @@ export type LogLevel = (typeof logLevels)[number]
 
 /** Each setting, with its default and its danger. A secret may also come as a file: NAME_FILE. */
 const settings = {
-  HGSCA_HOST: 'Address to listen on. Default 127.0.0.1. Any other needs TLS or HGSCA_TRUSTED_PROXIES, and is not for lab mode.',
+  HGSCA_HOST:
+    'Address to listen on. Default 127.0.0.1. Any other needs TLS or HGSCA_TRUSTED_PROXIES, and is not for lab mode.',
   HGSCA_PORT: 'Port to listen on. Default 8080.',
   HGSCA_DATA_DIR: 'Folder of lab mode. Default data. Whoever reads it holds the key of the lab authority.',
   HGSCA_DATABASE_URL: 'Secret. file:/path/to/record.db (SQLite) or postgresql://user:password@host/database.',
@@ -49,7 +50,12 @@ const settings = {
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
-const secrets: readonly Setting[] = ['HGSCA_DATABASE_URL', 'HGSCA_CA_KEY', 'HGSCA_CA_KEY_PASSPHRASE', 'HGSCA_TLS_KEY']
+const secrets: readonly Setting[] = [
+  'HGSCA_DATABASE_URL',
+  'HGSCA_CA_KEY',
+  'HGSCA_CA_KEY_PASSPHRASE',
+  'HGSCA_TLS_KEY',
+]
 
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
@@ -72,7 +78,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
   const known = [...Object.keys(settings), ...secrets.map((name) => `${name}_FILE`)]
   for (const name of Object.keys(env)) {
-    if (name.startsWith('HGSCA_') && !known.includes(name)) fault(`${name} is not a setting. There are: ${known.join(', ')}.`)
+    if (name.startsWith('HGSCA_') && !known.includes(name))
+      fault(`${name} is not a setting. There are: ${known.join(', ')}.`)
   }
 
   const value = (name: Setting): string | null => env[name]?.trim() || null
@@ -93,7 +100,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     }
     return direct ? { content: Buffer.from(direct), from: name } : null
   }
-  const line = (read: { content: Buffer } | null): string | null => read && read.content.toString('utf8').replace(/\r?\n$/, '')
+  const line = (read: { content: Buffer } | null): string | null =>
+    read && read.content.toString('utf8').replace(/\r?\n$/, '')
   const publicFile = (name: Setting): { pem: string; from: string } | null => {
     const path = value(name)
     if (path === null) return null
@@ -115,17 +123,21 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const mode = database !== null || key !== null ? 'production' : 'lab'
   const dataDir = resolve(value('HGSCA_DATA_DIR') ?? 'data')
   if (mode === 'production') {
-    const why = 'A database or a CA key is configured, so this is production mode, where nothing is made silently.'
+    const why =
+      'A database or a CA key is configured, so this is production mode, where nothing is made silently.'
     const missing = Object.entries({
       HGSCA_DATABASE_URL: database,
       HGSCA_CA_KEY_FILE: key,
       HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase,
       HGSCA_CA_CERTIFICATE_FILE: certificate,
     }).flatMap(([name, given]) => (given === null ? [name] : []))
-    if (missing.length > 0) fault(`${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} missing. ${why}`)
+    if (missing.length > 0)
+      fault(`${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} missing. ${why}`)
     if (database !== null && database !== '') checkDatabase(database, fault)
   } else if (certificate !== null || passphrase !== null) {
-    fault('HGSCA_CA_CERTIFICATE_FILE or HGSCA_CA_KEY_PASSPHRASE is set without HGSCA_CA_KEY_FILE: lab mode makes its own authority.')
+    fault(
+      'HGSCA_CA_CERTIFICATE_FILE or HGSCA_CA_KEY_PASSPHRASE is set without HGSCA_CA_KEY_FILE: lab mode makes its own authority.',
+    )
   }
 
   if ((tlsKey === null) !== (tlsCertificate === null)) {
@@ -140,18 +152,26 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
   const host = value('HGSCA_HOST') ?? '127.0.0.1'
   const trustedProxies = (value('HGSCA_TRUSTED_PROXIES') ?? '').split(',').flatMap((one) => one.trim() || [])
-  for (const proxy of trustedProxies) if (!isAddressOrNetwork(proxy)) fault(`HGSCA_TRUSTED_PROXIES: ${proxy} is neither an IP address nor a network such as 10.0.0.0/8.`)
+  for (const proxy of trustedProxies)
+    if (!isAddressOrNetwork(proxy))
+      fault(`HGSCA_TRUSTED_PROXIES: ${proxy} is neither an IP address nor a network such as 10.0.0.0/8.`)
   if (!isLoopback(host)) {
-    if (mode === 'lab') fault(`HGSCA_HOST: lab mode listens on 127.0.0.1 only, not on ${host}. Configure a database and a CA key first.`)
+    if (mode === 'lab')
+      fault(
+        `HGSCA_HOST: lab mode listens on 127.0.0.1 only, not on ${host}. Configure a database and a CA key first.`,
+      )
     else if (tlsKey === null && trustedProxies.length === 0) {
-      fault(`HGSCA_HOST: on ${host}, API keys and PFX files would travel in clear. Set HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, or HGSCA_TRUSTED_PROXIES when a proxy ends TLS.`)
+      fault(
+        `HGSCA_HOST: on ${host}, API keys and PFX files would travel in clear. Set HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, or HGSCA_TRUSTED_PROXIES when a proxy ends TLS.`,
+      )
     }
   }
   const portText = value('HGSCA_PORT') ?? '8080'
   const port = /^\d{1,5}$/.test(portText) ? Number(portText) : -1
   if (port < 0 || port > 65_535) fault(`HGSCA_PORT: ${portText} is not a port.`)
   const logLevel = value('HGSCA_LOG_LEVEL') as LogLevel | null
-  if (logLevel !== null && !logLevels.includes(logLevel)) fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
+  if (logLevel !== null && !logLevels.includes(logLevel))
+    fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
   if (faults.length > 0) throw new ConfigError(faults)
   return {
@@ -181,11 +201,14 @@ function checkDatabase(url: string, fault: (sentence: string) => void): void {
   }
   const path = url.startsWith('file:///') ? fileURLToPath(url) : url.slice('file:'.length)
   if (!existsSync(path)) {
-    fault(`HGSCA_DATABASE_URL: ${path} does not exist. To begin a new record there, make it empty: install -m 600 /dev/null ${path}`)
+    fault(
+      `HGSCA_DATABASE_URL: ${path} does not exist. To begin a new record there, make it empty: install -m 600 /dev/null ${path}`,
+    )
   }
 }
 
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 
 function isAddressOrNetwork(text: string): boolean {
   const [address = '', prefix, ...rest] = text.split('/')

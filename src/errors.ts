@@ -14,19 +14,22 @@ export interface CodePage {
 export const codes = {
   invalidRequest: {
     title: 'The request is not understood.',
-    cause: 'A field is missing, unknown, of the wrong type or out of bounds, or two fields contradict each other.',
+    cause:
+      'A field is missing, unknown, of the wrong type or out of bounds, or two fields contradict each other.',
     remedy: 'Correct the fields named in errors[]. The API is described at /docs.',
   },
   malformedCertificationRequest: {
     title: 'The certification request cannot be read.',
     cause:
       'The bytes are not a PKCS#10 certification request in strict DER (RFC 2986), as PEM, bare base64, UTF-16 or binary. Windows would say 0x8007000D, "The data is invalid."',
-    remedy: 'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept it.',
+    remedy:
+      'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept it.',
   },
   profileViolation: {
     title: 'The request does not fit the HGS profile.',
     cause: 'One or more properties of the request would give a certificate that HGS does not take.',
-    remedy: 'errors[] names every rule that is broken, what it requires, what was found and how to mend it. Mend all of them and send a new request.',
+    remedy:
+      'errors[] names every rule that is broken, what it requires, what was found and how to mend it. Mend all of them and send a new request.',
   },
   keyAlreadyCertified: {
     title: 'This key already has a certificate here.',
@@ -59,7 +62,8 @@ export const codes = {
   },
   validityOutOfRange: {
     title: 'The validity asked for cannot be given.',
-    cause: 'validityDays is above the maximum of the profile, or the certificate would outlive its authority.',
+    cause:
+      'validityDays is above the maximum of the profile, or the certificate would outlive its authority.',
     remedy: 'Ask for no more than the number of days in this answer, or leave validityDays out.',
   },
   authorityExpiring: {
@@ -103,7 +107,8 @@ export const codes = {
   payloadTooLarge: {
     title: 'The request is too large.',
     cause: 'The body, or the certification request in it, is larger than any genuine one.',
-    remedy: 'A certification request of an HGS key has less than 10 kB. Look whether the right file was sent.',
+    remedy:
+      'A certification request of an HGS key has less than 10 kB. Look whether the right file was sent.',
   },
   busy: {
     title: 'The service has more to do than it can take on.',

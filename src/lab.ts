@@ -14,7 +14,12 @@ import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from
 import { signerWith } from './keys/signer.ts'
 import type { Store } from './store/open.ts'
 import { writeCertificate, writeTbsCertificate } from './x509/certificate.ts'
-import { authorityKeyIdentifier, basicConstraints, keyUsage, subjectKeyIdentifier } from './x509/extensions.ts'
+import {
+  authorityKeyIdentifier,
+  basicConstraints,
+  keyUsage,
+  subjectKeyIdentifier,
+} from './x509/extensions.ts'
 import { hex, keyIdentifier, rsaPublicKeyOf } from './x509/key.ts'
 import { nameFrom } from './x509/name.ts'
 import { certificatePem } from './x509/pem.ts'
@@ -36,7 +41,10 @@ export async function labAuthority(dataDir: string, now: Date): Promise<LabAutho
   const folder = join(dataDir, 'authority')
   const made = !existsSync(folder)
   if (made) await makeAuthority(dataDir, folder, now)
-  const passphrase = readSecretFile(join(folder, 'passphrase'), 'the passphrase of the lab authority').toString('utf8')
+  const passphrase = readSecretFile(
+    join(folder, 'passphrase'),
+    'the passphrase of the lab authority',
+  ).toString('utf8')
   const keyPath = join(folder, 'key.pem')
   const key = decryptPrivateKey(readSecretFile(keyPath, 'the CA key'), passphrase.trim(), keyPath)
   const from = join(folder, 'certificate.pem')
@@ -50,7 +58,9 @@ async function makeAuthority(dataDir: string, folder: string, now: Date): Promis
   const passphrase = randomBytes(24).toString('base64url')
   await writeSecretFile(join(draft, 'passphrase'), `${passphrase}\n`)
   await writeKeyFile(join(draft, 'key.pem'), privateKey, passphrase)
-  await writeFile(join(draft, 'certificate.pem'), certificatePem(await selfSigned(privateKey, now)), { flush: true })
+  await writeFile(join(draft, 'certificate.pem'), certificatePem(await selfSigned(privateKey, now)), {
+    flush: true,
+  })
   try {
     await rename(draft, folder)
   } catch (error) {
@@ -82,7 +92,11 @@ async function selfSigned(privateKey: KeyObject, now: Date): Promise<Uint8Array>
 }
 
 /** The admin API key in `dataDir`/lab-api-key, made when there is none that still holds. */
-export async function labApiKey(dataDir: string, store: Store, now: Date): Promise<{ made: boolean; path: string }> {
+export async function labApiKey(
+  dataDir: string,
+  store: Store,
+  now: Date,
+): Promise<{ made: boolean; path: string }> {
   const path = join(dataDir, 'lab-api-key')
   if (existsSync(path)) {
     const parsed = parseApiKey(readSecretFile(path, 'the lab API key').toString('utf8').trim())

@@ -6,7 +6,13 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { pino, type Logger } from 'pino'
-import { AuthorityError, openIssuer, signingKey, type CertificationAuthority, type Issuer } from './authority/authority.ts'
+import {
+  AuthorityError,
+  openIssuer,
+  signingKey,
+  type CertificationAuthority,
+  type Issuer,
+} from './authority/authority.ts'
 import { resume } from './authority/resume.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { CaError } from './errors.ts'
@@ -23,7 +29,9 @@ const drainLimit = 10_000 // milliseconds until the end comes anyway
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
 
-const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version
+const version = (
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+).version
 const now = () => new Date()
 const onTerminal = process.stdout.isTTY
 
@@ -39,7 +47,10 @@ async function main(): Promise<void> {
   const readiness = { draining: false }
   const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
   const store = await openRecord(config, log, (reason) => {
-    log.fatal({ err: reason }, 'the record is no longer to be trusted: ending, so that a new start can finish what was begun')
+    log.fatal(
+      { err: reason },
+      'the record is no longer to be trusted: ending, so that a new start can finish what was begun',
+    )
     void stop(1)
   })
   opened.unshift(() => store.close())
@@ -135,14 +146,19 @@ class RecordError extends Error {
   }
 }
 
-async function openRecord({ databaseUrl }: Config, log: Logger, onUnfit: (reason: Error) => void): Promise<Store> {
+async function openRecord(
+  { databaseUrl }: Config,
+  log: Logger,
+  onUnfit: (reason: Error) => void,
+): Promise<Store> {
   try {
     await migrate(databaseUrl, { log })
     return await openStore(databaseUrl, { log, onUnfit })
   } catch (error) {
     if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
     // A server comes back by itself. What is wrong with a file, a person must mend.
-    if (databaseUrl.startsWith('file:')) throw new RecordError(databaseUrl.slice('file:'.length), wronglySetUp, error.cause)
+    if (databaseUrl.startsWith('file:'))
+      throw new RecordError(databaseUrl.slice('file:'.length), wronglySetUp, error.cause)
     const { host, pathname } = new URL(databaseUrl)
     throw new RecordError(`${host}${pathname}`, 1, error.cause)
   }
@@ -151,7 +167,11 @@ async function openRecord({ databaseUrl }: Config, log: Logger, onUnfit: (reason
 /** JSON lines on standard output; at a terminal, where people read, only what is wrong. */
 function openLog(config: Config): Logger {
   return pino(
-    { level: config.logLevel ?? (onTerminal ? 'warn' : 'info'), base: { service: 'hgs-ca' }, timestamp: pino.stdTimeFunctions.isoTime },
+    {
+      level: config.logLevel ?? (onTerminal ? 'warn' : 'info'),
+      base: { service: 'hgs-ca' },
+      timestamp: pino.stdTimeFunctions.isoTime,
+    },
     pino.destination({ dest: 1, sync: true }),
   )
 }
@@ -163,7 +183,10 @@ main().catch((error: unknown) => {
     process.exit(exitCode)
   }
   if (error instanceof ConfigError) {
-    tell(wronglySetUp, ['hgs-ca is not set up well:', ...error.faults.map((fault) => `- ${fault}`)].join('\n'))
+    tell(
+      wronglySetUp,
+      ['hgs-ca is not set up well:', ...error.faults.map((fault) => `- ${fault}`)].join('\n'),
+    )
   }
   if (error instanceof AuthorityError || error instanceof KeyFileError || error instanceof MigrationError) {
     tell(wronglySetUp, `hgs-ca is not set up well:\n- ${message}`)

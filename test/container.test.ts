@@ -3,7 +3,6 @@
  * another user, without capabilities, on a read-only root; the compose file says what it should.
  */
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'

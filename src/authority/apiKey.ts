@@ -31,7 +31,10 @@ export interface NewApiKey {
 }
 
 /** A new key. The text is shown once, the record is kept. */
-export function makeApiKey({ role, owner, where, days }: NewApiKey, now: Date): { text: string; record: ApiKeyRecord } {
+export function makeApiKey(
+  { role, owner, where, days }: NewApiKey,
+  now: Date,
+): { text: string; record: ApiKeyRecord } {
   const id = base32(randomBytes(12))
   const secret = randomBytes(32).toString('base64url')
   const start = `hgsca_${where}_${id}_${secret}`
@@ -63,7 +66,8 @@ export function parseApiKey(text: string): { id: string; secretHash: Buffer } | 
  */
 export async function authenticate(store: Store, text: string, now: Date): Promise<ApiKeyRecord> {
   const parsed = parseApiKey(text)
-  if (parsed === null) throw new CaError('unauthenticated', 'This is not an API key of hgs-ca, or it is mistyped.')
+  if (parsed === null)
+    throw new CaError('unauthenticated', 'This is not an API key of hgs-ca, or it is mistyped.')
   const record = await store.findApiKey(parsed.id)
   const expected = record === null ? Buffer.alloc(32) : Buffer.from(record.secretHash, 'hex')
   const genuine = timingSafeEqual(parsed.secretHash, expected)
@@ -82,4 +86,5 @@ function checkOf(text: string): string {
 }
 
 /** One of 32 letters for each octet: 60 bits from 12. */
-const base32 = (octets: Uint8Array): string => [...octets].map((octet) => 'abcdefghijklmnopqrstuvwxyz234567'[octet & 31]).join('')
+const base32 = (octets: Uint8Array): string =>
+  [...octets].map((octet) => 'abcdefghijklmnopqrstuvwxyz234567'[octet & 31]).join('')

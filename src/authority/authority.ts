@@ -62,18 +62,22 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
   }
 
   if (certificate.publicKey.rsa === null) return refuse('has no RSA key. HGS needs an RSA authority.')
-  if (certificate.publicKey.rsa.bits < 2048) return refuse(`has a key of ${certificate.publicKey.rsa.bits} bits; 2048 is the least.`)
+  if (certificate.publicKey.rsa.bits < 2048)
+    return refuse(`has a key of ${certificate.publicKey.rsa.bits} bits; 2048 is the least.`)
   if (certificate.subject.rdns.length === 0) return refuse('has an empty subject.')
   if (!isAuthority(certificate)) {
     return refuse('is not that of an authority: it needs basicConstraints CA:TRUE and key usage keyCertSign.')
   }
   if (!certificate.extensions.has(oids.subjectKeyIdentifier)) return refuse('has no subject key identifier.')
   if (certificate.notAfter <= now) return refuse(`expired on ${certificate.notAfter.toISOString()}.`)
-  if (certificate.notBefore > now) return refuse(`is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`)
+  if (certificate.notBefore > now)
+    return refuse(`is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`)
   for (const [index, lower] of chain.entries()) {
     const upper = chain[index + 1]
     if (upper !== undefined && !new X509Certificate(lower.der).checkIssued(new X509Certificate(upper.der))) {
-      return refuse(`is followed by ${describeName(upper.subject)}, which did not issue the certificate before it.`)
+      return refuse(
+        `is followed by ${describeName(upper.subject)}, which did not issue the certificate before it.`,
+      )
     }
   }
 

@@ -124,12 +124,17 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
 export async function finish(ca: CertificationAuthority, intent: Intent): Promise<CertificateRecord> {
   const { issuer } = ca
   if (intent.authorityId !== issuer.record.id) {
-    throw new Error(`the issuance ${intent.id} was begun under authority ${intent.authorityId}, whose key is not loaded`)
+    throw new Error(
+      `the issuance ${intent.id} was begun under authority ${intent.authorityId}, whose key is not loaded`,
+    )
   }
   const signature = await issuer.sign(intent.tbsCertificate)
   const der = writeCertificate(intent.tbsCertificate, signature)
   const certificate = readCertificate(der)
-  if (Buffer.compare(certificate.tbsCertificate, intent.tbsCertificate) !== 0 || !(await verifies(ca, intent, signature))) {
+  if (
+    Buffer.compare(certificate.tbsCertificate, intent.tbsCertificate) !== 0 ||
+    !(await verifies(ca, intent, signature))
+  ) {
     throw new Error(`the signature over ${intent.id} is not one of the authority`)
   }
 
@@ -146,7 +151,12 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       serialNumber: intent.serialNumber,
       thumbprint: hexDigest('sha1', der),
       subject,
-      searchText: [subject, ...(names === undefined ? [] : readSubjectAltName(names.value).map(({ text }) => text))].join('\n').toLowerCase(),
+      searchText: [
+        subject,
+        ...(names === undefined ? [] : readSubjectAltName(names.value).map(({ text }) => text)),
+      ]
+        .join('\n')
+        .toLowerCase(),
       notBefore: certificate.notBefore,
       notAfter: certificate.notAfter,
       issuedAt: at,
@@ -164,12 +174,21 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
         },
     {
       ...event(intent, predecessorId === null ? 'certificate.issued' : 'certificate.renewed', at, null),
-      details: { serialNumber: intent.serialNumber, sha256: hexDigest('sha256', der), lineage: intent.lineage.id, generation: intent.generation },
+      details: {
+        serialNumber: intent.serialNumber,
+        sha256: hexDigest('sha256', der),
+        lineage: intent.lineage.id,
+        generation: intent.generation,
+      },
     },
   )
 }
 
-function verifies({ issuer }: CertificationAuthority, intent: Intent, signature: Uint8Array): Promise<boolean> {
+function verifies(
+  { issuer }: CertificationAuthority,
+  intent: Intent,
+  signature: Uint8Array,
+): Promise<boolean> {
   return new Promise((resolve, reject) => {
     verify('sha256', intent.tbsCertificate, issuer.publicKey, signature, (error, genuine) =>
       error === null ? resolve(genuine) : reject(error),

@@ -81,7 +81,12 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
         const outcome = await carryOut(ca, {
           id,
           profile,
-          lineage: { id: ca.store.newId(ca.now()), purpose: order.purpose, publicKeyPin: pin, createdAt: ca.now() },
+          lineage: {
+            id: ca.store.newId(ca.now()),
+            purpose: order.purpose,
+            publicKeyPin: pin,
+            createdAt: ca.now(),
+          },
           newLineage: true,
           generation: 1,
           predecessorId: null,
@@ -108,9 +113,18 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
 async function proposalFromRequest(key: KeyFromRequest, order: Order, profile: Profile): Promise<Proposal> {
   const request = readRequestFile(key.file)
   const requested = request.subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
-  if (order.dnsNames !== null && request.subjectAltNames.length > 0 && !sameNames(order.dnsNames, requested)) {
+  if (
+    order.dnsNames !== null &&
+    request.subjectAltNames.length > 0 &&
+    !sameNames(order.dnsNames, requested)
+  ) {
     throw new CaError('invalidRequest', 'dnsNames differ from the names in the certification request.', {
-      errors: [{ pointer: '/dnsNames', detail: `the request holds ${requested.join(', ') || 'other names'}; leave dnsNames out, or change the request` }],
+      errors: [
+        {
+          pointer: '/dnsNames',
+          detail: `the request holds ${requested.join(', ') || 'other names'}; leave dnsNames out, or change the request`,
+        },
+      ],
     })
   }
   const subject = modernised(request.subject)
@@ -123,7 +137,11 @@ async function proposalFromRequest(key: KeyFromRequest, order: Order, profile: P
       subject,
       subjectAltNames: [...asGeneralNames(names.dnsNames), ...others],
       provider,
-      request: { signatureAlgorithm: request.signatureAlgorithm, envelope: request.envelope, possession: null },
+      request: {
+        signatureAlgorithm: request.signatureAlgorithm,
+        envelope: request.envelope,
+        possession: null,
+      },
       certificate: null,
     },
     profile,
@@ -152,16 +170,34 @@ async function proposalWithNewKey(
   const { dnsNames, notes } = withCommonName(order.dnsNames ?? [], subject, profile)
   const provider: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
   // Judged before the key is made: a refusal costs nothing.
-  const exhibit = { publicKey: null, subject, subjectAltNames: asGeneralNames(dnsNames), provider, request: null, certificate: null }
+  const exhibit = {
+    publicKey: null,
+    subject,
+    subjectAltNames: asGeneralNames(dnsNames),
+    provider,
+    request: null,
+    certificate: null,
+  }
   const warnings = await judged(exhibit, profile, null)
   const { privateKey, publicKey } = await ca.generateKey(key.bits)
-  return { publicKey, subject, dnsNames, certificationRequest: null, provider, warnings, ignored: [], notes, privateKey }
+  return {
+    publicKey,
+    subject,
+    dnsNames,
+    certificationRequest: null,
+    provider,
+    warnings,
+    ignored: [],
+    notes,
+    privateKey,
+  }
 }
 
 const asGeneralNames = (names: readonly string[]) => names.map((text) => ({ type: 'dNSName' as const, text }))
 
 const sameNames = (a: readonly string[], b: readonly string[]): boolean => {
-  const fold = (names: readonly string[]) => [...new Set(names.map((name) => name.toLowerCase()))].sort().join()
+  const fold = (names: readonly string[]) =>
+    [...new Set(names.map((name) => name.toLowerCase()))].sort().join()
   return fold(a) === fold(b)
 }
 
@@ -181,12 +217,16 @@ function withCommonName(
   )
   return {
     dnsNames: [...missing, ...dnsNames],
-    notes: missing.map((cn) => `The common name ${cn} was added to the subject alternative names, where clients look for it.`),
+    notes: missing.map(
+      (cn) => `The common name ${cn} was added to the subject alternative names, where clients look for it.`,
+    ),
   }
 }
 
 const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
-  request.subject === subject ? [] : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
+  request.subject === subject
+    ? []
+    : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
 
 function findingsOf(proposal: Proposal, shortened: boolean): Findings {
   return {
@@ -197,7 +237,9 @@ function findingsOf(proposal: Proposal, shortened: boolean): Findings {
     ignored: proposal.ignored,
     notes: [
       ...proposal.notes,
-      ...(shortened ? ['The certificate ends when the certificate of its authority does, earlier than usual.'] : []),
+      ...(shortened
+        ? ['The certificate ends when the certificate of its authority does, earlier than usual.']
+        : []),
     ],
   }
 }
@@ -212,17 +254,30 @@ async function refuseKnownKey(ca: CertificationAuthority, pin: string): Promise<
 async function keyAlreadyCertified(ca: CertificationAuthority, pin: string): Promise<CaError> {
   const lineage = await ca.store.findLineageByPin(pin)
   const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
-  const what = lineage === null ? 'a certificate' : `${lineage.purpose === 'https' ? 'an' : 'a'} ${lineage.purpose} certificate`
-  return new CaError('keyAlreadyCertified', `This key already has ${what} here. To extend its life, renew that certificate.`, {
-    facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
-  })
+  const what =
+    lineage === null
+      ? 'a certificate'
+      : `${lineage.purpose === 'https' ? 'an' : 'a'} ${lineage.purpose} certificate`
+  return new CaError(
+    'keyAlreadyCertified',
+    `This key already has ${what} here. To extend its life, renew that certificate.`,
+    {
+      facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
+    },
+  )
 }
 
 /** Where a refusal points to: the certificate to look at instead. */
 export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
   certificate === null
     ? {}
-    : { certificate: { id: certificate.id, href: `/v1/certificates/${certificate.id}`, thumbprint: certificate.thumbprint } }
+    : {
+        certificate: {
+          id: certificate.id,
+          href: `/v1/certificates/${certificate.id}`,
+          thumbprint: certificate.thumbprint,
+        },
+      }
 
 async function pfxOf(
   ca: CertificationAuthority,

@@ -42,7 +42,10 @@ export async function rehearse(
   const agrees: Readonly<Record<string, boolean>> = {
     'the signature': witness.verify(rehearsal.publicKey),
     'the serial number': witness.serialNumber === hex(meant.serialNumber),
-    'the public key': equal(witness.publicKey.export({ type: 'spki', format: 'der' }), canonicalSpki(meant.publicKey)),
+    'the public key': equal(
+      witness.publicKey.export({ type: 'spki', format: 'der' }),
+      canonicalSpki(meant.publicKey),
+    ),
     'the subject': equal(certificate.subject.der, meant.subject),
     'the DNS names': (witness.subjectAltName ?? '') === dnsNames.map((name) => `DNS:${name}`).join(', '),
     notBefore: Date.parse(witness.validFrom) === meant.notBefore.getTime(),
@@ -50,7 +53,8 @@ export async function rehearse(
     'the key purposes': (witness.keyUsage ?? []).join() === profile.extKeyUsage.join(),
     'cA false': !witness.ca,
   }
-  for (const [what, holds] of Object.entries(agrees)) if (!holds) faults.push(`the witness disagrees about ${what}`)
+  for (const [what, holds] of Object.entries(agrees))
+    if (!holds) faults.push(`the witness disagrees about ${what}`)
 
   if (faults.length > 0) throw new Error(`the rehearsal failed: ${faults.join('; ')}`)
 }

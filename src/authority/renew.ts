@@ -43,7 +43,9 @@ export interface RenewalOrder {
  */
 export async function renew(ca: CertificationAuthority, order: RenewalOrder): Promise<Issued> {
   const { id } = await findCertificate(ca, order.reference)
-  return rememberingRefusals(ca, order.by, id, () => once(ca, order.idempotency, () => renewOnce(ca, order, id)))
+  return rememberingRefusals(ca, order.by, id, () =>
+    once(ca, order.idempotency, () => renewOnce(ca, order, id)),
+  )
 }
 
 async function renewOnce(
@@ -100,7 +102,9 @@ async function renewOnce(
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
       notes: [
         ...expiryNote(predecessor, ca.now()),
-        ...(validity.shortened ? ['The certificate ends when the certificate of its authority does, earlier than usual.'] : []),
+        ...(validity.shortened
+          ? ['The certificate ends when the certificate of its authority does, earlier than usual.']
+          : []),
       ],
     },
     reason: order.reason,
@@ -152,17 +156,29 @@ function refuseAnotherKey(predecessor: CertificateRecord, request: Certification
   )
 }
 
-async function refuseUnlessCurrent(ca: CertificationAuthority, certificate: CertificateRecord): Promise<void> {
-  const current = certificate.renewedById === null ? certificate : await ca.store.currentCertificate(certificate.lineage.id)
+async function refuseUnlessCurrent(
+  ca: CertificationAuthority,
+  certificate: CertificateRecord,
+): Promise<void> {
+  const current =
+    certificate.renewedById === null ? certificate : await ca.store.currentCertificate(certificate.lineage.id)
   if (certificate.revocation !== null) {
-    throw new CaError('certificateRevoked', `This certificate was revoked (${certificate.revocation.reason}) and is not renewed.`, {
-      facts: { revocation: certificate.revocation, ...pointerTo(current) },
-    })
+    throw new CaError(
+      'certificateRevoked',
+      `This certificate was revoked (${certificate.revocation.reason}) and is not renewed.`,
+      {
+        facts: { revocation: certificate.revocation, ...pointerTo(current) },
+      },
+    )
   }
   if (certificate.renewedById !== null) {
-    throw new CaError('certificateSuperseded', `This certificate has been renewed. The current one is generation ${current?.generation}.`, {
-      facts: pointerTo(current),
-    })
+    throw new CaError(
+      'certificateSuperseded',
+      `This certificate has been renewed. The current one is generation ${current?.generation}.`,
+      {
+        facts: pointerTo(current),
+      },
+    )
   }
 }
 
@@ -172,27 +188,43 @@ function subjectAltNamesOf(certificate: Certificate): GeneralName[] {
 }
 
 /** What the request says now; where it says nothing, what was known of the key before. */
-function providerOf(request: CertificationRequest | null, declared: string | null, earlier: Findings): ProviderEvidence {
+function providerOf(
+  request: CertificationRequest | null,
+  declared: string | null,
+  earlier: Findings,
+): ProviderEvidence {
   const evidence = gradeProvider(request?.provider ?? null, declared)
   return evidence.grade === 'unknown' ? earlier.provider : evidence
 }
 
 /** A renewal keeps subject and names too: VM owners know the key by them. What the request says else is not taken. */
-function differences(request: CertificationRequest, old: Certificate, names: readonly GeneralName[]): string[] {
+function differences(
+  request: CertificationRequest,
+  old: Certificate,
+  names: readonly GeneralName[],
+): string[] {
   const asked = describeName(modernised(request.subject))
-  const fold = (all: readonly GeneralName[]) => all.map(({ type, text }) => `${type}:${text?.toLowerCase()}`).sort().join()
+  const fold = (all: readonly GeneralName[]) =>
+    all
+      .map(({ type, text }) => `${type}:${text?.toLowerCase()}`)
+      .sort()
+      .join()
   return [
     ...(asked === describeName(old.subject) || request.subject.rdns.length === 0
       ? []
       : [`subject ${asked}: a renewal keeps ${describeName(old.subject)}`]),
     ...(request.subjectAltNames.length === 0 || fold(request.subjectAltNames) === fold(names)
       ? []
-      : ['subjectAltName: a renewal keeps the names of the certificate. For other names, issue a new certificate']),
+      : [
+          'subjectAltName: a renewal keeps the names of the certificate. For other names, issue a new certificate',
+        ]),
   ]
 }
 
 function expiryNote({ notAfter }: CertificateRecord, now: Date): string[] {
   if (notAfter >= now) return []
   const days = Math.floor((now.getTime() - notAfter.getTime()) / 86_400_000)
-  return [`The certificate had expired on ${notAfter.toISOString()}, ${days} days before this renewal. HGS does not look at that; tenants do.`]
+  return [
+    `The certificate had expired on ${notAfter.toISOString()}, ${days} days before this renewal. HGS does not look at that; tenants do.`,
+  ]
 }

@@ -5,7 +5,11 @@
 import { CaError, type Fault } from '../errors.ts'
 import type { Profile } from '../hgs/profiles.ts'
 import { judge, keyIsSound, type Exhibit, type Row } from '../hgs/rules.ts'
-import { provesPossession, readCertificationRequest, type CertificationRequest } from '../x509/certificationRequest.ts'
+import {
+  provesPossession,
+  readCertificationRequest,
+  type CertificationRequest,
+} from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
 import { PemError, requestDer } from '../x509/pem.ts'
 
@@ -15,10 +19,14 @@ export function readRequestFile(file: Uint8Array | string): CertificationRequest
     return readCertificationRequest(requestDer(file))
   } catch (error) {
     if (error instanceof DerError || error instanceof PemError) {
-      throw new CaError('malformedCertificationRequest', `The certification request cannot be read: ${error.message}.`, {
-        errors: [{ pointer: '/csr', detail: error.message }],
-        facts: { hresult: '0x8007000D' },
-      })
+      throw new CaError(
+        'malformedCertificationRequest',
+        `The certification request cannot be read: ${error.message}.`,
+        {
+          errors: [{ pointer: '/csr', detail: error.message }],
+          facts: { hresult: '0x8007000D' },
+        },
+      )
     }
     throw error
   }
@@ -37,17 +45,27 @@ export async function judged(
 ): Promise<Row[]> {
   let rows = judge(exhibit, profile)
   const rsa = exhibit.publicKey?.rsa
-  if (request !== null && exhibit.request !== null && rsa && keyIsSound(rows) && holds(rows, 'requestSignature')) {
+  if (
+    request !== null &&
+    exhibit.request !== null &&
+    rsa &&
+    keyIsSound(rows) &&
+    holds(rows, 'requestSignature')
+  ) {
     const possession = await provesPossession(request, rsa)
     rows = judge({ ...exhibit, request: { ...exhibit.request, possession } }, profile)
   }
   const failures = rows.filter(({ verdict }) => verdict === 'fail')
   if (failures.length > 0) {
     const count = failures.length === 1 ? 'One rule is' : `${failures.length} rules are`
-    throw new CaError('profileViolation', `The request does not fit the ${profile.title} profile. ${count} broken.`, {
-      errors: failures.map(asFault),
-      facts: failures.some(({ rule }) => rule === 'keySize') ? { hresult: '0x80094811' } : {},
-    })
+    throw new CaError(
+      'profileViolation',
+      `The request does not fit the ${profile.title} profile. ${count} broken.`,
+      {
+        errors: failures.map(asFault),
+        facts: failures.some(({ rule }) => rule === 'keySize') ? { hresult: '0x80094811' } : {},
+      },
+    )
   }
   return rows.filter(({ verdict }) => verdict === 'warn')
 }
@@ -55,4 +73,10 @@ export async function judged(
 const holds = (rows: readonly Row[], rule: string): boolean =>
   rows.some((row) => row.rule === rule && row.verdict !== 'fail')
 
-const asFault = ({ rule, property, required, found, fix }: Row): Fault => ({ rule, property, required, found, fix })
+const asFault = ({ rule, property, required, found, fix }: Row): Fault => ({
+  rule,
+  property,
+  required,
+  found,
+  fix,
+})

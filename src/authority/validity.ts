@@ -22,12 +22,21 @@ const leastUseful = 7 * day // below this a certificate helps nobody
  * @throws CaError `validityOutOfRange` when more was asked for than can be given.
  * @throws CaError `authorityExpiring` when the issuer ends within a week.
  */
-export function validityFrom(now: Date, days: number | null, profile: Profile, issuer: Certificate): Validity {
+export function validityFrom(
+  now: Date,
+  days: number | null,
+  profile: Profile,
+  issuer: Certificate,
+): Validity {
   const seconds = Math.floor(now.getTime() / 1000) * 1000
   if (issuer.notAfter.getTime() - seconds < leastUseful) {
-    throw new CaError('authorityExpiring', `The certificate of the authority ends on ${issuer.notAfter.toISOString()}.`, {
-      facts: { authorityNotAfter: issuer.notAfter },
-    })
+    throw new CaError(
+      'authorityExpiring',
+      `The certificate of the authority ends on ${issuer.notAfter.toISOString()}.`,
+      {
+        facts: { authorityNotAfter: issuer.notAfter },
+      },
+    )
   }
   const latest = Math.min(seconds + profile.validityDays.maximum * day, issuer.notAfter.getTime())
   const wanted = seconds + (days ?? profile.validityDays.whenNotAsked) * day
@@ -40,5 +49,9 @@ export function validityFrom(now: Date, days: number | null, profile: Profile, i
     )
   }
   const notBefore = Math.max(seconds - clockDifference, issuer.notBefore.getTime())
-  return { notBefore: new Date(notBefore), notAfter: new Date(Math.min(wanted, latest)), shortened: wanted > latest }
+  return {
+    notBefore: new Date(notBefore),
+    notAfter: new Date(Math.min(wanted, latest)),
+    shortened: wanted > latest,
+  }
 }

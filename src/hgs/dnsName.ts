@@ -15,8 +15,10 @@ export function dnsNameFault(name: string): string | null {
   for (const label of labels) {
     if (label.length === 0) return 'a label is empty'
     if (label.length > 63) return 'a label is longer than 63 characters'
-    if (!/^[A-Za-z0-9-]+$/.test(label)) return `the label "${label}" has other characters than letters, digits and hyphens`
-    if (label.startsWith('-') || label.endsWith('-')) return `the label "${label}" begins or ends with a hyphen`
+    if (!/^[A-Za-z0-9-]+$/.test(label))
+      return `the label "${label}" has other characters than letters, digits and hyphens`
+    if (label.startsWith('-') || label.endsWith('-'))
+      return `the label "${label}" begins or ends with a hyphen`
   }
   if (/^\d+$/.test(labels.at(-1)!)) return 'its last label is a number, as in an IP address'
   return null

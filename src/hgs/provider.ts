@@ -46,7 +46,10 @@ export interface ProviderEvidence {
 }
 
 /** The worse of what the request and the requester say; what the request says counts before a declaration. */
-export function gradeProvider(attribute: ProviderAttribute | null, declared: string | null): ProviderEvidence {
+export function gradeProvider(
+  attribute: ProviderAttribute | null,
+  declared: string | null,
+): ProviderEvidence {
   if (attribute !== null && (attribute.keySpec !== 0 || isLegacyProvider(attribute.name))) {
     return { grade: 'legacy', name: `${attribute.name} (keySpec ${attribute.keySpec})` }
   }

@@ -68,7 +68,8 @@ const pass = (found: string): Finding => ({ verdict: 'pass', found })
 const fail = (found: string): Finding => ({ verdict: 'fail', found })
 const warn = (found: string): Finding => ({ verdict: 'warn', found })
 const passIf = (good: boolean, found: string): Finding => (good ? pass(found) : fail(found))
-const sized = (bits: number, { minimum, maximum }: Profile['keyBits']): boolean => bits >= minimum && bits <= maximum
+const sized = (bits: number, { minimum, maximum }: Profile['keyBits']): boolean =>
+  bits >= minimum && bits <= maximum
 const list = (items: readonly string[]): string => (items.length === 0 ? 'none' : items.join(', '))
 
 /** A row about an extension: absent and unreadable are findings too. */
@@ -101,11 +102,16 @@ const deceptive = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u
 function attributeFault(oid: string, value: string, stringType: number): string | null {
   const type = attributeTypes.find((known) => known.oid === oid)
   if (type === undefined) return `attribute ${oid} is not one a subject has here`
-  if (stringType === tag.teletexString || stringType === tag.numericString || stringType === tag.visibleString) {
+  if (
+    stringType === tag.teletexString ||
+    stringType === tag.numericString ||
+    stringType === tag.visibleString
+  ) {
     return `${type.short} is neither PrintableString nor UTF8String`
   }
   if (value.length === 0) return `${type.short} is empty`
-  if ([...value].length > type.upperBound) return `${type.short} has more than ${type.upperBound} characters`
+  if (Array.from(value).length > type.upperBound)
+    return `${type.short} has more than ${type.upperBound} characters`
   if (type.short === 'C' && !/^[A-Z]{2}$/i.test(value)) return 'C is not a country code of two letters'
   if (deceptive.test(value)) return `${type.short} has control or invisible characters`
   if (value !== value.trim()) return `${type.short} begins or ends with white space`
@@ -130,7 +136,8 @@ export const rules: readonly Rule[] = [
     id: 'keyAlgorithm',
     property: 'Key algorithm',
     required: () => 'RSA',
-    judge: ({ publicKey }) => publicKey && passIf(publicKey.algorithm === oids.rsaEncryption, describeOid(publicKey.algorithm)),
+    judge: ({ publicKey }) =>
+      publicKey && passIf(publicKey.algorithm === oids.rsaEncryption, describeOid(publicKey.algorithm)),
     fix: () => 'certreq: KeyAlgorithm = RSA. openssl: req -newkey rsa:3072.',
   },
   {
@@ -139,7 +146,8 @@ export const rules: readonly Rule[] = [
     required: ({ keyBits }) => `${keyBits.minimum} to ${keyBits.maximum} bits`,
     judge: ({ publicKey }, { keyBits }) =>
       publicKey?.rsa ? passIf(sized(publicKey.rsa.bits, keyBits), `${publicKey.rsa.bits} bits`) : null,
-    fix: () => 'certreq: KeyLength = 3072. openssl: req -newkey rsa:3072. An HGS key cannot be changed later: choose for years.',
+    fix: () =>
+      'certreq: KeyLength = 3072. openssl: req -newkey rsa:3072. An HGS key cannot be changed later: choose for years.',
   },
   {
     id: 'modulus',
@@ -161,7 +169,11 @@ export const rules: readonly Rule[] = [
       const { publicExponent } = publicKey.rsa
       const exponent = hex(publicExponent)
       if (exponent === '010001') return pass('65537')
-      return fail(publicExponent.length <= 4 ? String(Number.parseInt(exponent, 16)) : `a number of ${publicExponent.length} octets`)
+      return fail(
+        publicExponent.length <= 4
+          ? String(Number.parseInt(exponent, 16))
+          : `a number of ${publicExponent.length} octets`,
+      )
     },
     fix: () => 'Make a new key with the usual exponent: certreq and openssl do so by themselves.',
   },
@@ -170,7 +182,8 @@ export const rules: readonly Rule[] = [
     property: 'Format of the request',
     required: () => 'PKCS#10',
     judge: ({ request }) => request && passIf(request.envelope === null, request.envelope ?? 'PKCS#10'),
-    fix: () => 'certreq: RequestType = PKCS10. For a renewal: UseExistingKeySet = TRUE with the KeyContainer of the old key.',
+    fix: () =>
+      'certreq: RequestType = PKCS10. For a renewal: UseExistingKeySet = TRUE with the KeyContainer of the old key.',
   },
   {
     id: 'requestSignature',
@@ -191,25 +204,33 @@ export const rules: readonly Rule[] = [
     judge: ({ request }) =>
       request === null || request.possession === null
         ? null
-        : passIf(request.possession, request.possession ? 'its signature verifies' : 'its signature does not verify'),
+        : passIf(
+            request.possession,
+            request.possession ? 'its signature verifies' : 'its signature does not verify',
+          ),
     fix: () => 'The request was altered or was signed with another key. Make it again and send it unchanged.',
   },
   {
     id: 'subject',
     property: 'Subject',
     required: () => 'not empty',
-    judge: ({ subject }) => passIf(subject.rdns.length > 0, subject.rdns.length > 0 ? describeName(subject) : 'empty'),
-    fix: () => 'certreq: Subject = "O=Contoso, CN=Contoso HGS Signing". VM owners see it when they choose whom to trust.',
+    judge: ({ subject }) =>
+      passIf(subject.rdns.length > 0, subject.rdns.length > 0 ? describeName(subject) : 'empty'),
+    fix: () =>
+      'certreq: Subject = "O=Contoso, CN=Contoso HGS Signing". VM owners see it when they choose whom to trust.',
   },
   {
     id: 'subjectAttributes',
     property: 'Subject attributes',
     required: () => 'known attributes within the bounds of RFC 5280, in characters a person can read',
     judge: ({ subject }) => {
-      const faults = subject.rdns.flat().flatMap(({ oid, value, stringType }) => attributeFault(oid, value, stringType) ?? [])
+      const faults = subject.rdns
+        .flat()
+        .flatMap(({ oid, value, stringType }) => attributeFault(oid, value, stringType) ?? [])
       return passIf(faults.length === 0, faults.length === 0 ? 'all in order' : faults.join('; '))
     },
-    fix: () => 'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters.',
+    fix: () =>
+      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters.',
   },
   {
     id: 'subjectRecognisable',
@@ -217,8 +238,11 @@ export const rules: readonly Rule[] = [
     required: () => 'a company name or web address that VM owners recognise (recommended)',
     judge: ({ subject }, profile) => {
       if (!profile.needsKeyStorageProvider || subject.rdns.length === 0) return null
-      const recognisable = valuesOf(subject, 'O').length > 0 || valuesOf(subject, 'CN').some((cn) => dnsNameFault(cn) === null)
-      return recognisable ? pass(describeName(subject)) : warn(`${describeName(subject)}: neither an organization nor a web address`)
+      const recognisable =
+        valuesOf(subject, 'O').length > 0 || valuesOf(subject, 'CN').some((cn) => dnsNameFault(cn) === null)
+      return recognisable
+        ? pass(describeName(subject))
+        : warn(`${describeName(subject)}: neither an organization nor a web address`)
     },
     fix: () => 'Give the subject an organization: O=Contoso.',
   },
@@ -230,7 +254,8 @@ export const rules: readonly Rule[] = [
       const others = subjectAltNames.filter(({ type }) => type !== 'dNSName').map(({ type }) => type)
       return passIf(others.length === 0, others.length === 0 ? 'DNS names only' : list([...new Set(others)]))
     },
-    fix: () => 'Leave out user principal names, addresses, URIs and IP addresses: an HGS certificate names hosts.',
+    fix: () =>
+      'Leave out user principal names, addresses, URIs and IP addresses: an HGS certificate names hosts.',
   },
   {
     id: 'dnsNames',
@@ -250,7 +275,8 @@ export const rules: readonly Rule[] = [
   {
     id: 'httpsName',
     property: 'Name of the HTTPS address',
-    required: () => 'a DNS name as common name or subject alternative name, and every common name among the alternative names',
+    required: () =>
+      'a DNS name as common name or subject alternative name, and every common name among the alternative names',
     judge: ({ subject, subjectAltNames }, profile) => {
       if (!profile.needsDnsName) return null
       const names = dnsNamesOf(subjectAltNames).map((name) => name.toLowerCase())
@@ -301,7 +327,8 @@ export const rules: readonly Rule[] = [
   {
     id: 'validity',
     property: 'Validity',
-    required: ({ validityDays }) => `at most ${validityDays.maximum} days, within the validity of the authority`,
+    required: ({ validityDays }) =>
+      `at most ${validityDays.maximum} days, within the validity of the authority`,
     judge: ({ certificate }, profile) => {
       if (certificate === null) return null
       const { notBefore, notAfter } = certificate.certificate
@@ -321,7 +348,8 @@ export const rules: readonly Rule[] = [
     required: ({ keyUsage }) => `${keyUsage.join(' and ')}, nothing else, critical`,
     judge: extension(oids.keyUsage, (value, isCritical, _, profile) => {
       const found = readKeyUsage(value)
-      const exact = found.length === profile.keyUsage.length && profile.keyUsage.every((usage) => found.includes(usage))
+      const exact =
+        found.length === profile.keyUsage.length && profile.keyUsage.every((usage) => found.includes(usage))
       return passIf(exact && isCritical, `${list(found)}, ${critical(isCritical)}`)
     }),
     fix: issuedHere,
@@ -363,7 +391,8 @@ export const rules: readonly Rule[] = [
     judge: extension(oids.authorityKeyIdentifier, (value, _, { certificate }) => {
       const found = readAuthorityKeyIdentifier(value)
       const issuers = certificate!.issuer.extensions.get(oids.subjectKeyIdentifier)
-      const good = found !== null && issuers !== undefined && hex(found) === hex(readSubjectKeyIdentifier(issuers.value))
+      const good =
+        found !== null && issuers !== undefined && hex(found) === hex(readSubjectKeyIdentifier(issuers.value))
       return passIf(good, found === null ? 'without a key identifier' : hex(found))
     }),
     fix: issuedHere,
@@ -374,7 +403,9 @@ export const rules: readonly Rule[] = [
     required: () => 'none',
     judge: ({ certificate }) => {
       if (certificate === null) return null
-      const others = [...certificate.certificate.extensions.keys()].filter((oid) => !writtenExtensions.includes(oid))
+      const others = [...certificate.certificate.extensions.keys()].filter(
+        (oid) => !writtenExtensions.includes(oid),
+      )
       return passIf(others.length === 0, list(others.map(describeOid)))
     },
     fix: issuedHere,

@@ -25,7 +25,8 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
 
   app.addHook('onRoute', (route) => {
     // The pages of the API documentation are made by their plugin, which knows nothing of permissions.
-    if (route.url === '/docs' || route.url.startsWith('/docs/')) route.config = { ...route.config, permission: 'public' }
+    if (route.url === '/docs' || route.url.startsWith('/docs/'))
+      route.config = { ...route.config, permission: 'public' }
     if (route.config?.permission === undefined) {
       throw new Error(`the route ${String(route.method)} ${route.url} declares no permission`)
     }
@@ -36,7 +37,10 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
     if (permission === 'public' || request.is404) return
     const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(request.headers.authorization ?? '') ?? []
     if (text === undefined) {
-      throw new CaError('unauthenticated', 'No API key was sent. It goes into the header `Authorization: Bearer <API key>`.')
+      throw new CaError(
+        'unauthenticated',
+        'No API key was sent. It goes into the header `Authorization: Bearer <API key>`.',
+      )
     }
     const apiKey = await authenticate(ca.store, text, ca.now())
     if (permission === undefined || !permissions[apiKey.role].includes(permission)) {
@@ -50,5 +54,10 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
 export function requesterOf(request: FastifyRequest): Requester {
   const { apiKey } = request
   if (apiKey === null) throw new Error('a public route has no requester')
-  return { principal: apiKey.id, name: `${apiKey.owner} (API key ${apiKey.id})`, address: request.ip, requestId: request.id }
+  return {
+    principal: apiKey.id,
+    name: `${apiKey.owner} (API key ${apiKey.id})`,
+    address: request.ip,
+    requestId: request.id,
+  }
 }

@@ -66,14 +66,18 @@ export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthor
           operationId,
           tags: ['authority'],
           summary,
-          description: 'PEM when nothing else is asked for: what `openssl verify -CAfile` and Import-Certificate take.',
+          description:
+            'PEM when nothing else is asked for: what `openssl verify -CAfile` and Import-Certificate take.',
           security: [],
           querystring: AuthorityQuery,
           response: {
             200: {
               description: 'The certificates.',
               content: Object.fromEntries(
-                offered.map((format) => [mediaTypes[format].type, { schema: { description: `As ${format}.` } }]),
+                offered.map((format) => [
+                  mediaTypes[format].type,
+                  { schema: { description: `As ${format}.` } },
+                ]),
               ),
             },
             ...problems(400, 406),
@@ -85,7 +89,11 @@ export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthor
   }
 }
 
-function sendCertificates(reply: FastifyReply, certificates: readonly Uint8Array[], format: Format): FastifyReply {
+function sendCertificates(
+  reply: FastifyReply,
+  certificates: readonly Uint8Array[],
+  format: Format,
+): FastifyReply {
   const content =
     format === 'der'
       ? certificates[0]!

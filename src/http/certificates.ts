@@ -48,7 +48,11 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         body: requestBodies(IssueBody, 'issue'),
         response: {
           201: fileAnswers('Issued. Location names it.', CertificateView, formats),
-          200: fileAnswers('A repeated request: the certificate, but not the key, which was delivered once.', CertificateView, ['json']),
+          200: fileAnswers(
+            'A repeated request: the certificate, but not the key, which was delivered once.',
+            CertificateView,
+            ['json'],
+          ),
           ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -76,7 +80,11 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         querystring: RenewalQuery,
         body: requestBodies(RenewalBody, 'renew'),
         response: {
-          201: fileAnswers('Renewed. Location names the new certificate.', CertificateView, certificateFormats),
+          201: fileAnswers(
+            'Renewed. Location names the new certificate.',
+            CertificateView,
+            certificateFormats,
+          ),
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -158,7 +166,8 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         operationId: 'getHistory',
         tags: ['certificates'],
         summary: 'Read the history of a key',
-        description: 'All certificates over the key of this one, in order: who asked for each, when, and why.',
+        description:
+          'All certificates over the key of this one, in order: who asked for each, when, and why.',
         params: ReferenceParams,
         response: { 200: History, ...problems(400, 401, 403, 404, 503) },
       },
@@ -210,7 +219,9 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
 
   function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
     // A repetition is answered like the first request, but for the key that is no longer there.
-    reply.code(keyIsGone(issued.certificate, issued) ? 200 : 201).header('location', `/v1/certificates/${issued.certificate.id}`)
+    reply
+      .code(keyIsGone(issued.certificate, issued) ? 200 : 201)
+      .header('location', `/v1/certificates/${issued.certificate.id}`)
     if (issued.replayed) reply.header('idempotent-replayed', 'true')
     return sendCertificate(reply, issued.certificate, format, ca.now(), issued)
   }

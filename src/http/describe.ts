@@ -56,7 +56,10 @@ export const examples = {
 export function fileAnswers(description: string, json: TSchema, offered: readonly Format[]): unknown {
   const forms = offered.map((format) => [
     mediaTypes[format].type,
-    { schema: format === 'json' ? Type.Ref(String((json as { $id?: string }).$id) + '#') : binary(`As ${format}.`) },
+    {
+      schema:
+        format === 'json' ? Type.Ref(String((json as { $id?: string }).$id) + '#') : binary(`As ${format}.`),
+    },
   ])
   return { description, content: Object.fromEntries(forms) }
 }

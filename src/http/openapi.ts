@@ -10,7 +10,9 @@ import { buildServer } from './server.ts'
 export const openApiFile = new URL('../../openapi/openapi.yaml', import.meta.url)
 
 export async function openApiYaml(): Promise<string> {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
   const server = await buildServer({
     ca: {} as CertificationAuthority,
     log: pino({ enabled: false }),

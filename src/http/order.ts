@@ -33,19 +33,25 @@ function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked
 
   if (csr !== undefined) {
     for (const [name, value] of Object.entries({ subject, key, pfx })) {
-      if (value !== undefined) faults.push({ pointer: `/${name}`, detail: 'goes with a key made by the service, not with csr' })
+      if (value !== undefined)
+        faults.push({ pointer: `/${name}`, detail: 'goes with a key made by the service, not with csr' })
     }
     if (faults.length > 0) throw invalid(faults)
     return { ...terms, key: { from: 'request', file: csr, provider: provider ?? null } }
   }
 
   if (subject === undefined && pfx === undefined) {
-    faults.push({ pointer: '/csr', detail: 'is missing. Or send subject and pfx, and the service makes the key' })
+    faults.push({
+      pointer: '/csr',
+      detail: 'is missing. Or send subject and pfx, and the service makes the key',
+    })
   } else {
     if (subject === undefined) faults.push({ pointer: '/subject', detail: 'is missing' })
-    if (pfx === undefined) faults.push({ pointer: '/pfx', detail: 'is missing: the key leaves the service in a PFX' })
+    if (pfx === undefined)
+      faults.push({ pointer: '/pfx', detail: 'is missing: the key leaves the service in a PFX' })
   }
-  if (provider !== undefined) faults.push({ pointer: '/provider', detail: 'goes with csr: the PFX names the provider itself' })
+  if (provider !== undefined)
+    faults.push({ pointer: '/provider', detail: 'goes with csr: the PFX names the provider itself' })
   const weak = pfx === undefined ? null : checkPfxPassword(pfx.password)
   if (weak !== null) faults.push({ pointer: '/pfx/password', detail: weak })
   if (faults.length > 0 || subject === undefined || pfx === undefined) throw invalid(faults)
@@ -98,7 +104,10 @@ export function renewalOrder(
 const onlyFormat = (query: object): Fault[] =>
   Object.keys(query)
     .filter((name) => name !== 'format')
-    .map((name) => ({ pointer: `query/${name}`, detail: 'stands in the query only when the body is a raw request' }))
+    .map((name) => ({
+      pointer: `query/${name}`,
+      detail: 'stands in the query only when the body is a raw request',
+    }))
 
 const invalid = (errors: readonly Fault[]): CaError =>
   new CaError('invalidRequest', 'The request contradicts itself or is incomplete.', { errors })
@@ -110,7 +119,9 @@ const invalid = (errors: readonly Fault[]): CaError =>
 function idempotencyOf(request: FastifyRequest, body: Body<object>): Idempotency | null {
   const key = request.headers['idempotency-key']
   if (typeof key !== 'string') return null
-  const hash = createHash('sha256').update(canonical([request.routeOptions.url, request.params, request.query]))
+  const hash = createHash('sha256').update(
+    canonical([request.routeOptions.url, request.params, request.query]),
+  )
   if (body instanceof Uint8Array) hash.update(body)
   else hash.update(canonical(body ?? null))
   return { principal: requesterOf(request).principal, key, fingerprint: hash.digest('hex') }

@@ -39,14 +39,16 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
         operationId: 'ready',
         tags: ['health'],
         summary: 'Can it issue?',
-        description: 'Whether the record answers, the authority is valid, and the process is not about to end.',
+        description:
+          'Whether the record answers, the authority is valid, and the process is not about to end.',
         security: [],
         response: { 200: Health, ...problems(503) },
       },
     },
     async () => {
       if (readiness.draining) throw new CaError('busy', 'The service is about to stop.')
-      if (ca.issuer.record.notAfter <= ca.now()) throw new CaError('authorityExpiring', 'The certificate of the authority has expired.')
+      if (ca.issuer.record.notAfter <= ca.now())
+        throw new CaError('authorityExpiring', 'The certificate of the authority has expired.')
       await ca.store.ping()
       return { status: 'ok' as const }
     },
@@ -62,9 +64,15 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
         summary: 'What a problem code means',
         description: 'Plain text. The `type` of every problem document leads here.',
         security: [],
-        params: Type.Object({ code: Type.String({ maxLength: 64, description: 'The code of a problem document.' }) }, { additionalProperties: false }),
+        params: Type.Object(
+          { code: Type.String({ maxLength: 64, description: 'The code of a problem document.' }) },
+          { additionalProperties: false },
+        ),
         response: {
-          200: { description: 'Cause and remedy.', content: { 'text/plain': { schema: { type: 'string' } } } },
+          200: {
+            description: 'Cause and remedy.',
+            content: { 'text/plain': { schema: { type: 'string' } } },
+          },
           ...problems(404),
         },
       },
@@ -76,7 +84,9 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
       return reply
         .header('content-type', 'text/plain; charset=utf-8')
         .serializer((payload: unknown) => payload as string)
-        .send(`${code} (HTTP ${statuses[code as Code]})\n\n${title}\n\nCause: ${cause}\n\nWhat to do: ${remedy}\n`)
+        .send(
+          `${code} (HTTP ${statuses[code as Code]})\n\n${title}\n\nCause: ${cause}\n\nWhat to do: ${remedy}\n`,
+        )
     },
   )
 }

@@ -58,7 +58,11 @@ export function sendProblem(reply: FastifyReply, error: CaError): FastifyReply {
 }
 
 /** For fastify.setErrorHandler and frameworkErrors. */
-export function errorHandler(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export function errorHandler(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
   const refusal = asRefusal(error)
   if (refusal.code === 'internalError') {
     request.log.error({ err: error }, 'a request failed')
@@ -69,11 +73,17 @@ export function errorHandler(error: FastifyError, request: FastifyRequest, reply
 }
 
 const parserCodes: Readonly<Record<string, [Code, string]>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupportedMediaType', 'The Content-Type is missing or is not one this route reads.'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    'unsupportedMediaType',
+    'The Content-Type is missing or is not one this route reads.',
+  ],
   FST_ERR_CTP_BODY_TOO_LARGE: ['payloadTooLarge', 'The body is larger than 64 KiB.'],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['invalidRequest', 'The body is empty.'],
   FST_ERR_CTP_INVALID_JSON_BODY: ['invalidRequest', 'The body is not valid JSON.'],
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalidRequest', 'The body has another length than Content-Length says.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: [
+    'invalidRequest',
+    'The body has another length than Content-Length says.',
+  ],
   FST_ERR_BAD_URL: ['invalidRequest', 'The address is not well encoded.'],
   FST_ERR_MAX_PARAM_LENGTH: ['notFound', 'Nothing here has so long a name.'],
 }
@@ -83,14 +93,22 @@ function asRefusal(error: FastifyError): CaError {
   if (error.validation !== undefined) {
     const where = places[error.validationContext ?? 'body'] ?? ''
     const errors = error.validation.slice(0, 20).map((fault) => validationFault(where, fault))
-    return new CaError('invalidRequest', `${errors.length === 1 ? 'One field is' : 'Some fields are'} not as they should be.`, { errors })
+    return new CaError(
+      'invalidRequest',
+      `${errors.length === 1 ? 'One field is' : 'Some fields are'} not as they should be.`,
+      { errors },
+    )
   }
   const known = parserCodes[error.code]
   if (known !== undefined) return new CaError(...known)
   if (error.statusCode === 400) return new CaError('invalidRequest', 'The request is not well formed.')
-  return new CaError('internalError', 'The service failed. Nothing more is told here; the log holds it under the requestId.', {
-    cause: error,
-  })
+  return new CaError(
+    'internalError',
+    'The service failed. Nothing more is told here; the log holds it under the requestId.',
+    {
+      cause: error,
+    },
+  )
 }
 
 /** What stands before a pointer, as in `query/limit`; pointers into the body have nothing before them. */
@@ -100,7 +118,8 @@ type Invalid = NonNullable<FastifyError['validation']>[number]
 
 function validationFault(where: string, { instancePath, keyword, params, message }: Invalid): Fault {
   const missing = keyword === 'required' ? `/${String(params['missingProperty'])}` : ''
-  const unknown = keyword === 'additionalProperties' ? `/${String(params['additionalProperty']).slice(0, 64)}` : ''
+  const unknown =
+    keyword === 'additionalProperties' ? `/${String(params['additionalProperty']).slice(0, 64)}` : ''
   const detail =
     keyword === 'required'
       ? 'is missing'

@@ -59,7 +59,11 @@ export interface Delivery {
 }
 
 /** The certificate as JSON. `delivery` is what the answer to an order has beside the record. */
-export function certificateView(certificate: CertificateRecord, now: Date, delivery?: Delivery): CertificateView {
+export function certificateView(
+  certificate: CertificateRecord,
+  now: Date,
+  delivery?: Delivery,
+): CertificateView {
   const { extensions } = readCertificate(certificate.certificate)
   const names = extensions.get(oids.subjectAltName)
   const findings = findingsOf(certificate)
@@ -90,7 +94,10 @@ export function certificateView(certificate: CertificateRecord, now: Date, deliv
     revocation:
       certificate.revocation === null
         ? null
-        : { reason: certificate.revocation.reason, revokedAt: certificate.revocation.revokedAt.toISOString() },
+        : {
+            reason: certificate.revocation.reason,
+            revokedAt: certificate.revocation.revokedAt.toISOString(),
+          },
     warnings: [...findings.warnings],
     ignored: [...findings.ignored],
     notes: [...findings.notes],
@@ -104,11 +111,15 @@ export function certificateView(certificate: CertificateRecord, now: Date, deliv
 export const keyIsGone = (certificate: CertificateRecord, { replayed }: Delivery): boolean =>
   replayed && certificate.renewal === null && findingsOf(certificate).keyOrigin === 'service'
 
-function deliveryMembers(certificate: CertificateRecord, delivery: Delivery): Pick<CertificateView, 'pfx' | 'keyDelivery'> {
+function deliveryMembers(
+  certificate: CertificateRecord,
+  delivery: Delivery,
+): Pick<CertificateView, 'pfx' | 'keyDelivery'> {
   if (delivery.pfx !== null) {
     return {
       pfx: Buffer.from(delivery.pfx).toString('base64'),
-      keyDelivery: 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
+      keyDelivery:
+        'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
     }
   }
   if (!keyIsGone(certificate, delivery)) return {}
@@ -157,10 +168,16 @@ export function sendCertificate(
   }
 }
 
-const fileName = ({ purpose, thumbprint }: CertificateRecord): string => `hgs-${purpose}-${thumbprint.slice(0, 8).toLowerCase()}`
+const fileName = ({ purpose, thumbprint }: CertificateRecord): string =>
+  `hgs-${purpose}-${thumbprint.slice(0, 8).toLowerCase()}`
 
 /** Octets as a file, past the JSON serializer. */
-export function sendFile(reply: FastifyReply, content: Uint8Array | string, format: Format, name: string): FastifyReply {
+export function sendFile(
+  reply: FastifyReply,
+  content: Uint8Array | string,
+  format: Format,
+  name: string,
+): FastifyReply {
   const { type, ending } = mediaTypes[format]
   return reply
     .header('content-type', type)

@@ -25,7 +25,8 @@ const provider = text(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
 )
-const validityDays = 'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
+const validityDays =
+  'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
 const reason = text(500, 'Why, in words. It stands in the record.')
 const csr = text(
   40_000,
@@ -39,7 +40,9 @@ const subject = Type.Object(
     organizationalUnit: Type.Optional(text(64, 'OU')),
     locality: Type.Optional(text(128, 'L')),
     stateOrProvince: Type.Optional(text(128, 'ST')),
-    country: Type.Optional(Type.String({ pattern: '^[A-Z]{2}$', maxLength: 2, description: 'C, two capital letters.' })),
+    country: Type.Optional(
+      Type.String({ pattern: '^[A-Z]{2}$', maxLength: 2, description: 'C, two capital letters.' }),
+    ),
   },
   { ...closed, minProperties: 1, description: 'The subject of a certificate whose key the service makes.' },
 )
@@ -81,7 +84,8 @@ export const IssueBody = Type.Object(
           bits: Type.Unsafe<2048 | 3072 | 4096>({
             type: 'integer',
             enum: [2048, 3072, 4096],
-            description: 'Size of the RSA key. 3072 when nothing is said: an HGS key cannot be changed later.',
+            description:
+              'Size of the RSA key. 3072 when nothing is said: an HGS key cannot be changed later.',
           }),
         },
         { ...closed, description: 'The key the service is to make.' },
@@ -106,16 +110,22 @@ export const RenewalBody = Type.Object(
     validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
     reason: Type.Optional(reason),
   },
-  { ...closed, description: 'With `csr`: a request signed by the same key. Without: the key on record is renewed.' },
+  {
+    ...closed,
+    description: 'With `csr`: a request signed by the same key. Without: the key on record is renewed.',
+  },
 )
 export type RenewalBody = Static<typeof RenewalBody>
 
 export const formats = ['json', 'pem', 'der', 'p7b', 'pfx'] as const
 export type Format = (typeof formats)[number]
-const format = (names: readonly Format[]) => Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
+const format = (names: readonly Format[]) =>
+  Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
 
 /** Numbers in a query are text; the pattern keeps them numbers. */
-const days = Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,4}$', maxLength: 5, description: validityDays }))
+const days = Type.Optional(
+  Type.String({ pattern: '^[1-9][0-9]{0,4}$', maxLength: 5, description: validityDays }),
+)
 
 export const FormatQuery = Type.Object({ format: format(['json', 'pem', 'der', 'p7b']) }, closed)
 export const AuthorityQuery = Type.Object({ format: format(['pem', 'der', 'p7b']) }, closed)
@@ -149,7 +159,12 @@ export const RenewalQuery = Type.Object(
 export type RenewalQuery = Static<typeof RenewalQuery>
 
 export const ReferenceParams = Type.Object(
-  { ref: text(128, 'The id, the serial number (hex) or the SHA-1 thumbprint. Spaces, colons and letter case do not matter.') },
+  {
+    ref: text(
+      128,
+      'The id, the serial number (hex) or the SHA-1 thumbprint. Spaces, colons and letter case do not matter.',
+    ),
+  },
   closed,
 )
 
@@ -158,7 +173,8 @@ export const IssueHeaders = Type.Object({
     Type.String({
       pattern: '^[\\x21-\\x7e]{8,128}$',
       maxLength: 128,
-      description: 'Any text of your own that is new for each new request, such as a UUID. A repeated request with the same key gives the same certificate.',
+      description:
+        'Any text of your own that is new for each new request, such as a UUID. A repeated request with the same key gives the same certificate.',
     }),
   ),
 })
@@ -166,13 +182,21 @@ export const IssueHeaders = Type.Object({
 export const ListQuery = Type.Object(
   {
     purpose: Type.Optional(purpose),
-    state: Type.Optional(oneOf(['active', 'expired', 'superseded', 'revoked'], 'The state of the certificate as of now.')),
+    state: Type.Optional(
+      oneOf(['active', 'expired', 'superseded', 'revoked'], 'The state of the certificate as of now.'),
+    ),
     subject: Type.Optional(text(128, 'Text anywhere in the subject or the DNS names, letter case ignored.')),
     thumbprint: Type.Optional(text(80, 'SHA-1 thumbprint; spaces, colons and letter case do not matter.')),
     lineage: Type.Optional(uuid('All certificates over one key.')),
     notAfterBefore: Type.Optional(instant('Only certificates that end before this instant.')),
     notAfterAfter: Type.Optional(instant('Only certificates that end after this instant.')),
-    limit: Type.Optional(Type.String({ pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$', maxLength: 3, description: '1 to 200; 50 when nothing is said.' })),
+    limit: Type.Optional(
+      Type.String({
+        pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$',
+        maxLength: 3,
+        description: '1 to 200; 50 when nothing is said.',
+      }),
+    ),
     cursor: Type.Optional(uuid('Where the page before ended: `next` of that answer.')),
   },
   closed,
@@ -195,19 +219,31 @@ export const CertificateView = Type.Object(
   {
     id: uuid('Our name of the certificate.'),
     purpose,
-    state: oneOf(['active', 'expired', 'superseded', 'revoked'], 'The first that holds of revoked, superseded, expired, active.'),
+    state: oneOf(
+      ['active', 'expired', 'superseded', 'revoked'],
+      'The first that holds of revoked, superseded, expired, active.',
+    ),
     subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
-    dnsNames: Type.Array(text(253, 'A host name.'), { maxItems: 101, description: 'The subject alternative names.' }),
+    dnsNames: Type.Array(text(253, 'A host name.'), {
+      maxItems: 101,
+      description: 'The subject alternative names.',
+    }),
     serialNumber: Type.String({ pattern: '^([0-9A-F]{2}){1,20}$', maxLength: 40, description: 'Hex.' }),
     thumbprint: fingerprint(40, 'SHA-1 of the certificate: how Windows and the HGS cmdlets name it.'),
     sha256: fingerprint(64, 'SHA-256 of the certificate.'),
-    publicKeyPin: fingerprint(64, 'SHA-256 of the canonical subjectPublicKeyInfo: the same for all generations of a lineage.'),
+    publicKeyPin: fingerprint(
+      64,
+      'SHA-256 of the canonical subjectPublicKeyInfo: the same for all generations of a lineage.',
+    ),
     keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
     keyOrigin: oneOf(['requester', 'service'], 'Who made the key.'),
     provider: Type.Object(
       {
         grade: oneOf(['legacy', 'asserted', 'declared', 'service', 'unknown'], 'What the evidence is worth.'),
-        name: nullable(Type.String({ maxLength: 40_000 }), 'The provider that holds the key, as far as is known.'),
+        name: nullable(
+          Type.String({ maxLength: 40_000 }),
+          'The provider that holds the key, as far as is known.',
+        ),
       },
       { ...closed, description: 'Where the key lives, by the word of the client.' },
     ),
@@ -227,12 +263,29 @@ export const CertificateView = Type.Object(
       'Set when it is revoked.',
     ),
     warnings: Type.Array(Row, { maxItems: 64, description: 'Rules that warn.' }),
-    ignored: Type.Array(Type.String({ maxLength: 40_000 }), { maxItems: 256, description: 'What the request asked for and did not get.' }),
-    notes: Type.Array(Type.String({ maxLength: 1000 }), { maxItems: 128, description: 'What the service did beyond what was asked.' }),
+    ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
+      maxItems: 256,
+      description: 'What the request asked for and did not get.',
+    }),
+    notes: Type.Array(Type.String({ maxLength: 1000 }), {
+      maxItems: 128,
+      description: 'What the service did beyond what was asked.',
+    }),
     certificate: Type.String({ maxLength: 100_000, description: 'The certificate in PEM.' }),
-    chain: Type.String({ maxLength: 400_000, description: 'The certificates of its issuers in PEM, nearest first.' }),
-    pfx: Type.Optional(Type.String({ maxLength: 100_000, description: 'Base64 of the PFX, in the first answer only.', contentEncoding: 'base64' })),
-    keyDelivery: Type.Optional(Type.String({ maxLength: 400, description: 'About the private key that the service made.' })),
+    chain: Type.String({
+      maxLength: 400_000,
+      description: 'The certificates of its issuers in PEM, nearest first.',
+    }),
+    pfx: Type.Optional(
+      Type.String({
+        maxLength: 100_000,
+        description: 'Base64 of the PFX, in the first answer only.',
+        contentEncoding: 'base64',
+      }),
+    ),
+    keyDelivery: Type.Optional(
+      Type.String({ maxLength: 400, description: 'About the private key that the service made.' }),
+    ),
   },
   { ...closed, $id: 'Certificate', description: 'A certificate and what the record knows of it.' },
 )
@@ -255,16 +308,24 @@ export const History = Type.Object(
     publicKeyPin: fingerprint(64, 'The key that never changes.'),
     createdAt: instant('When the key was first certified.'),
     current: uuid('The certificate of the highest generation.'),
-    certificates: Type.Array(certificateRef, { description: 'In order, from generation 1. Who, when and why: requestedBy, issuedAt, reason.' }),
+    certificates: Type.Array(certificateRef, {
+      description: 'In order, from generation 1. Who, when and why: requestedBy, issuedAt, reason.',
+    }),
   },
   closed,
 )
 
 export const RenewalInfo = Type.Object(
   {
-    suggestedWindow: Type.Object({ start: instant('From here on, renew.'), end: instant('By then it should be done.') }, closed),
+    suggestedWindow: Type.Object(
+      { start: instant('From here on, renew.'), end: instant('By then it should be done.') },
+      closed,
+    ),
     renewNow: Type.Boolean({ description: 'Whether the window has begun and nothing newer exists.' }),
-    explanation: Type.String({ maxLength: 500, description: 'What expiry means for a certificate of this purpose.' }),
+    explanation: Type.String({
+      maxLength: 500,
+      description: 'What expiry means for a certificate of this purpose.',
+    }),
     current: uuid('The newest certificate of the lineage: the one to renew.'),
   },
   { ...closed, description: 'When to renew, in the spirit of RFC 9773.' },
@@ -274,14 +335,19 @@ export const AuthorityView = Type.Object(
   {
     id: fingerprint(64, 'SHA-256 of its certificate.'),
     subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
-    lab: Type.Boolean({ description: 'Whether this is a lab authority, whose certificates are not for tenants.' }),
+    lab: Type.Boolean({
+      description: 'Whether this is a lab authority, whose certificates are not for tenants.',
+    }),
     thumbprint: fingerprint(40, 'SHA-1 of its certificate.'),
     publicKeyPin: fingerprint(64, 'SHA-256 of its subjectPublicKeyInfo.'),
     keyBits: Type.Integer({ description: 'Size of its RSA key.' }),
     notBefore: instant('Valid from.'),
     notAfter: instant('Valid until. Nothing it issues ends later.'),
     certificate: Type.String({ maxLength: 100_000, description: 'Its certificate in PEM.' }),
-    chain: Type.String({ maxLength: 400_000, description: 'The certificates above it in PEM; empty for a root.' }),
+    chain: Type.String({
+      maxLength: 400_000,
+      description: 'The certificates above it in PEM; empty for a root.',
+    }),
   },
   closed,
 )

@@ -41,7 +41,8 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     connectionTimeout: 60_000, // longer than the making of a queued 4096-bit key
     keepAliveTimeout: 5_000,
     routerOptions: { maxParamLength: 256 },
-    frameworkErrors: errorHandler, // what the router refuses, before there is a route
+    // What the router refuses, before there is a route.
+    frameworkErrors: (error, request, reply) => void errorHandler(error, request, reply),
     trustProxy: options.trustedProxies.length === 0 ? false : [...options.trustedProxies],
     forceCloseConnections: 'idle',
     return503OnClosing: false, // what still comes over an open connection while draining is answered in full
@@ -50,12 +51,17 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       const given = raw.headers['x-request-id']
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true } },
+    ajv: {
+      customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true },
+    },
     // The socket is all there is before a request is understood: answer in the same shape, then close.
     clientErrorHandler: (error, socket) => {
       if (!socket.writable) return
       const tooLarge = (error as NodeJS.ErrnoException).code === 'HPE_HEADER_OVERFLOW'
-      const refusal = new CaError('invalidRequest', tooLarge ? 'The headers are too large.' : 'This is not well-formed HTTP.')
+      const refusal = new CaError(
+        'invalidRequest',
+        tooLarge ? 'The headers are too large.' : 'This is not well-formed HTTP.',
+      )
       const body = JSON.stringify(problemDocument(refusal, randomUUID()))
       socket.end(
         `HTTP/1.1 ${statuses.invalidRequest} Bad Request\r\ncontent-type: ${problemType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
@@ -76,7 +82,13 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, apiKey } = request
-    const facts = { method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime), apiKey: apiKey?.id }
+    const facts = {
+      method,
+      route: routeOptions.url,
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+      apiKey: apiKey?.id,
+    }
     request.log.info(facts, 'answered')
   })
 
@@ -85,7 +97,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   requirePermissions(app, options.ca)
   app.addSchema(CertificateView)
   app.addSchema(Problem)
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', persistAuthorization: false } })
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    uiConfig: { docExpansion: 'list', persistAuthorization: false },
+  })
 
   certificateRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
@@ -97,8 +112,14 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
 /** JSON and raw certification requests; no other body is read at all. */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'))
-  app.addContentTypeParser(Object.keys(rawRequestTypes), { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    app.getDefaultJsonParser('error', 'error'),
+  )
+  app.addContentTypeParser(Object.keys(rawRequestTypes), { parseAs: 'buffer' }, (_request, body, done) =>
+    done(null, body),
+  )
 }
 
 async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions): Promise<void> {
@@ -122,7 +143,9 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'problems', description: 'What a refusal means.' },
       ],
       components: {
-        securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key: hgs-ca api-key create.' } },
+        securitySchemes: {
+          apiKey: { type: 'http', scheme: 'bearer', description: 'An API key: hgs-ca api-key create.' },
+        },
       },
       security: [{ apiKey: [] }],
     },
@@ -133,6 +156,9 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       if (renewal !== undefined && 'required' in renewal) renewal.required = false
       return document.openapiObject
     },
-    refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json['$id'] ?? `schema${index}`) },
+    refResolver: {
+      buildLocalReference: (json, _base, _fragment, index) =>
+        typeof json['$id'] === 'string' ? json['$id'] : `schema${index}`,
+    },
   })
 }

@@ -36,7 +36,9 @@ export function readSecretFile(path: string, what: string): Buffer {
     const status = fstatSync(file)
     if (!status.isFile()) refuse('is not a file.')
     if (status.mode & 0o007) {
-      refuse(`is open to everybody on this host (mode ${(status.mode & 0o777).toString(8)}). Close it: chmod 0600 ${path}`)
+      refuse(
+        `is open to everybody on this host (mode ${(status.mode & 0o777).toString(8)}). Close it: chmod 0600 ${path}`,
+      )
     }
     if (status.size === 0) refuse('is empty.')
     if (status.size > maximumSize) refuse('is far too large to be that.')

@@ -24,5 +24,6 @@ export function locationOf(url: string): Location {
  * take the umask, and gives its -wal and -shm files the mode of the database file.
  */
 export function createDatabaseFile(path: string): void {
+  if (path === ':memory:') return // SQLite's name for no file at all
   closeSync(openSync(path, 'a', 0o600))
 }

@@ -17,7 +17,8 @@ export function toDer(node: Asn1): Uint8Array {
   return fromBinary(asn1.toDer(node).getBytes())
 }
 
-const binary = (octets: Uint8Array): string => Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString('latin1')
+const binary = (octets: Uint8Array): string =>
+  Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString('latin1')
 const fromBinary = (octets: string): Uint8Array => new Uint8Array(Buffer.from(octets, 'latin1'))
 
 const primitive = (type: forge.asn1.Type, value: string, tagClass = Class.UNIVERSAL): Asn1 =>
@@ -72,7 +73,9 @@ export const bitString = (octets: Uint8Array, unused = 0): Asn1 =>
 /** UTCTime until 2049, GeneralizedTime from 2050 (RFC 5280 §4.1.2.5); whole seconds. */
 export function time(date: Date): Asn1 {
   const digits = date.toISOString().replace(/\.\d{3}|[-:T]/g, '')
-  return date.getUTCFullYear() < 2050 ? primitive(Type.UTCTIME, digits.slice(2)) : primitive(Type.GENERALIZEDTIME, digits)
+  return date.getUTCFullYear() < 2050
+    ? primitive(Type.UTCTIME, digits.slice(2))
+    : primitive(Type.GENERALIZEDTIME, digits)
 }
 
 /** [n] EXPLICIT, or [n] IMPLICIT over a constructed type whose elements are `items`. */

@@ -3,9 +3,27 @@
  * tbsCertificate must be on record before the authority signs it.
  */
 import * as asn1 from './asn1.ts'
-import { bitStringOctets, DerError, expect, oid, readDer, sequence, smallInteger, tag, time, unsigned, type Element } from './der.ts'
+import {
+  bitStringOctets,
+  DerError,
+  expect,
+  oid,
+  readDer,
+  sequence,
+  smallInteger,
+  tag,
+  time,
+  unsigned,
+  type Element,
+} from './der.ts'
 import { readExtensions, writeExtensions, type Extension } from './extensions.ts'
-import { canonicalSpki, hex, readSubjectPublicKeyInfo, type RsaPublicKey, type SubjectPublicKeyInfo } from './key.ts'
+import {
+  canonicalSpki,
+  hex,
+  readSubjectPublicKeyInfo,
+  type RsaPublicKey,
+  type SubjectPublicKeyInfo,
+} from './key.ts'
 import { readName, type Name } from './name.ts'
 import { oids } from './oids.ts'
 
@@ -45,7 +63,10 @@ export function readCertificate(der: Uint8Array): Certificate {
     notAfter: time(notAfter, 'notAfter'),
     publicKey: readSubjectPublicKeyInfo(parts[6]),
     extensions: extensions === undefined ? new Map() : readExtensions(extensions.children[0]),
-    signatureAlgorithm: oid(sequence(outerAlgorithm, 'the signature algorithm', 1, 2)[0], 'the signature algorithm'),
+    signatureAlgorithm: oid(
+      sequence(outerAlgorithm, 'the signature algorithm', 1, 2)[0],
+      'the signature algorithm',
+    ),
     signature: bitStringOctets(signature, 'the signature'),
   }
 }

@@ -6,9 +6,25 @@
  * acceptable, and whether its key is safe to calculate with, is for hgs/rules.ts to say in between.
  */
 import { verify } from 'node:crypto'
-import { bitStringOctets, DerError, expect, oid, readDer, sequence, smallInteger, tag, text, type Element } from './der.ts'
+import {
+  bitStringOctets,
+  DerError,
+  expect,
+  oid,
+  readDer,
+  sequence,
+  smallInteger,
+  tag,
+  text,
+  type Element,
+} from './der.ts'
 import { readExtensions, readSubjectAltName, type Extension, type GeneralName } from './extensions.ts'
-import { importPublicKey, readSubjectPublicKeyInfo, type RsaPublicKey, type SubjectPublicKeyInfo } from './key.ts'
+import {
+  importPublicKey,
+  readSubjectPublicKeyInfo,
+  type RsaPublicKey,
+  type SubjectPublicKeyInfo,
+} from './key.ts'
 import { readName, type Name } from './name.ts'
 import { oids } from './oids.ts'
 
@@ -65,7 +81,10 @@ export function readCertificationRequest(der: Uint8Array): CertificationRequest 
     envelope,
     subject: readName(parts[1]),
     publicKey: readSubjectPublicKeyInfo(parts[2]),
-    signatureAlgorithm: oid(sequence(algorithm, 'the signature algorithm', 1, 2)[0], 'the signature algorithm'),
+    signatureAlgorithm: oid(
+      sequence(algorithm, 'the signature algorithm', 1, 2)[0],
+      'the signature algorithm',
+    ),
     provider: provider === undefined ? null : readProvider(provider),
     subjectAltNames: san === undefined ? [] : readSubjectAltName(san.value),
     extensions: requested.filter((extension) => extension !== san),
@@ -75,7 +94,11 @@ export function readCertificationRequest(der: Uint8Array): CertificationRequest 
   }
 }
 
-const readAttributeTypes: readonly string[] = [oids.extensionRequest, oids.microsoftExtensionRequest, oids.microsoftProvider]
+const readAttributeTypes: readonly string[] = [
+  oids.extensionRequest,
+  oids.microsoftExtensionRequest,
+  oids.microsoftProvider,
+]
 
 /** Attributes ::= [0] IMPLICIT SET OF Attribute (RFC 2986 §4.1). */
 function readAttributes(element: Element): ReadonlyMap<string, readonly Element[]> {
@@ -93,7 +116,8 @@ function readAttributes(element: Element): ReadonlyMap<string, readonly Element[
 
 function single(attributes: ReadonlyMap<string, readonly Element[]>, type: string): Element | undefined {
   const values = attributes.get(type)
-  if (values !== undefined && values.length !== 1) throw new DerError(`the attribute ${type} has not exactly one value`)
+  if (values !== undefined && values.length !== 1)
+    throw new DerError(`the attribute ${type} has not exactly one value`)
   return values?.[0]
 }
 
@@ -113,8 +137,14 @@ function readProvider(element: Element): ProviderAttribute {
 function unwrap(outer: Element): { request: Element; envelope: Envelope | null } {
   if (outer.children[0]?.tag !== tag.oid) return { request: outer, envelope: null }
   const [type, content] = sequence(outer, 'the envelope', 2, 2)
-  if (oid(type, 'the type of the envelope') !== oids.signedData) throw new DerError('the envelope is not SignedData')
-  const signedData = sequence(expect(content, tag.contextConstructed(0), 'SignedData').children[0], 'SignedData', 4, 6)
+  if (oid(type, 'the type of the envelope') !== oids.signedData)
+    throw new DerError('the envelope is not SignedData')
+  const signedData = sequence(
+    expect(content, tag.contextConstructed(0), 'SignedData').children[0],
+    'SignedData',
+    4,
+    6,
+  )
   const [innerType, inner] = sequence(signedData[2], 'the content of SignedData', 2, 2)
   const octets = expect(inner, tag.contextConstructed(0), 'the content of SignedData').children[0]
   const body = readDer(expect(octets, tag.octetString, 'the content of SignedData').content, maximumSize)

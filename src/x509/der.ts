@@ -93,7 +93,7 @@ function readElement(
 
   const children: Element[] = []
   if ((identifier & 0x20) !== 0) {
-    for (let at = contentStart; at < end; ) {
+    for (let at = contentStart; at < end;) {
       const child = readElement(bytes, at, end, depth + 1)
       children.push(child.element)
       at = child.end
@@ -117,7 +117,8 @@ function checkPrimitive(identifier: number, bytes: Uint8Array, start: number, le
     case tag.set & ~0x20:
       throw new DerError('a SEQUENCE or SET that is not constructed')
     case tag.boolean:
-      if (length !== 1 || (bytes[start] !== 0 && bytes[start] !== 0xff)) throw new DerError('a BOOLEAN not in DER')
+      if (length !== 1 || (bytes[start] !== 0 && bytes[start] !== 0xff))
+        throw new DerError('a BOOLEAN not in DER')
       return
     case tag.integer: {
       if (length === 0) throw new DerError('an empty INTEGER')
@@ -135,7 +136,8 @@ function checkPrimitive(identifier: number, bytes: Uint8Array, start: number, le
     case tag.bitString: {
       if (length === 0) throw new DerError('an empty BIT STRING')
       const unused = bytes[start]!
-      if (unused > 7 || (unused > 0 && length === 1)) throw new DerError('a BIT STRING with a wrong count of unused bits')
+      if (unused > 7 || (unused > 0 && length === 1))
+        throw new DerError('a BIT STRING with a wrong count of unused bits')
       if (unused > 0 && (bytes[start + length - 1]! & ((1 << unused) - 1)) !== 0) {
         throw new DerError('a BIT STRING whose unused bits are not zero')
       }
@@ -264,6 +266,7 @@ export function time(element: Element | undefined, what: string): Date {
   const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}`
   const date = new Date(`${iso}Z`)
   // Date takes 30 February for 2 March.
-  if (Number.isNaN(date.getTime()) || !date.toISOString().startsWith(iso)) throw new DerError(`${what} is not a time`)
+  if (Number.isNaN(date.getTime()) || !date.toISOString().startsWith(iso))
+    throw new DerError(`${what} is not a time`)
   return date
 }

@@ -37,7 +37,11 @@ export const writeExtensions = (extensions: readonly Extension[]): asn1.Asn1 =>
     ),
   )
 
-const extension = (oid: string, critical: boolean, value: asn1.Asn1): Extension => ({ oid, critical, value: asn1.toDer(value) })
+const extension = (oid: string, critical: boolean, value: asn1.Asn1): Extension => ({
+  oid,
+  critical,
+  value: asn1.toDer(value),
+})
 
 /** The bits of KeyUsage by name; bit 0 is the highest bit of the first octet (§4.2.1.3). */
 export const keyUsageBits = [
@@ -139,9 +143,9 @@ export function readSubjectAltName(value: Uint8Array): GeneralName[] {
   return sequence(readDer(value), 'subjectAltName', 1, 1024).map((name) => {
     const type = (name.tag & 0xc0) === 0x80 ? generalNameTypes[name.tag & 0x1f] : undefined
     if (type === undefined) throw new DerError('subjectAltName holds something that is no GeneralName')
-    if (type !== 'dNSName' && type !== 'rfc822Name' && type !== 'uniformResourceIdentifier') return { type, text: null }
+    if (type !== 'dNSName' && type !== 'rfc822Name' && type !== 'uniformResourceIdentifier')
+      return { type, text: null }
     if (name.tag & 0x20) throw new DerError(`a ${type} is not a string`)
     return { type, text: text({ ...name, tag: tag.ia5String }, `a ${type}`) }
   })
 }
-

@@ -50,9 +50,7 @@ const pkcs1 = (key: RsaPublicKey): Uint8Array =>
 
 /** subjectPublicKeyInfo with the NULL parameters that RFC 3279 demands: one encoding for each key. */
 export const canonicalSpki = (key: RsaPublicKey): Uint8Array =>
-  asn1.toDer(
-    asn1.sequence(asn1.algorithm(oids.rsaEncryption, asn1.nothing()), asn1.bitString(pkcs1(key))),
-  )
+  asn1.toDer(asn1.sequence(asn1.algorithm(oids.rsaEncryption, asn1.nothing()), asn1.bitString(pkcs1(key))))
 
 /** The pin of a key: SHA-256 of its canonical subjectPublicKeyInfo, 64 upper-case hex digits. */
 export const publicKeyPin = (key: RsaPublicKey): string => hexDigest('sha256', canonicalSpki(key))
@@ -74,7 +72,8 @@ export function rsaPublicKeyOf(key: KeyObject): RsaPublicKey {
 }
 
 /** A digest in upper-case hex, as Windows writes thumbprints. */
-export const hexDigest = (algorithm: 'sha1' | 'sha256', octets: Uint8Array): string => hex(createHash(algorithm).update(octets).digest())
+export const hexDigest = (algorithm: 'sha1' | 'sha256', octets: Uint8Array): string =>
+  hex(createHash(algorithm).update(octets).digest())
 
 export const hex = (octets: Uint8Array): string =>
   Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString('hex').toUpperCase()

@@ -52,7 +52,9 @@ export const oids = {
 
 export type OidName = keyof typeof oids
 
-const names: ReadonlyMap<string, string> = new Map(Object.entries(oids).map(([name, dotted]) => [dotted, name]))
+const names: ReadonlyMap<string, string> = new Map(
+  Object.entries(oids).map(([name, dotted]) => [dotted, name]),
+)
 
 /** `keyUsage (2.5.29.15)`, or the bare number when we know no name. */
 export function describeOid(dotted: string): string {

@@ -26,12 +26,13 @@ export interface PemBlock {
 /** All blocks of a PEM text, in order. @throws PemError on a block that does not end or is not base64. */
 export function pemBlocks(text: string): PemBlock[] {
   const blocks: PemBlock[] = []
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const begin = text.indexOf('-----BEGIN ', at)
     if (begin < 0) return blocks
     const labelEnd = text.indexOf('-----', begin + 11)
     const label = text.slice(begin + 11, labelEnd)
-    if (labelEnd < 0 || label.length > 64 || !/^[ -~]*$/.test(label)) throw new PemError('a BEGIN line that does not end')
+    if (labelEnd < 0 || label.length > 64 || !/^[ -~]*$/.test(label))
+      throw new PemError('a BEGIN line that does not end')
     const end = text.indexOf(`-----END ${label}-----`, labelEnd)
     if (end < 0) throw new PemError(`no END line for "${label}"`)
     blocks.push({ label, der: fromBase64(text.slice(labelEnd + 5, end)) })
@@ -69,13 +70,17 @@ export function requestDer(file: Uint8Array | string): Uint8Array {
   }
   const blocks = pemBlocks(text)
   if (blocks.some(({ label }) => label.endsWith('PRIVATE KEY'))) {
-    throw new PemError('a private key is in it. It has left its machine: make a new key, and send only the request')
+    throw new PemError(
+      'a private key is in it. It has left its machine: make a new key, and send only the request',
+    )
   }
   const requests = blocks.filter(({ label }) => requestLabels.includes(label))
   if (requests.length > 1) throw new PemError('more than one request is in it')
   const [request] = requests
   if (request === undefined) {
-    throw new PemError(`it holds ${blocks.map(({ label }) => `"${label}"`).join(', ')} and no CERTIFICATE REQUEST`)
+    throw new PemError(
+      `it holds ${blocks.map(({ label }) => `"${label}"`).join(', ')} and no CERTIFICATE REQUEST`,
+    )
   }
   return request.der
 }
