@@ -4,11 +4,12 @@
  *
  * It reads the same environment variables. A new API key is the only thing it ever prints that is secret.
  */
+import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
 import { ConfigError, processEnvironment, readConfig } from './config.ts'
 import type { Role } from './store/model.ts'
-import { migrate } from './store/migrate.ts'
+import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
 
 const usage = `Usage:
@@ -34,6 +35,8 @@ async function run(arguments_: string[]): Promise<number> {
   })
   const [noun, verb, id] = positionals
   if (values.help === true || noun !== 'api-key') return tell(usage, values.help === true ? 0 : 64)
+  const surplus = positionals.slice(verb === 'revoke' ? 3 : 2)
+  if (surplus.length > 0) return tell(`What is meant by ${surplus.join(' ')}?\n${usage}`, 64)
 
   switch (verb) {
     case 'create': {
@@ -91,7 +94,10 @@ async function run(arguments_: string[]): Promise<number> {
 }
 
 async function withStore(act: (store: Store) => Promise<number>): Promise<number> {
-  const { databaseUrl } = readConfig(processEnvironment())
+  const { mode, databaseUrl } = readConfig(processEnvironment())
+  const path = databaseUrl.replace(/^file:/, '')
+  if (mode === 'lab' && !existsSync(path))
+    return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
   await migrate(databaseUrl, { log: silent })
   const store = await openStore(databaseUrl, { log: silent, onUnfit: () => {} })
   try {

@@ -8,6 +8,7 @@ export function dnsNameFault(name: string): string | null {
   if (name.length === 0) return 'it is empty'
   if (name.length > 253) return 'it is longer than 253 characters'
   if (name.endsWith('.')) return 'it ends with a dot'
+  if (/\s/.test(name)) return 'it has white space'
   if (/[^\x21-\x7e]/.test(name)) return 'it has characters outside ASCII: use the xn-- form'
   if (name.includes('*')) return 'a wildcard is not given'
   const labels = name.split('.')

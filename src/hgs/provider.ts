@@ -9,31 +9,28 @@ import type { ProviderAttribute } from '../x509/certificationRequest.ts'
 
 export const softwareKeyStorageProvider = 'Microsoft Software Key Storage Provider'
 
-/** Names of CryptoAPI providers, without letter case; a trailing * stands for any ending. */
+/** How the names of CryptoAPI providers begin, without letter case; versions and the like may follow. */
 const legacyProviders: readonly string[] = [
-  'microsoft base cryptographic provider*',
-  'microsoft enhanced cryptographic provider*',
-  'microsoft strong cryptographic provider*',
-  'microsoft enhanced rsa and aes cryptographic provider*',
-  'microsoft rsa schannel cryptographic provider*',
-  'microsoft rsa signature cryptographic provider*',
-  'microsoft base dss*',
-  'microsoft enhanced dss*',
-  'microsoft dh schannel cryptographic provider*',
-  'microsoft base smart card crypto provider*',
-  'microsoft exchange cryptographic provider*',
-  'nshield enhanced cryptographic provider*',
-  'nshield enhanced schannel cryptographic provider*',
-  'ncipher enhanced cryptographic provider*',
-  'ncipher enhanced schannel cryptographic provider*',
+  'microsoft base cryptographic provider',
+  'microsoft enhanced cryptographic provider',
+  'microsoft strong cryptographic provider',
+  'microsoft enhanced rsa and aes cryptographic provider',
+  'microsoft rsa schannel cryptographic provider',
+  'microsoft rsa signature cryptographic provider',
+  'microsoft base dss',
+  'microsoft enhanced dss',
+  'microsoft dh schannel cryptographic provider',
+  'microsoft base smart card crypto provider',
+  'microsoft exchange cryptographic provider',
+  'nshield enhanced cryptographic provider',
+  'nshield enhanced schannel cryptographic provider',
+  'ncipher enhanced cryptographic provider',
+  'ncipher enhanced schannel cryptographic provider',
 ]
-
-const matches = (name: string, pattern: string): boolean =>
-  pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern
 
 export function isLegacyProvider(name: string): boolean {
   const folded = name.trim().replace(/\s+/g, ' ').toLowerCase()
-  return legacyProviders.some((pattern) => matches(folded, pattern))
+  return legacyProviders.some((beginning) => folded.startsWith(beginning))
 }
 
 export interface ProviderEvidence {
@@ -54,7 +51,7 @@ export function gradeProvider(
     return { grade: 'legacy', name: `${attribute.name} (keySpec ${attribute.keySpec})` }
   }
   if (declared !== null && isLegacyProvider(declared)) return { grade: 'legacy', name: declared }
-  if (attribute !== null) return { grade: 'asserted', name: attribute.name }
+  if (attribute !== null && attribute.name.trim() !== '') return { grade: 'asserted', name: attribute.name }
   if (declared !== null) return { grade: 'declared', name: declared }
   return { grade: 'unknown', name: null }
 }

@@ -5,6 +5,7 @@
  * the authority signs, and a certificate on record before it is renewed. Code walks the table; each
  * row stands by itself, says only what applies to what it is given, and costs no more than reading.
  */
+import { isUtf8 } from 'node:buffer'
 import type { Certificate } from '../x509/certificate.ts'
 import { possessionDigests, type Envelope } from '../x509/certificationRequest.ts'
 import { DerError, tag } from '../x509/der.ts'
@@ -17,7 +18,7 @@ import {
   type GeneralName,
 } from '../x509/extensions.ts'
 import { hex, keyIdentifier, type SubjectPublicKeyInfo } from '../x509/key.ts'
-import { attributeTypes, describeName, valuesOf, type Name } from '../x509/name.ts'
+import { attributeTypes, describeName, fits, valuesOf, type Name } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
 import { dnsNameFault } from './dnsName.ts'
 import type { Profile } from './profiles.ts'
@@ -96,8 +97,13 @@ const dnsNamesOf = (names: readonly GeneralName[]): string[] =>
   names.flatMap((name) => (name.type === 'dNSName' ? [name.text!] : []))
 
 // Characters that look like nothing, or turn the text around: they make one name look like another.
-// oxlint-disable-next-line no-control-regex -- controls are what is looked for
-const deceptive = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffd]/
+const deceptive = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0\ufffd]/u
+
+/** Whether text was encoded as UTF-8, taken for Latin-1, and encoded again: "MÃ¼nchen". */
+function isEncodedTwice(value: string): boolean {
+  if (!/[\u0080-\u00ff]/.test(value) || /[^\u0000-\u00ff]/.test(value)) return false
+  return isUtf8(Buffer.from(value, 'latin1'))
+}
 
 function attributeFault(oid: string, value: string, stringType: number): string | null {
   const type = attributeTypes.find((known) => known.oid === oid)
@@ -113,6 +119,8 @@ function attributeFault(oid: string, value: string, stringType: number): string 
   if (Array.from(value).length > type.upperBound)
     return `${type.short} has more than ${type.upperBound} characters`
   if (type.short === 'C' && !/^[A-Z]{2}$/i.test(value)) return 'C is not a country code of two letters'
+  if (!fits(value, stringType)) return `${type.short} has characters that its string type cannot hold`
+  if (isEncodedTwice(value)) return `${type.short} was encoded twice: ${value}`
   if (deceptive.test(value)) return `${type.short} has control or invisible characters`
   if (value !== value.trim()) return `${type.short} begins or ends with white space`
   return null

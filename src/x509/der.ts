@@ -217,6 +217,9 @@ export function bitStringOctets(element: Element | undefined, what: string): Uin
   return content.subarray(1)
 }
 
+/** The characters of a PrintableString (X.680 §41.4). */
+export const printable = /^[A-Za-z0-9 '()+,\-./:=?]*$/
+
 const latin1 = new TextDecoder('latin1')
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }) // a byte order mark is a character here
 const utf16 = new TextDecoder('utf-16be', { fatal: true, ignoreBOM: true })
@@ -232,7 +235,7 @@ export function text(element: Element, what: string): string {
       return decode(utf16, content, what)
     case tag.printableString: {
       const value = latin1.decode(content)
-      if (!/^[A-Za-z0-9 '()+,\-./:=?]*$/.test(value)) throw new DerError(`${what} is not a PrintableString`)
+      if (!printable.test(value)) throw new DerError(`${what} is not a PrintableString`)
       return value
     }
     case tag.ia5String:

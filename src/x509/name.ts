@@ -5,7 +5,7 @@
  * BMPString that older Windows writes: RFC 5280 wants UTF8String in new certificates.
  */
 import * as asn1 from './asn1.ts'
-import { DerError, expect, oid, sequence, tag, text, type Element } from './der.ts'
+import { DerError, expect, oid, printable, sequence, tag, text, type Element } from './der.ts'
 
 interface AttributeType {
   readonly short: string
@@ -65,17 +65,35 @@ export function readName(element: Element | undefined): Name {
   return { der: element!.der, rdns }
 }
 
-/** The same name with UTF8String where a BMPString was; the very same octets when there was none. */
+/** The string type that RFC 5280 appendix A.1 gives to an attribute. */
+const stringTypeFor = (short: string | undefined): number =>
+  short === 'C' || short === 'serialNumber'
+    ? tag.printableString
+    : short === 'DC' || short === 'emailAddress'
+      ? tag.ia5String
+      : tag.utf8String
+
+/** Whether a string type has all the characters of `value`. */
+export const fits = (value: string, stringType: number): boolean =>
+  stringType === tag.printableString
+    ? printable.test(value)
+    : stringType !== tag.ia5String || /^[\u0000-\u007f]*$/.test(value)
+
+/** The same name without a BMPString; the very same octets when there was none. */
 export function modernised(name: Name): Name {
   if (!name.rdns.flat().some(({ stringType }) => stringType === tag.bmpString)) return name
   return writeName(
     name.rdns.map((rdn) =>
       rdn.map((attribute) =>
-        attribute.stringType === tag.bmpString ? { ...attribute, stringType: tag.utf8String } : attribute,
+        attribute.stringType === tag.bmpString
+          ? { ...attribute, stringType: stringTypeFor(shortOf(attribute.oid)) }
+          : attribute,
       ),
     ),
   )
 }
+
+const shortOf = (oid: string): string | undefined => attributeTypes.find((known) => known.oid === oid)?.short
 
 function writeName(rdns: Name['rdns']): Name {
   const der = asn1.toDer(asn1.sequence(...rdns.map((rdn) => asn1.set(...rdn.map(writeAttribute)))))
@@ -100,12 +118,7 @@ export function nameFrom(fields: Readonly<Record<string, string | undefined>>): 
   const rdns = attributeTypes.flatMap(({ field, short, oid }) => {
     const value = fields[field]
     if (value === undefined) return []
-    const stringType =
-      short === 'C' || short === 'serialNumber'
-        ? tag.printableString
-        : short === 'DC' || short === 'emailAddress'
-          ? tag.ia5String
-          : tag.utf8String
+    const stringType = stringTypeFor(short)
     return [[{ oid, value, stringType }]]
   })
   return writeName(rdns)
@@ -126,7 +139,7 @@ export function describeName(name: Name): string {
 }
 
 function describeAttribute({ oid, value }: Attribute): string {
-  const short = attributeTypes.find((known) => known.oid === oid)?.short ?? oid
+  const short = shortOf(oid) ?? oid
   const escaped = value
     .replace(/[\\",+;<>]/g, '\\$&')
     .replace(/ $/, '\\ ')

@@ -68,12 +68,12 @@ export function requestDer(file: Uint8Array | string): Uint8Array {
       throw new PemError('neither PEM, nor base64, nor DER')
     }
   }
-  const blocks = pemBlocks(text)
-  if (blocks.some(({ label }) => label.endsWith('PRIVATE KEY'))) {
+  if (text.includes('PRIVATE KEY-----')) {
     throw new PemError(
       'a private key is in it. It has left its machine: make a new key, and send only the request',
     )
   }
+  const blocks = pemBlocks(text)
   const requests = blocks.filter(({ label }) => requestLabels.includes(label))
   if (requests.length > 1) throw new PemError('more than one request is in it')
   const [request] = requests

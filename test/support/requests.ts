@@ -150,7 +150,7 @@ export interface RequestParts {
   /** The provider attribute; several make one with several values, which is invalid. */
   readonly provider?: Provider | readonly Provider[] | null
   readonly extensions?: readonly Extension[]
-  /** Of Windows before Vista, and of its CertEnroll to this day when told so: 1.3.6.1.4.1.311.2.1.14. */
+  /** Of Windows before Vista: 1.3.6.1.4.1.311.2.1.14 instead of PKCS#9. */
   readonly oldExtensionAttribute?: boolean
   readonly osVersion?: string | null
   readonly clientInfo?: { readonly machine: string; readonly user: string; readonly process: string } | null
