@@ -188,7 +188,7 @@ function checkName(name: Node, fault: (what: string) => void): string[] {
       }
       if (!known.types.includes(value.tag)) fault(`subject: ${known.name} in string type ${value.tag}`)
       const text = checkText(known.name, value, fault)
-      const length = [...text].length
+      const length = Array.from(text).length
       if (length === 0) fault(`subject: ${known.name} is empty`)
       if (length > known.most)
         fault(`subject: ${known.name} of ${length} characters, more than ${known.most}`)
