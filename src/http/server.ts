@@ -79,6 +79,8 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
     })
+    // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the record.
+    if (request.headers['content-length'] === '0') delete request.raw.headers['content-type']
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, apiKey } = request

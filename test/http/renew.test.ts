@@ -219,6 +219,16 @@ t.test('renewal', async (t) => {
     t.match(renewed.json.notes[0], /had expired on .* 10 days before/)
   })
 
+  t.test('needs no body, whatever type an empty one is given', async (t) => {
+    let { id } = await issued(service)
+    for (const type of [undefined, 'application/json', 'application/x-www-form-urlencoded']) {
+      const headers = { 'content-length': '0', ...(type === undefined ? {} : { 'content-type': type }) }
+      const renewed = await service.post(`/v1/certificates/${id}/renewals`, { headers })
+      t.equal(renewed.status, 201, type)
+      id = renewed.json.id
+    }
+  })
+
   t.test('of a superseded certificate is refused, with a pointer to the current one', async (t) => {
     const { id } = await issued(service)
     const second = await service.post(`/v1/certificates/${id}/renewals`)
