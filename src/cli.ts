@@ -42,7 +42,7 @@ async function run(arguments_: string[]): Promise<number> {
     case 'create': {
       const { owner, role, days } = values
       const faults = [
-        ...(owner === undefined || !/^[\w .@-]{1,64}$/.test(owner)
+        ...(owner === undefined || !/^[\p{L}\p{N} .@_-]{1,64}$/u.test(owner)
           ? [
               '--owner NAME is needed: who answers for the key, 64 letters, digits, spaces, dots, @, _ or - at most.',
             ]

@@ -60,9 +60,12 @@ const secrets: readonly Setting[] = [
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   readonly faults: readonly string[]
-  constructor(faults: readonly string[]) {
+  /** What was said of the authority, when that is complete: it may have faults of its own to tell. */
+  readonly authority: Config['authority']
+  constructor(faults: readonly string[], authority: Config['authority'] = null) {
     super(faults.join('\n'))
     this.faults = faults
+    this.authority = authority
   }
 }
 
@@ -173,17 +176,18 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
-  if (faults.length > 0) throw new ConfigError(faults)
+  const authority =
+    certificate?.pem && key?.content.length && passphrase
+      ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
+      : null
+  if (faults.length > 0) throw new ConfigError(faults, authority)
   return {
     mode,
     host,
     port,
     dataDir,
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
-    authority:
-      mode === 'lab'
-        ? null
-        : { certificate: certificate!, key: { pem: key!.content, from: key!.from }, passphrase: passphrase! },
+    authority,
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,
     logLevel,
@@ -192,7 +196,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
 function checkDatabase(url: string, fault: (sentence: string) => void): void {
   if (/^postgres(ql)?:\/\//.test(url)) {
-    if (!URL.canParse(url)) fault('HGSCA_DATABASE_URL is not a well-formed address.')
+    // An @, / or # in a password makes something else of the address, and would show a part of it later.
+    if (!URL.canParse(url) || url.split('@').length > 2 || new URL(url).hash !== '') {
+      fault(
+        'HGSCA_DATABASE_URL is not a well-formed address. Write @ / # : ? in its password as %40 %2F %23 %3A %3F.',
+      )
+    }
     return
   }
   if (!url.startsWith('file:')) {

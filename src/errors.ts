@@ -45,6 +45,13 @@ export const codes = {
     remedy:
       'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is a new certificate, not a renewal.',
   },
+  keyAlreadyDelivered: {
+    title: 'The PFX was delivered once.',
+    cause:
+      'This repeats a request whose answer was a PFX. The private key was in that answer alone and was not kept, so there is no PFX to give. The certificate is in this answer.',
+    remedy:
+      'Use the PFX of the first answer. If it is lost, so is the key: issue a new certificate under a new Idempotency-Key.',
+  },
   certificateSuperseded: {
     title: 'This certificate has already been renewed.',
     cause: 'A newer certificate over the same key stands in the same lineage.',
@@ -86,6 +93,12 @@ export const codes = {
     title: 'This API key may not do that.',
     cause: 'The role of the key does not hold the permission that the route asks for.',
     remedy: 'Use a key whose role holds it, or ask the operator for one.',
+  },
+  methodNotAllowed: {
+    title: 'The address does not know this method.',
+    cause:
+      'There is such an address, but not with this HTTP method. Certificates are never changed or deleted.',
+    remedy: 'Use a method of the Allow header. The API is described at /docs.',
   },
   notFound: {
     title: 'There is no such thing here.',

@@ -36,13 +36,13 @@ const now = () => new Date()
 const onTerminal = process.stdout.isTTY
 
 async function main(): Promise<void> {
-  const config = readConfig(processEnvironment())
+  const { config, named } = await configured()
   const log = openLog(config)
   process.on('uncaughtException', (error) => end(1, error))
   process.on('unhandledRejection', (error) => end(1, error))
 
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
-  const issuer = await openAuthority(config, lab)
+  const issuer = named ?? (await openLab(lab!))
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
   const readiness = { draining: false }
   const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
@@ -126,11 +126,38 @@ async function main(): Promise<void> {
   }
 }
 
-async function openAuthority(config: Config, lab: LabAuthority | null): Promise<Issuer> {
-  if (lab !== null) {
-    return openIssuer(lab.certificate.pem, lab.certificate.from, signingKey(lab.key, signerWith), now())
+/** The configuration, and the authority that it names: both looked at, so that all faults are told at once. */
+async function configured(): Promise<{ config: Config; named: Issuer | null }> {
+  const faults: string[] = []
+  let config: Config | null = null
+  let authority: Config['authority']
+  try {
+    config = readConfig(processEnvironment())
+    authority = config.authority
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    faults.push(...error.faults)
+    authority = error.authority
   }
-  const { certificate, key, passphrase } = config.authority!
+  let named: Issuer | null = null
+  try {
+    if (authority !== null) named = await openAuthority(authority)
+  } catch (error) {
+    if (!(error instanceof AuthorityError || error instanceof KeyFileError)) throw error
+    faults.push(error.message)
+  }
+  if (config === null || faults.length > 0) throw new ConfigError(faults)
+  return { config, named }
+}
+
+const openLab = ({ key, certificate }: LabAuthority): Promise<Issuer> =>
+  openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
+
+async function openAuthority({
+  certificate,
+  key,
+  passphrase,
+}: NonNullable<Config['authority']>): Promise<Issuer> {
   const privateKey = decryptPrivateKey(key.pem, passphrase, key.from)
   return openIssuer(certificate.pem, certificate.from, signingKey(privateKey, signerWith), now())
 }
@@ -141,7 +168,7 @@ class RecordError extends Error {
   readonly exitCode: number
   constructor(where: string, exitCode: number, cause: unknown) {
     const { message, code } = cause as NodeJS.ErrnoException
-    super(`the record in ${where} cannot be opened: ${message || code}`)
+    super(`HGSCA_DATABASE_URL: the record in ${where} cannot be opened: ${message || code}`)
     this.exitCode = exitCode
   }
 }

@@ -62,7 +62,7 @@ export function parseApiKey(text: string): { id: string; secretHash: Buffer } | 
  *
  * Read from the record at every request, so that a revoked key fails at the next one.
  *
- * @throws CaError `unauthenticated`, in the same words whatever is wrong with the key.
+ * @throws CaError `unauthenticated`; of a key without its secret nothing is told.
  */
 export async function authenticate(store: Store, text: string, now: Date): Promise<ApiKeyRecord> {
   const parsed = parseApiKey(text)
@@ -71,8 +71,13 @@ export async function authenticate(store: Store, text: string, now: Date): Promi
   const record = await store.findApiKey(parsed.id)
   const expected = record === null ? Buffer.alloc(32) : Buffer.from(record.secretHash, 'hex')
   const genuine = timingSafeEqual(parsed.secretHash, expected)
-  if (record === null || !genuine || record.revokedAt !== null || record.expiresAt <= now) {
-    throw new CaError('unauthenticated', 'The API key is unknown, expired or revoked.')
+  if (record === null || !genuine) throw new CaError('unauthenticated', 'The API key is unknown.')
+  // Who has the secret may know what became of the key.
+  if (record.revokedAt !== null) {
+    throw new CaError('unauthenticated', `The API key was revoked on ${record.revokedAt.toISOString()}.`)
+  }
+  if (record.expiresAt <= now) {
+    throw new CaError('unauthenticated', `The API key expired on ${record.expiresAt.toISOString()}.`)
   }
   return record
 }

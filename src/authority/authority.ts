@@ -122,12 +122,17 @@ function certificatesIn(pem: string, from: string): Certificate[] {
 function isAuthority({ extensions }: Certificate): boolean {
   const constraints = extensions.get(oids.basicConstraints)
   const usage = extensions.get(oids.keyUsage)
-  return (
-    constraints !== undefined &&
-    readBasicConstraints(constraints.value).cA &&
-    usage !== undefined &&
-    readKeyUsage(usage.value).includes('keyCertSign')
-  )
+  try {
+    return (
+      constraints !== undefined &&
+      readBasicConstraints(constraints.value).cA &&
+      usage !== undefined &&
+      readKeyUsage(usage.value).includes('keyCertSign')
+    )
+  } catch (error) {
+    if (error instanceof DerError) return false
+    throw error
+  }
 }
 
 /** A key pair with its signer, as `SigningKey`. */

@@ -204,5 +204,9 @@ const event = (intent: Intent, type: string, at: Date, address: string | null) =
   address,
   requestId: intent.requestId,
   objectId: intent.id,
-  details: { serialNumber: intent.serialNumber, tbsSha256: hexDigest('sha256', intent.tbsCertificate) },
+  details: {
+    serialNumber: intent.serialNumber,
+    tbsSha256: hexDigest('sha256', intent.tbsCertificate),
+    reason: intent.reason,
+  },
 })

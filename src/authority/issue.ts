@@ -65,7 +65,7 @@ interface Proposal {
  *   `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`.
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
-  return rememberingRefusals(ca, order.by, null, () =>
+  return rememberingRefusals(ca, order, null, () =>
     once(ca, order.idempotency, async () => {
       const profile = profiles[order.purpose]
       const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
@@ -75,7 +75,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           : await proposalWithNewKey(ca, order.key, order, profile)
       try {
         const pin = publicKeyPin(proposal.publicKey)
-        await refuseKnownKey(ca, pin)
+        await refuseKnownKey(ca, pin, order.purpose)
 
         const id = ca.store.newId(ca.now())
         const outcome = await carryOut(ca, {
@@ -101,7 +101,8 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           idempotency: order.idempotency,
         })
         if (outcome === 'idempotencyKeyTaken') return outcome
-        if (outcome === 'keyTaken' || outcome === 'generationTaken') throw await keyAlreadyCertified(ca, pin)
+        if (outcome === 'keyTaken' || outcome === 'generationTaken')
+          throw await keyAlreadyCertified(ca, pin, order.purpose)
         return { certificate: outcome, pfx: await pfxOf(ca, order.key, proposal, outcome), replayed: false }
       } finally {
         proposal.privateKey?.fill(0)
@@ -244,14 +245,18 @@ function findingsOf(proposal: Proposal, shortened: boolean): Findings {
   }
 }
 
-async function refuseKnownKey(ca: CertificationAuthority, pin: string): Promise<void> {
+async function refuseKnownKey(ca: CertificationAuthority, pin: string, purpose: Purpose): Promise<void> {
   if (pin === ca.issuer.publicKeyPin) {
     throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.')
   }
-  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin)
+  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
 }
 
-async function keyAlreadyCertified(ca: CertificationAuthority, pin: string): Promise<CaError> {
+async function keyAlreadyCertified(
+  ca: CertificationAuthority,
+  pin: string,
+  purpose: Purpose,
+): Promise<CaError> {
   const lineage = await ca.store.findLineageByPin(pin)
   const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
   const what =
@@ -260,7 +265,7 @@ async function keyAlreadyCertified(ca: CertificationAuthority, pin: string): Pro
       : `${lineage.purpose === 'https' ? 'an' : 'a'} ${lineage.purpose} certificate`
   return new CaError(
     'keyAlreadyCertified',
-    `This key already has ${what} here. To extend its life, renew that certificate.`,
+    `This key already has ${what} here. ${lineage === null || lineage.purpose === purpose ? 'To extend its life, renew that certificate.' : 'Each certificate of an HGS has its own key: make a new one.'}`,
     {
       facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
     },

@@ -19,7 +19,7 @@ const remembered: readonly Code[] = [
 /** Runs `act`; when it refuses, writes the refusal down before it is told. */
 export async function rememberingRefusals<T>(
   ca: CertificationAuthority,
-  by: Requester,
+  { by, reason }: { readonly by: Requester; readonly reason: string | null },
   objectId: string | null,
   act: () => Promise<T>,
 ): Promise<T> {
@@ -36,7 +36,7 @@ export async function rememberingRefusals<T>(
         address: by.address,
         requestId: by.requestId,
         objectId,
-        details: { code: error.code, rules },
+        details: { code: error.code, rules, reason },
       })
     }
     throw error

@@ -43,9 +43,7 @@ export interface RenewalOrder {
  */
 export async function renew(ca: CertificationAuthority, order: RenewalOrder): Promise<Issued> {
   const { id } = await findCertificate(ca, order.reference)
-  return rememberingRefusals(ca, order.by, id, () =>
-    once(ca, order.idempotency, () => renewOnce(ca, order, id)),
-  )
+  return rememberingRefusals(ca, order, id, () => once(ca, order.idempotency, () => renewOnce(ca, order, id)))
 }
 
 async function renewOnce(
@@ -134,9 +132,13 @@ function refuseAnotherKey(predecessor: CertificateRecord, request: Certification
   const found = rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
   if (found === expected) return
   const kind = rsa === null ? ` (${describeOid(algorithm)})` : ''
+  const consequence =
+    predecessor.purpose === 'https'
+      ? 'For a new key, issue a new certificate.'
+      : 'Shielded VMs would not start with it.'
   throw new CaError(
     'renewalKeyChanged',
-    `The request has another key than the certificate to renew${kind}. Shielded VMs would not start with it.`,
+    `The request has another key than the certificate to renew${kind}. ${consequence}`,
     {
       errors: [
         {

@@ -9,6 +9,20 @@ import type { ProviderAttribute } from '../x509/certificationRequest.ts'
 
 export const softwareKeyStorageProvider = 'Microsoft Software Key Storage Provider'
 
+/** Key Storage Providers that are known by name. There are others; a name that is none of these may be mistyped. */
+const knownKeyStorageProviders: readonly string[] = [
+  softwareKeyStorageProvider,
+  'Microsoft Smart Card Key Storage Provider',
+  'Microsoft Platform Crypto Provider', // a KSP in spite of its name
+  'SafeNet Key Storage Provider',
+  'nCipher Security World Key Storage Provider',
+  'Utimaco CryptoServer Key Storage Provider',
+  'Cavium Key Storage Provider',
+]
+
+export const isKnownKeyStorageProvider = (name: string): boolean =>
+  knownKeyStorageProviders.some((known) => known.toLowerCase() === folded(name))
+
 /** How the names of CryptoAPI providers begin, without letter case; versions and the like may follow. */
 const legacyProviders: readonly string[] = [
   'microsoft base cryptographic provider',
@@ -28,10 +42,10 @@ const legacyProviders: readonly string[] = [
   'ncipher enhanced schannel cryptographic provider',
 ]
 
-export function isLegacyProvider(name: string): boolean {
-  const folded = name.trim().replace(/\s+/g, ' ').toLowerCase()
-  return legacyProviders.some((beginning) => folded.startsWith(beginning))
-}
+export const isLegacyProvider = (name: string): boolean =>
+  legacyProviders.some((beginning) => folded(name).startsWith(beginning))
+
+const folded = (name: string): string => name.trim().replace(/\s+/g, ' ').toLowerCase()
 
 export interface ProviderEvidence {
   /**

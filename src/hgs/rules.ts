@@ -22,7 +22,7 @@ import { attributeTypes, describeName, fits, valuesOf, type Name } from '../x509
 import { describeOid, oids } from '../x509/oids.ts'
 import { dnsNameFault } from './dnsName.ts'
 import type { Profile } from './profiles.ts'
-import type { ProviderEvidence } from './provider.ts'
+import { isKnownKeyStorageProvider, type ProviderEvidence } from './provider.ts'
 
 /** What is judged. What does not exist is null, and the rows about it do not apply. */
 export interface Exhibit {
@@ -135,10 +135,13 @@ export const rules: readonly Rule[] = [
       if (provider === null || !profile.needsKeyStorageProvider) return null
       if (provider.grade === 'legacy') return fail(`${provider.name}, a legacy provider`)
       if (provider.grade === 'unknown') return warn('the request does not say')
+      if (provider.grade === 'declared' && !isKnownKeyStorageProvider(provider.name!)) {
+        return warn(`${provider.name} (declared), which is not a provider known here. Is it spelt right?`)
+      }
       return pass(`${provider.name} (${provider.grade})`)
     },
     fix: () =>
-      'The key itself must be made anew in a KSP. certreq: ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0. Requests of IIS Manager always use a legacy provider. When the request cannot say, declare it with the parameter "provider".',
+      'A key in a legacy provider must be made anew in a KSP. certreq: ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0. Requests of IIS Manager always use a legacy provider. Only a request that does not say, as those of openssl, needs the parameter "provider".',
   },
   {
     id: 'keyAlgorithm',
@@ -191,7 +194,7 @@ export const rules: readonly Rule[] = [
     required: () => 'PKCS#10',
     judge: ({ request }) => request && passIf(request.envelope === null, request.envelope ?? 'PKCS#10'),
     fix: () =>
-      'certreq: RequestType = PKCS10. For a renewal: UseExistingKeySet = TRUE with the KeyContainer of the old key.',
+      'certreq: RequestType = PKCS10. To renew: the same with KeyContainer and UseExistingKeySet = TRUE, or send no request at all.',
   },
   {
     id: 'requestSignature',
@@ -289,8 +292,15 @@ export const rules: readonly Rule[] = [
       if (!profile.needsDnsName) return null
       const names = dnsNamesOf(subjectAltNames).map((name) => name.toLowerCase())
       const missing = valuesOf(subject, 'CN').filter((cn) => !names.includes(cn.toLowerCase()))
-      if (missing.length > 0) return fail(`${list(missing)} is not among ${list(names)}`)
-      return passIf(names.length > 0, list(names))
+      if (missing.length > 0) {
+        const faults = missing.map((cn) => {
+          const fault = dnsNameFault(cn)
+          const what = fault === null ? `not among ${list(names)}` : `no host name: ${fault}`
+          return `the common name ${JSON.stringify(cn)} is ${what}`
+        })
+        return fail(faults.join('; '))
+      }
+      return names.length > 0 ? pass(list(names)) : fail('neither a common name nor a DNS name')
     },
     fix: () =>
       'The common name is <HgsServiceName>.<domain of HGS>, such as hgs.contoso.com. Add the names of load balancers as alternative names, or as "dnsNames".',

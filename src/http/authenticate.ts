@@ -37,10 +37,9 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
     if (permission === 'public' || request.is404) return
     const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(request.headers.authorization ?? '') ?? []
     if (text === undefined) {
-      throw new CaError(
-        'unauthenticated',
-        'No API key was sent. It goes into the header `Authorization: Bearer <API key>`.',
-      )
+      const sent =
+        request.headers.authorization === undefined ? 'No API key was sent' : 'The header is not well formed'
+      throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
     }
     const apiKey = await authenticate(ca.store, text, ca.now())
     if (permission === undefined || !permissions[apiKey.role].includes(permission)) {

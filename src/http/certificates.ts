@@ -6,6 +6,7 @@ import { findCertificate, renewalWindow } from '../authority/find.ts'
 import { issue } from '../authority/issue.ts'
 import type { Issued } from '../authority/once.ts'
 import { renew } from '../authority/renew.ts'
+import { CaError } from '../errors.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { fileAnswers, problems, requestBodies } from './describe.ts'
 import { issueOrder, renewalOrder } from './order.ts'
@@ -219,9 +220,14 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
 
   function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
     // A repetition is answered like the first request, but for the key that is no longer there.
-    reply
-      .code(keyIsGone(issued.certificate, issued) ? 200 : 201)
-      .header('location', `/v1/certificates/${issued.certificate.id}`)
+    const keyGone = keyIsGone(issued.certificate, issued)
+    if (keyGone && format === 'pfx') {
+      // A success would let a script write this answer over the one PFX that there is.
+      throw new CaError('keyAlreadyDelivered', 'The PFX was in the answer to the first of these requests.', {
+        facts: { certificate: certificateView(issued.certificate, ca.now(), issued) },
+      })
+    }
+    reply.code(keyGone ? 200 : 201).header('location', `/v1/certificates/${issued.certificate.id}`)
     if (issued.replayed) reply.header('idempotent-replayed', 'true')
     return sendCertificate(reply, issued.certificate, format, ca.now(), issued)
   }

@@ -12,8 +12,10 @@ export const statuses: Readonly<Record<Code, number>> = {
   unauthenticated: 401,
   forbidden: 403,
   notFound: 404,
+  methodNotAllowed: 405,
   notAcceptable: 406,
   keyAlreadyCertified: 409,
+  keyAlreadyDelivered: 409,
   renewalKeyChanged: 409,
   certificateSuperseded: 409,
   certificateRevoked: 409,
@@ -33,7 +35,7 @@ export const problemType = 'application/problem+json'
 
 /** The members of the problem document; what a code adds comes after the standard ones. */
 export function problemDocument(error: CaError, requestId: string): Record<string, unknown> {
-  const { title } = codes[error.code]
+  const { title, remedy } = codes[error.code]
   return {
     type: `/problems/${error.code}`,
     title,
@@ -41,12 +43,21 @@ export function problemDocument(error: CaError, requestId: string): Record<strin
     detail: error.message,
     code: error.code,
     requestId,
+    remedy,
     errors: error.errors,
     ...error.facts,
   }
 }
 
+declare module 'fastify' {
+  interface FastifyReply {
+    /** The code of the problem that was sent, for the log. */
+    problem: Code | null
+  }
+}
+
 export function sendProblem(reply: FastifyReply, error: CaError): FastifyReply {
+  reply.problem = error.code
   const { retryAfterSeconds } = error.facts
   if (typeof retryAfterSeconds === 'number') reply.header('retry-after', String(retryAfterSeconds))
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer realm="hgs-ca"')
@@ -95,7 +106,7 @@ function asRefusal(error: FastifyError): CaError {
     const errors = error.validation.slice(0, 20).map((fault) => validationFault(where, fault))
     return new CaError(
       'invalidRequest',
-      `${errors.length === 1 ? 'One field is' : 'Some fields are'} not as they should be.`,
+      errors.length === 1 ? 'A field is not as it should be.' : 'Some fields are not as they should be.',
       { errors },
     )
   }
@@ -114,9 +125,15 @@ function asRefusal(error: FastifyError): CaError {
 /** What stands before a pointer, as in `query/limit`; pointers into the body have nothing before them. */
 const places: Readonly<Record<string, string>> = { querystring: 'query', params: 'path', headers: 'header' }
 
-type Invalid = NonNullable<FastifyError['validation']>[number]
+type Invalid = NonNullable<FastifyError['validation']>[number] & {
+  /** What Ajv adds when it is told to be verbose. */
+  readonly parentSchema?: { readonly description?: string }
+}
 
-function validationFault(where: string, { instancePath, keyword, params, message }: Invalid): Fault {
+function validationFault(
+  where: string,
+  { instancePath, keyword, params, message, parentSchema }: Invalid,
+): Fault {
   const missing = keyword === 'required' ? `/${String(params['missingProperty'])}` : ''
   const unknown =
     keyword === 'additionalProperties' ? `/${String(params['additionalProperty']).slice(0, 64)}` : ''
@@ -127,6 +144,8 @@ function validationFault(where: string, { instancePath, keyword, params, message
         ? 'is not known here'
         : keyword === 'enum'
           ? `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}`
-          : (message ?? 'is not valid')
+          : keyword === 'pattern'
+            ? `does not have the right form: ${parentSchema?.description}`
+            : (message ?? 'is not valid')
   return { pointer: `${where}${instancePath}${missing}${unknown}` || '/', detail }
 }

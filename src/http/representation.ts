@@ -156,8 +156,7 @@ export function sendCertificate(
     case 'json':
       return reply.send(certificateView(certificate, now, delivery))
     case 'pfx':
-      // A replay has no key to hand out; JSON says so, and no file pretends to hold one.
-      if (delivery?.pfx == null) return reply.send(certificateView(certificate, now, delivery))
+      if (delivery?.pfx == null) throw new Error('a PFX without a key')
       return sendFile(reply, delivery.pfx, 'pfx', fileName(certificate))
     case 'pem':
       return sendFile(reply, chain.map(certificatePem).join(''), 'pem', fileName(certificate))

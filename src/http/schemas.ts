@@ -50,9 +50,9 @@ const subject = Type.Object(
 const pfx = Type.Object(
   {
     password: Type.String({
-      minLength: 1,
+      minLength: 12,
       maxLength: 128,
-      description: 'At least 12 characters. It is used for this one answer and kept nowhere.',
+      description: '12 characters or more. It is used for this one answer and kept nowhere.',
       writeOnly: true,
     }),
     target: Type.Optional(
@@ -174,7 +174,7 @@ export const IssueHeaders = Type.Object({
       pattern: '^[\\x21-\\x7e]{8,128}$',
       maxLength: 128,
       description:
-        'Any text of your own that is new for each new request, such as a UUID. A repeated request with the same key gives the same certificate.',
+        '8 to 128 visible ASCII characters of your own that are new for each new request, such as a UUID. A repeated request with the same key gives the same certificate.',
     }),
   ),
 })
@@ -358,6 +358,7 @@ export const Problem = Type.Object(
     title: text(256, 'The kind of problem.'),
     status: Type.Integer({ description: 'The HTTP status.' }),
     detail: text(40_000, 'This very case.'),
+    remedy: text(1000, 'What to do next.'),
     code: text(64, 'Stable, for scripts.'),
     requestId: text(128, 'For the operator: the log holds the story under it.'),
     errors: Type.Array(

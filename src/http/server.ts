@@ -52,7 +52,13 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
     ajv: {
-      customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true },
+      customOptions: {
+        coerceTypes: false,
+        removeAdditional: false,
+        useDefaults: false,
+        allErrors: true,
+        verbose: true,
+      },
     },
     // The socket is all there is before a request is understood: answer in the same shape, then close.
     clientErrorHandler: (error, socket) => {
@@ -70,9 +76,8 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
 
   app.setErrorHandler(errorHandler)
-  app.setNotFoundHandler({}, (_request, reply) =>
-    sendProblem(reply, new CaError('notFound', 'There is no such route. GET /docs describes the API.')),
-  )
+  app.decorateReply('problem', null)
+  tellOfOtherMethods(app)
   app.addHook('onRequest', async (request, reply) => {
     reply.headers({
       'x-request-id': request.id,
@@ -83,13 +88,15 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     if (request.headers['content-length'] === '0') delete request.raw.headers['content-type']
   })
   app.addHook('onResponse', async (request, reply) => {
-    const { method, routeOptions, apiKey } = request
+    const { method, routeOptions, apiKey, ip: address } = request
     const facts = {
       method,
       route: routeOptions.url,
       status: reply.statusCode,
+      problem: reply.problem ?? undefined,
       ms: Math.round(reply.elapsedTime),
       apiKey: apiKey?.id,
+      address,
     }
     request.log.info(facts, 'answered')
   })
@@ -109,6 +116,30 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
   return app
+}
+
+/** An address that exists, asked with a method that it does not know, is another mistake than one that does not. */
+function tellOfOtherMethods(app: FastifyInstance): void {
+  const routes: { readonly path: RegExp; readonly methods: readonly string[] }[] = []
+  app.addHook('onRoute', ({ url, method }) => {
+    routes.push({ path: new RegExp(`^${url.replaceAll(/:\w+/g, '[^/]+')}$`), methods: [method].flat() })
+  })
+  app.setNotFoundHandler({}, (request, reply) => {
+    const [path = ''] = request.url.split('?')
+    const methods = routes.filter((route) => route.path.test(path)).flatMap((route) => route.methods)
+    if (methods.length === 0) {
+      return sendProblem(
+        reply,
+        new CaError('notFound', 'There is no such address. GET /docs describes the API.'),
+      )
+    }
+    const allowed = [...new Set(methods)].join(', ')
+    const refusal = new CaError(
+      'methodNotAllowed',
+      `${request.method} is not for this address; ${allowed} is.`,
+    )
+    return sendProblem(reply.header('allow', allowed), refusal)
+  })
 }
 
 /** JSON and raw certification requests; no other body is read at all. */

@@ -135,7 +135,11 @@ function readProvider(element: Element): ProviderAttribute {
  * request inside is judged, and proves possession, by itself.
  */
 function unwrap(outer: Element): { request: Element; envelope: Envelope | null } {
-  if (outer.children[0]?.tag !== tag.oid) return { request: outer, envelope: null }
+  const [first] = outer.children
+  if (first?.tag === tag.integer) throw new DerError('it is a PFX or a private key, not a request')
+  if (first?.children[0]?.tag === tag.contextConstructed(0))
+    throw new DerError('it is a certificate, not a request')
+  if (first?.tag !== tag.oid) return { request: outer, envelope: null }
   const [type, content] = sequence(outer, 'the envelope', 2, 2)
   if (oid(type, 'the type of the envelope') !== oids.signedData)
     throw new DerError('the envelope is not SignedData')
@@ -145,7 +149,8 @@ function unwrap(outer: Element): { request: Element; envelope: Envelope | null }
     4,
     6,
   )
-  const [innerType, inner] = sequence(signedData[2], 'the content of SignedData', 2, 2)
+  const [innerType, inner] = sequence(signedData[2], 'the content of SignedData', 1, 2)
+  if (inner === undefined) throw new DerError('it is a chain of certificates (PKCS#7), not a request')
   const octets = expect(inner, tag.contextConstructed(0), 'the content of SignedData').children[0]
   const body = readDer(expect(octets, tag.octetString, 'the content of SignedData').content, maximumSize)
 

@@ -59,11 +59,13 @@ const requestLabels = ['CERTIFICATE REQUEST', 'NEW CERTIFICATE REQUEST', 'PKCS7'
 export function requestDer(file: Uint8Array | string): Uint8Array {
   // A request is longer than 127 octets, so its DER begins with 30 8x; no text does.
   if (typeof file !== 'string' && file[0] === 0x30 && file[1]! >= 0x80) return file
-  const text = typeof file === 'string' ? file : decodeText(file)
+  const text = (typeof file === 'string' ? file : decodeText(file)).replace(/^\ufeff/, '')
+  if (text.trim() === '') throw new PemError('it is empty')
+  if (text.trimStart().startsWith('<')) throw new PemError('it is a web page or XML, not a request')
 
   if (!text.includes('-----BEGIN ')) {
     try {
-      return fromBase64(text.replace(/^\ufeff/, ''))
+      return fromBase64(text)
     } catch {
       throw new PemError('neither PEM, nor base64, nor DER')
     }

@@ -235,7 +235,18 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       `${schannelCsp.name} (keySpec 0), a legacy provider`,
     ],
     ['no word', { provider: gradeProvider(null, null) }, 'warn', 'the request does not say'],
-    ['a declaration', { provider: gradeProvider(null, 'Contoso KSP') }, 'pass', 'Contoso KSP (declared)'],
+    [
+      'a declaration',
+      { provider: gradeProvider(null, 'microsoft platform crypto provider') },
+      'pass',
+      'microsoft platform crypto provider (declared)',
+    ],
+    [
+      'a declaration that may be mistyped',
+      { provider: gradeProvider(null, 'Microsoft Sofware KSP') },
+      'warn',
+      'Microsoft Sofware KSP (declared), which is not a provider known here. Is it spelt right?',
+    ],
     ['a key made here', { provider: { grade: 'service', name: 'K' } }, 'pass', 'K (service)'],
     [
       'a declared CSP',
@@ -481,27 +492,32 @@ t.test('each rule, at its bounds', async (t) => {
         'the common name missing',
         hosts('lb.contoso.com'),
         'fail',
-        'hgs.contoso.com is not among lb.contoso.com',
+        'the common name "hgs.contoso.com" is not among lb.contoso.com',
       ],
-      ['no alternative name', hosts(), 'fail', 'hgs.contoso.com is not among none'],
-      ['no name at all', { ...named(['O', 'Contoso']), ...hosts() }, 'fail', 'none'],
+      ['no alternative name', hosts(), 'fail', 'the common name "hgs.contoso.com" is not among none'],
+      [
+        'no name at all',
+        { ...named(['O', 'Contoso']), ...hosts() },
+        'fail',
+        'neither a common name nor a DNS name',
+      ],
       [
         'a common name that is none',
         named(['CN', 'HGS']),
         'fail',
-        'HGS is not among hgs.contoso.com, hgs01.contoso.com',
+        'the common name "HGS" is no host name: it is not fully qualified',
       ],
       [
         'one of two',
         named(['CN', 'hgs.contoso.com'], ['CN', 'b.test']),
         'fail',
-        'b.test is not among hgs.contoso.com, hgs01.contoso.com',
+        'the common name "b.test" is not among hgs.contoso.com, hgs01.contoso.com',
       ],
       [
         'names of another type',
         { subjectAltNames: [{ type: 'rfc822Name', text: 'hgs.contoso.com' }] },
         'fail',
-        'hgs.contoso.com is not among none',
+        'the common name "hgs.contoso.com" is not among none',
       ],
     ]
     for (const [what, change, verdict, found] of table) {

@@ -35,7 +35,7 @@ t.test('an API key', async (t) => {
       t.equal((await service.get(url, { as: null })).status, 200, url)
   })
 
-  t.test('is refused in the same words when mistyped, unknown, wrong, expired or revoked', async (t) => {
+  t.test('is refused when mistyped, unknown, wrong, expired or revoked', async (t) => {
     t.equal((await service.get('/v1/certificates', { as: key })).status, 200)
     const [, , id, secret] = key.split('_') as [string, string, string, string]
     const other = await service.apiKey('admin')
@@ -72,12 +72,15 @@ t.test('an API key', async (t) => {
       details: {},
     })
     const revoked = await service.get('/v1/certificates', { as: key })
-    for (const { status, json } of [foreign, expired, revoked]) {
-      t.match(
-        { status, json },
-        { status: 401, json: { detail: 'The API key is unknown, expired or revoked.' } },
-      )
-    }
+    t.match(foreign, { status: 401, json: { detail: 'The API key is unknown.' } })
+    t.match(expired, { status: 401, json: { detail: /expired on 2026-12-23/ } })
+    t.match(revoked, { status: 401, json: { detail: /revoked on 2026-11-23/ } })
+    const guessed = spliced.replace(/_[^_]{6}$/, (check) => check)
+    t.notMatch(
+      (await service.get('/v1/certificates', { as: guessed })).text,
+      /revoked on/,
+      'only who has the secret is told',
+    )
   })
 
   t.test('never appears in the log, nor does anything a client wrote', async (t) => {
@@ -92,7 +95,7 @@ t.test('an API key', async (t) => {
     const log = service.log.join('')
     t.notMatch(log, admin)
     t.notMatch(log, /CANARY/)
-    t.match(log, /"route":"\/v1\/certificates","status":400/)
+    t.match(log, /"route":"\/v1\/certificates","status":400,"problem":"malformedCertificationRequest"/)
   })
 })
 
@@ -145,6 +148,7 @@ t.test('what is wrong is told', async (t) => {
       'detail',
       'code',
       'requestId',
+      'remedy',
       'errors',
     ])
     t.match(answer.json, {
@@ -223,6 +227,19 @@ t.test('what is wrong is told', async (t) => {
       )
     }
     t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'nothing was issued')
+  })
+
+  t.test('for a method that the address does not know, with those it does', async (t) => {
+    for (const [method, url, allow] of [
+      ['DELETE', '/v1/certificates', 'POST, GET, HEAD'],
+      ['PUT', '/v1/certificates/x', 'GET, HEAD'],
+      ['GET', '/v1/certificates/x/renewals', 'POST'],
+    ] as const) {
+      const answer = await service.send(method, url)
+      t.match(answer, { status: 405, json: { code: 'methodNotAllowed' } }, `${method} ${url}`)
+      t.strictSame(new Set(String(answer.headers['allow']).split(', ')), new Set(allow.split(', ')))
+    }
+    t.equal((await service.send('DELETE', '/v1/nothing')).status, 404)
   })
 
   t.test('all at once, each with its pointer', async (t) => {

@@ -75,15 +75,17 @@ for (const database of ['SQLite', 'PostgreSQL'] as const) {
       )
       t.equal(answers.filter(({ json }) => json.pfx !== undefined).length, 1)
       t.equal(new Set(answers.map(({ json }) => json.id)).size, 1)
-      const late = await service.post('/v1/certificates?format=pfx', {
+      const file = await service.post('/v1/certificates?format=pfx', {
         body: pfxOrder(),
         headers: once('a-pfx-once'),
       })
-      t.match(late, {
-        status: 200,
-        headers: { 'content-type': /^application\/json/ },
-        json: { keyDelivery: /delivered once/ },
-      })
+      t.match(
+        file,
+        { status: 409, json: { code: 'keyAlreadyDelivered', certificate: { id: answers[0]!.json.id } } },
+        'no success that a script could write over the one PFX',
+      )
+      const late = await service.post('/v1/certificates', { body: pfxOrder(), headers: once('a-pfx-once') })
+      t.match(late, { status: 200, json: { keyDelivery: /delivered once/ } })
       t.equal(late.json.pfx, undefined)
       const password = await service.post('/v1/certificates', {
         body: pfxOrder('another password'),

@@ -543,6 +543,12 @@ t.test('what is around a request', async (t) => {
     asn1.toDer(asn1.sequence(asn1.sequence(), asn1.sequence(...items), asn1.sequence(), asn1.sequence()))
 
   const refused: [what: string, der: Uint8Array, message: string | RegExp][] = [
+    ['a certificate', old, 'it is a certificate, not a request'],
+    [
+      'a PFX',
+      asn1.toDer(asn1.sequence(asn1.integer(3), asn1.sequence())),
+      'it is a PFX or a private key, not a request',
+    ],
     [
       'plain data',
       contentInfo(oids.data, asn1.tagged(0, asn1.octetString(request))),
@@ -550,7 +556,11 @@ t.test('what is around a request', async (t) => {
     ],
     ['no content', contentInfo(oids.signedData), 'the envelope is incomplete'],
     ['nothing in it', contentInfo(oids.signedData, asn1.tagged(0)), 'SignedData is missing'],
-    ['certificates only', cut(asn1.sequence(asn1.oid(oids.data))), 'the content of SignedData is incomplete'],
+    [
+      'certificates only',
+      cut(asn1.sequence(asn1.oid(oids.data))),
+      'it is a chain of certificates (PKCS#7), not a request',
+    ],
     [
       'an empty content',
       cut(asn1.sequence(asn1.oid(oids.data), asn1.tagged(0))),

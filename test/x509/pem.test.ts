@@ -36,10 +36,11 @@ t.test('what is no request is refused in words for the person who sent it', asyn
   const certificate = pem('CERTIFICATE', Uint8Array.of(0x30, 0))
   const key = '-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n'
   const refused: [what: string, file: Uint8Array | string, message: string | RegExp][] = [
-    ['an empty file', new Uint8Array(), 'neither PEM, nor base64, nor DER'],
-    ['an empty text', '', 'neither PEM, nor base64, nor DER'],
-    ['white space', ' \n', 'neither PEM, nor base64, nor DER'],
-    ['a byte order mark alone', Uint8Array.of(0xff, 0xfe), 'neither PEM, nor base64, nor DER'],
+    ['an empty file', new Uint8Array(), 'it is empty'],
+    ['an empty text', '', 'it is empty'],
+    ['white space', ' \n', 'it is empty'],
+    ['a byte order mark alone', Uint8Array.of(0xff, 0xfe), 'it is empty'],
+    ['a login page', '<!DOCTYPE html><title>Log in</title>', 'it is a web page or XML, not a request'],
     ['a word', 'Hello', 'neither PEM, nor base64, nor DER'],
     ['base64url', 'a-_b', 'neither PEM, nor base64, nor DER'],
     ['base64 without its padding', 'YQ', 'neither PEM, nor base64, nor DER'],
