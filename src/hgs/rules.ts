@@ -101,8 +101,9 @@ const deceptive = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0\ufffd
 
 /** Whether text was encoded as UTF-8, taken for Latin-1, and encoded again: "MÃ¼nchen". */
 function isEncodedTwice(value: string): boolean {
-  if (!/[\u0080-\u00ff]/.test(value) || /[^\u0000-\u00ff]/.test(value)) return false
-  return isUtf8(Buffer.from(value, 'latin1'))
+  if (/^\p{ASCII}*$/u.test(value)) return false
+  const octets = Buffer.from(value, 'latin1')
+  return octets.toString('latin1') === value && isUtf8(octets)
 }
 
 function attributeFault(oid: string, value: string, stringType: number): string | null {

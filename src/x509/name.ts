@@ -77,7 +77,7 @@ const stringTypeFor = (short: string | undefined): number =>
 export const fits = (value: string, stringType: number): boolean =>
   stringType === tag.printableString
     ? printable.test(value)
-    : stringType !== tag.ia5String || /^[\u0000-\u007f]*$/.test(value)
+    : stringType !== tag.ia5String || /^\p{ASCII}*$/u.test(value)
 
 /** The same name without a BMPString; the very same octets when there was none. */
 export function modernised(name: Name): Name {
