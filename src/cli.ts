@@ -126,11 +126,13 @@ function tell(text: string, code: number): number {
 run(process.argv.slice(2)).then(
   (code) => (process.exitCode = code),
   (error: unknown) => {
-    const sentences =
-      error instanceof ConfigError
-        ? error.faults.map((fault) => `- ${fault}`).join('\n')
-        : (error as Error).message
-    process.stderr.write(`${sentences}\n`)
-    process.exitCode = error instanceof ConfigError ? 78 : 1
+    const { message, code } = error as NodeJS.ErrnoException
+    if (code?.startsWith('ERR_PARSE_ARGS') === true) {
+      process.exitCode = tell(`${message}\n${usage}`, 64)
+    } else if (error instanceof ConfigError) {
+      process.exitCode = tell(error.faults.map((fault) => `- ${fault}\n`).join(''), 78)
+    } else {
+      process.exitCode = tell(`${message}\n`, 1)
+    }
   },
 )

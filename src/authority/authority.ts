@@ -65,8 +65,15 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
   if (certificate.publicKey.rsa.bits < 2048)
     return refuse(`has a key of ${certificate.publicKey.rsa.bits} bits; 2048 is the least.`)
   if (certificate.subject.rdns.length === 0) return refuse('has an empty subject.')
-  if (!isAuthority(certificate)) {
-    return refuse('is not that of an authority: it needs basicConstraints CA:TRUE and key usage keyCertSign.')
+  try {
+    if (!isAuthority(certificate)) {
+      return refuse(
+        'is not that of an authority: it needs basicConstraints CA:TRUE and key usage keyCertSign.',
+      )
+    }
+  } catch (error) {
+    if (error instanceof DerError) return refuse(`cannot be read: ${error.message}.`)
+    throw error
   }
   if (!certificate.extensions.has(oids.subjectKeyIdentifier)) return refuse('has no subject key identifier.')
   if (certificate.notAfter <= now) return refuse(`expired on ${certificate.notAfter.toISOString()}.`)
@@ -122,17 +129,12 @@ function certificatesIn(pem: string, from: string): Certificate[] {
 function isAuthority({ extensions }: Certificate): boolean {
   const constraints = extensions.get(oids.basicConstraints)
   const usage = extensions.get(oids.keyUsage)
-  try {
-    return (
-      constraints !== undefined &&
-      readBasicConstraints(constraints.value).cA &&
-      usage !== undefined &&
-      readKeyUsage(usage.value).includes('keyCertSign')
-    )
-  } catch (error) {
-    if (error instanceof DerError) return false
-    throw error
-  }
+  return (
+    constraints !== undefined &&
+    readBasicConstraints(constraints.value).cA &&
+    usage !== undefined &&
+    readKeyUsage(usage.value).includes('keyCertSign')
+  )
 }
 
 /** A key pair with its signer, as `SigningKey`. */

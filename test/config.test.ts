@@ -1,0 +1,375 @@
+/** The settings, read as an operator means them: one value, or every fault in words. */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import t, { type Test } from 'tap'
+import { ConfigError, readConfig } from '../src/config.ts'
+import { newFolder } from './support/service.ts'
+import { opensslChain, pem } from './support/witnesses.ts'
+
+type Variables = Readonly<Record<string, string>>
+
+/** The faults of an environment, or none. */
+function faultsOf(variables: Variables): readonly string[] {
+  try {
+    readConfig({ ...variables })
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults
+    throw error
+  }
+}
+
+/** Files as they should be for production. Nothing here looks into them: that is for later. */
+function files(t: Test): {
+  path: (name: string) => string
+  write: (name: string, text: string, mode?: number) => string
+  env: Variables
+} {
+  const folder = newFolder(t)
+  const path = (name: string) => join(folder, name)
+  const write = (name: string, text: string, mode = 0o600) => {
+    writeFileSync(path(name), text)
+    chmodSync(path(name), mode)
+    return path(name)
+  }
+  return {
+    path,
+    write,
+    env: {
+      HGSCA_DATABASE_URL: `file:${write('record.db', '')}`,
+      HGSCA_CA_KEY_FILE: write('ca.key', 'the key'),
+      HGSCA_CA_KEY_PASSPHRASE_FILE: write('passphrase', 'correct horse\n'),
+      HGSCA_CA_CERTIFICATE_FILE: write('ca.pem', 'the certificate', 0o644),
+    },
+  }
+}
+
+t.test('without any setting', async (t) => {
+  t.strictSame(
+    readConfig({ PATH: '/bin', HGSCA: 'not ours' }),
+    {
+      mode: 'lab',
+      host: '127.0.0.1',
+      port: 8080,
+      dataDir: resolve('data'),
+      databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
+      authority: null,
+      tls: null,
+      trustedProxies: [],
+      logLevel: null,
+    },
+    'it is lab mode, on this machine only',
+  )
+  t.match(
+    readConfig({ HGSCA_PORT: ' ', HGSCA_DATA_DIR: '' }),
+    { port: 8080, dataDir: resolve('data') },
+    'an empty setting is none',
+  )
+  t.match(
+    readConfig({ HGSCA_PORT: '0', HGSCA_DATA_DIR: '/srv/lab', HGSCA_HOST: '::1', HGSCA_LOG_LEVEL: 'debug' }),
+    {
+      mode: 'lab',
+      port: 0,
+      dataDir: '/srv/lab',
+      databaseUrl: 'file:/srv/lab/hgs-ca.db',
+      host: '::1',
+      logLevel: 'debug',
+    },
+    'lab mode can be moved',
+  )
+})
+
+t.test('with a database and a CA key it is production mode', async (t) => {
+  const { env, path } = files(t)
+  t.match(readConfig({ ...env }), {
+    mode: 'production',
+    databaseUrl: `file:${path('record.db')}`,
+    authority: {
+      certificate: { pem: 'the certificate', from: path('ca.pem') },
+      key: { pem: Buffer.from('the key'), from: path('ca.key') },
+      passphrase: 'correct horse',
+    },
+  })
+  for (const HGSCA_DATABASE_URL of [
+    'postgresql://hgs:secret@db.contoso.com/hgs',
+    'postgres:///hgs',
+    `file://${path('record.db')}`,
+  ]) {
+    t.match(readConfig({ ...env, HGSCA_DATABASE_URL }), { databaseUrl: HGSCA_DATABASE_URL })
+  }
+})
+
+t.test('a secret comes by variable or by file', async (t) => {
+  const { env, write } = files(t)
+  const { HGSCA_DATABASE_URL, HGSCA_CA_CERTIFICATE_FILE } = env as {
+    HGSCA_DATABASE_URL: string
+    HGSCA_CA_CERTIFICATE_FILE: string
+  }
+  const byVariable = {
+    HGSCA_DATABASE_URL,
+    HGSCA_CA_CERTIFICATE_FILE,
+    HGSCA_CA_KEY: 'the key',
+    HGSCA_CA_KEY_PASSPHRASE: 'correct horse',
+  }
+
+  t.test('and is gone from the environment once it is read', async (t) => {
+    const good: NodeJS.ProcessEnv = { PATH: '/bin', ...byVariable }
+    t.match(readConfig(good), {
+      authority: { key: { pem: Buffer.from('the key'), from: 'HGSCA_CA_KEY' }, passphrase: 'correct horse' },
+    })
+    t.strictSame(Object.keys(good).sort(), ['HGSCA_CA_CERTIFICATE_FILE', 'PATH'])
+    const bad: NodeJS.ProcessEnv = {
+      PATH: '/bin',
+      ...byVariable,
+      HGSCA_TLS_KEY: 'the TLS key',
+      HGSCA_PORT: 'x',
+    }
+    t.throws(() => readConfig(bad), ConfigError)
+    t.strictSame(
+      Object.keys(bad).sort(),
+      ['HGSCA_CA_CERTIFICATE_FILE', 'HGSCA_PORT', 'PATH'],
+      'when it is refused, too',
+    )
+  })
+
+  t.test('a final line end belongs to the file, not to the passphrase', async (t) => {
+    for (const [text, meant] of [
+      ['correct horse', 'correct horse'],
+      ['correct horse\r\n', 'correct horse'],
+      [' with spaces \n', ' with spaces '],
+      ['two\n\n', 'two\n'],
+    ] as const) {
+      const HGSCA_CA_KEY_PASSPHRASE_FILE = write('other', text)
+      t.equal(
+        readConfig({ ...env, HGSCA_CA_KEY_PASSPHRASE_FILE }).authority?.passphrase,
+        meant,
+        JSON.stringify(text),
+      )
+    }
+  })
+
+  t.test('but not by both', async (t) => {
+    const HGSCA_DATABASE_URL_FILE = write('url', HGSCA_DATABASE_URL)
+    t.strictSame(
+      faultsOf({ ...env, HGSCA_DATABASE_URL_FILE, HGSCA_CA_KEY: 'x', HGSCA_CA_KEY_PASSPHRASE: 'x' }),
+      [
+        'HGSCA_DATABASE_URL and HGSCA_DATABASE_URL_FILE are both set. Leave one out.',
+        'HGSCA_CA_KEY and HGSCA_CA_KEY_FILE are both set. Leave one out.',
+        'HGSCA_CA_KEY_PASSPHRASE and HGSCA_CA_KEY_PASSPHRASE_FILE are both set. Leave one out.',
+      ],
+    )
+  })
+
+  t.test('and its file is closed to others', async (t) => {
+    for (const mode of [0o600, 0o400, 0o640, 0o440]) {
+      t.strictSame(
+        faultsOf({ ...env, HGSCA_CA_KEY_FILE: write('mode', 'the key', mode) }),
+        [],
+        `mode 0${mode.toString(8)}`,
+      )
+    }
+    for (const mode of [0o644, 0o604, 0o602, 0o666, 0o777]) {
+      const HGSCA_CA_KEY_FILE = write('mode', 'the key', mode)
+      t.strictSame(faultsOf({ ...env, HGSCA_CA_KEY_FILE }), [
+        `HGSCA_CA_KEY_FILE: ${HGSCA_CA_KEY_FILE} is open to everybody on this host (mode ${mode.toString(8)}). Close it: chmod 0600 ${HGSCA_CA_KEY_FILE}`,
+      ])
+    }
+  })
+
+  t.test('and its file is one', async (t) => {
+    const { path } = files(t)
+    mkdirSync(path('folder'), { mode: 0o700 })
+    for (const [file, reason] of [
+      [path('nowhere'), 'cannot be opened (ENOENT).'],
+      [path('folder'), 'is not a file.'],
+      ['/dev/null', 'is not a file.'],
+      [write('empty', ''), 'is empty.'],
+      [write('large', 'x'.repeat(32_769)), 'is far too large to be that.'],
+    ] as const) {
+      t.strictSame(faultsOf({ ...env, HGSCA_CA_KEY_FILE: file }), [`HGSCA_CA_KEY_FILE: ${file} ${reason}`])
+    }
+    t.strictSame(faultsOf({ ...env, HGSCA_CA_KEY_FILE: write('large', 'x'.repeat(32_768)) }), [])
+  })
+})
+
+t.test('each fault has its sentence', async (t) => {
+  const { env, path, write } = files(t)
+  const tlsKey = write('tls.key', 'x')
+  const why =
+    'A database or a CA key is configured, so this is production mode, where nothing is made silently.'
+  const clear =
+    'API keys and PFX files would travel in clear. Set HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, or HGSCA_TRUSTED_PROXIES when a proxy ends TLS.'
+  const table: readonly (readonly [string, Variables, string | RegExp])[] = [
+    [
+      'an unknown setting',
+      { HGSCA_POTR: '80' },
+      /^HGSCA_POTR is not a setting\. There are: HGSCA_HOST, .*HGSCA_DATABASE_URL_FILE/,
+    ],
+    ['a file variant of what is no secret', { HGSCA_HOST_FILE: '/x' }, /^HGSCA_HOST_FILE is not a setting/],
+    ['a port that is none', { HGSCA_PORT: '65536' }, 'HGSCA_PORT: 65536 is not a port.'],
+    ['a port in words', { HGSCA_PORT: '-1' }, 'HGSCA_PORT: -1 is not a port.'],
+    ['a port in hex', { HGSCA_PORT: '0x50' }, 'HGSCA_PORT: 0x50 is not a port.'],
+    [
+      'a log level',
+      { HGSCA_LOG_LEVEL: 'verbose' },
+      'HGSCA_LOG_LEVEL: verbose is not one of trace, debug, info, warn, error, fatal.',
+    ],
+    [
+      'lab mode on all addresses',
+      { HGSCA_HOST: '0.0.0.0' },
+      'HGSCA_HOST: lab mode listens on 127.0.0.1 only, not on 0.0.0.0. Configure a database and a CA key first.',
+    ],
+    [
+      'lab mode on a name that only begins like an address',
+      { HGSCA_HOST: '127.0.0.1.contoso.com' },
+      /lab mode listens on 127\.0\.0\.1 only/,
+    ],
+    [
+      'a passphrase without a key',
+      { HGSCA_CA_KEY_PASSPHRASE: 'x' },
+      'HGSCA_CA_CERTIFICATE_FILE or HGSCA_CA_KEY_PASSPHRASE is set without HGSCA_CA_KEY_FILE: lab mode makes its own authority.',
+    ],
+    [
+      'a database alone',
+      { HGSCA_DATABASE_URL: env['HGSCA_DATABASE_URL']! },
+      `HGSCA_CA_KEY_FILE, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE are missing. ${why}`,
+    ],
+    [
+      'a CA key alone',
+      { HGSCA_CA_KEY: 'x' },
+      `HGSCA_DATABASE_URL, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE are missing. ${why}`,
+    ],
+    [
+      'all but the passphrase',
+      { ...env, HGSCA_CA_KEY_PASSPHRASE_FILE: '' },
+      `HGSCA_CA_KEY_PASSPHRASE_FILE is missing. ${why}`,
+    ],
+    [
+      'a SQLite file that is not there',
+      { ...env, HGSCA_DATABASE_URL: `file:${path('other.db')}` },
+      `HGSCA_DATABASE_URL: ${path('other.db')} does not exist. To begin a new record there, make it empty: install -m 600 /dev/null ${path('other.db')}`,
+    ],
+    [
+      'the same as a URL',
+      { ...env, HGSCA_DATABASE_URL: `file://${path('other.db')}` },
+      /other\.db does not exist/,
+    ],
+    [
+      'another database',
+      { ...env, HGSCA_DATABASE_URL: 'mysql://root:hunter2@db/hgs' },
+      'HGSCA_DATABASE_URL must begin with file: (SQLite) or postgresql:.',
+    ],
+    [
+      'a broken URL',
+      { ...env, HGSCA_DATABASE_URL: 'postgresql://u:hunter2@[db/hgs' },
+      /^HGSCA_DATABASE_URL is not a well-formed address\./,
+    ],
+    [
+      'a password that makes another address of it',
+      { ...env, HGSCA_DATABASE_URL: 'postgresql://u:p@hunter2/w#rd@db/hgs' },
+      /^HGSCA_DATABASE_URL is not a well-formed address\. Write @ \/ # : \? in its password as %40/,
+    ],
+    [
+      'a CA certificate that is not there',
+      { ...env, HGSCA_CA_CERTIFICATE_FILE: path('no.pem') },
+      `HGSCA_CA_CERTIFICATE_FILE: ${path('no.pem')} cannot be read (ENOENT).`,
+    ],
+    [
+      'a TLS key without certificate',
+      { HGSCA_TLS_KEY_FILE: tlsKey },
+      'HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.',
+    ],
+    [
+      'a TLS certificate without key',
+      { HGSCA_TLS_CERTIFICATE_FILE: tlsKey },
+      'HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.',
+    ],
+    ['all addresses in clear', { ...env, HGSCA_HOST: '0.0.0.0' }, `HGSCA_HOST: on 0.0.0.0, ${clear}`],
+    [
+      'a name in clear',
+      { ...env, HGSCA_HOST: 'hgs-ca.contoso.com' },
+      `HGSCA_HOST: on hgs-ca.contoso.com, ${clear}`,
+    ],
+    ...['proxy.contoso.com', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/x', '::1/129'].map(
+      (proxy) =>
+        [
+          'a proxy that is no address',
+          { HGSCA_TRUSTED_PROXIES: proxy },
+          `HGSCA_TRUSTED_PROXIES: ${proxy} is neither an IP address nor a network such as 10.0.0.0/8.`,
+        ] as const,
+    ),
+  ]
+  for (const [what, variables, sentence] of table) {
+    const faults = faultsOf(variables)
+    t.equal(faults.length, 1, `${what} is one fault`)
+    if (typeof sentence === 'string') t.equal(faults[0], sentence)
+    else t.match(faults[0], sentence)
+    t.notMatch(faults.join(), /hunter2/, 'no password is in it')
+  }
+})
+
+t.test('all faults are told at once', async (t) => {
+  const { path } = files(t)
+  const faults = faultsOf({
+    HGSCA_COLOUR: 'blue',
+    HGSCA_DATABASE_URL: `file:${path('other.db')}`,
+    HGSCA_CA_KEY_FILE: path('no.key'),
+    HGSCA_TLS_CERTIFICATE_FILE: path('no.pem'),
+    HGSCA_HOST: '0.0.0.0',
+    HGSCA_PORT: 'http',
+    HGSCA_TRUSTED_PROXIES: '10.0.0.1,me',
+    HGSCA_LOG_LEVEL: 'loud',
+  })
+  for (const about of [
+    'HGSCA_COLOUR',
+    'HGSCA_CA_KEY_FILE: ',
+    'HGSCA_TLS_CERTIFICATE_FILE: ',
+    'are missing',
+    'does not exist',
+    'go together',
+    'neither an IP address',
+    'is not a port',
+    'is not one of',
+  ]) {
+    t.equal(faults.filter((fault) => fault.includes(about)).length, 1, about)
+  }
+  t.equal(faults.length, 9)
+})
+
+t.test('an address that others can reach', async (t) => {
+  const { env, write } = files(t)
+  const [identity, other] = await opensslChain(t, 2)
+  const tls = {
+    HGSCA_TLS_CERTIFICATE_FILE: write('tls.pem', pem('CERTIFICATE', identity!.certificate)),
+    HGSCA_TLS_KEY_FILE: write('tls.key', pem('PRIVATE KEY', identity!.privateKey)),
+  }
+
+  t.strictSame(faultsOf({ ...env, ...tls, HGSCA_HOST: '0.0.0.0' }), [], 'is good with TLS')
+  t.strictSame(
+    faultsOf({ ...env, HGSCA_HOST: '::', HGSCA_TRUSTED_PROXIES: '10.0.0.1' }),
+    [],
+    'is good behind a proxy',
+  )
+  t.strictSame(
+    readConfig({ ...env, HGSCA_TRUSTED_PROXIES: ' 10.0.0.1, 2001:db8::/32 ,' }).trustedProxies,
+    ['10.0.0.1', '2001:db8::/32'],
+    'proxies are addresses and networks',
+  )
+  for (const HGSCA_HOST of ['127.0.0.1', '127.8.9.10', 'localhost', '::1']) {
+    t.strictSame(faultsOf({ ...env, HGSCA_HOST }), [], `is not ${HGSCA_HOST}`)
+  }
+
+  for (const [what, HGSCA_TLS_KEY_FILE, reason] of [
+    [
+      'the key of another certificate',
+      write('other.key', pem('PRIVATE KEY', other!.privateKey)),
+      /key values mismatch/,
+    ],
+    ['something that is no key', write('no.key', 'hello'), /PEM|DECODER/],
+  ] as const) {
+    const faults = faultsOf({ ...env, ...tls, HGSCA_TLS_KEY_FILE })
+    t.equal(faults.length, 1, `TLS with ${what} is refused`)
+    t.match(faults[0], /tls\.pem and .*\.key do not serve for HTTPS: /)
+    t.match(faults[0], reason)
+  }
+})
