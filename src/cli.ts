@@ -132,7 +132,7 @@ run(process.argv.slice(2)).then(
     } else if (error instanceof ConfigError) {
       process.exitCode = tell(error.faults.map((fault) => `- ${fault}\n`).join(''), 78)
     } else {
-      process.exitCode = tell(`${message}\n`, 1)
+      process.exitCode = tell(`${message}\n`, error instanceof MigrationError ? 78 : 1)
     }
   },
 )
