@@ -49,6 +49,7 @@ void withWitness(t, 'bwrap', 'the built service runs unprivileged on a read-only
       ...app,
       ...['--unshare-user', '--unshare-pid', '--uid', '10001', '--gid', '10001', '--cap-drop', 'ALL'],
       ...['--chdir', '/tmp/app', '--die-with-parent'],
+      ...['--unsetenv', 'NODE_OPTIONS'], // what counts coverage is not in the sandbox
       ...['--setenv', 'HGSCA_DATA_DIR', '/tmp/data/lab', '--setenv', 'HGSCA_PORT', '0'],
       ...[process.execPath, ...commandOfImage()],
     ],

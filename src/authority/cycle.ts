@@ -6,21 +6,25 @@
  * whatever is interrupted after that is finished by `finish` to the identical certificate, by the
  * next start or by a peer, and no certificate exists that the record does not know.
  */
-import { randomBytes, verify } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { Profile } from '../hgs/profiles.ts'
 import type { CertificateRecord, Idempotency, Intent, IntentOutcome, LineageRecord } from '../store/model.ts'
-import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
+import {
+  readCertificate,
+  subjectAltNamesOf,
+  writeCertificate,
+  writeTbsCertificate,
+} from '../x509/certificate.ts'
 import {
   authorityKeyIdentifier,
   basicConstraints,
   extKeyUsage,
   keyUsage,
-  readSubjectAltName,
   readSubjectKeyIdentifier,
   subjectAltName,
   subjectKeyIdentifier,
 } from '../x509/extensions.ts'
-import { hex, hexDigest, keyIdentifier, type RsaPublicKey } from '../x509/key.ts'
+import { hex, hexDigest, keyIdentifier, verifies, type RsaPublicKey } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
@@ -133,12 +137,11 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
   const certificate = readCertificate(der)
   if (
     Buffer.compare(certificate.tbsCertificate, intent.tbsCertificate) !== 0 ||
-    !(await verifies(ca, intent, signature))
+    !(await verifies('sha256', intent.tbsCertificate, issuer.publicKey, signature))
   ) {
     throw new Error(`the signature over ${intent.id} is not one of the authority`)
   }
 
-  const names = certificate.extensions.get(oids.subjectAltName)
   const subject = describeName(certificate.subject)
   const at = ca.now()
   const { predecessorId } = intent
@@ -151,10 +154,7 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       serialNumber: intent.serialNumber,
       thumbprint: hexDigest('sha1', der),
       subject,
-      searchText: [
-        subject,
-        ...(names === undefined ? [] : readSubjectAltName(names.value).map(({ text }) => text)),
-      ]
+      searchText: [subject, ...subjectAltNamesOf(certificate).map(({ text }) => text)]
         .join('\n')
         .toLowerCase(),
       notBefore: certificate.notBefore,
@@ -182,18 +182,6 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       },
     },
   )
-}
-
-function verifies(
-  { issuer }: CertificationAuthority,
-  intent: Intent,
-  signature: Uint8Array,
-): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    verify('sha256', intent.tbsCertificate, issuer.publicKey, signature, (error, genuine) =>
-      error === null ? resolve(genuine) : reject(error),
-    )
-  })
 }
 
 const event = (intent: Intent, type: string, at: Date, address: string | null) => ({

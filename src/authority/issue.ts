@@ -18,7 +18,7 @@ import { ignoredOf, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile } from './request.ts'
-import { validityFrom } from './validity.ts'
+import { validityFrom, type Validity } from './validity.ts'
 
 export interface Order {
   readonly purpose: Purpose
@@ -95,7 +95,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           dnsNames: proposal.dnsNames,
           validity,
           certificationRequest: proposal.certificationRequest,
-          findings: findingsOf(proposal, validity.shortened),
+          findings: findingsOf(proposal, validity),
           reason: order.reason,
           by: order.by,
           idempotency: order.idempotency,
@@ -229,21 +229,14 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
     ? []
     : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
 
-function findingsOf(proposal: Proposal, shortened: boolean): Findings {
-  return {
-    keyBits: proposal.publicKey.bits,
-    keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
-    provider: proposal.provider,
-    warnings: proposal.warnings,
-    ignored: proposal.ignored,
-    notes: [
-      ...proposal.notes,
-      ...(shortened
-        ? ['The certificate ends when the certificate of its authority does, earlier than usual.']
-        : []),
-    ],
-  }
-}
+const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
+  keyBits: proposal.publicKey.bits,
+  keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
+  provider: proposal.provider,
+  warnings: proposal.warnings,
+  ignored: proposal.ignored,
+  notes: [...proposal.notes, ...validity.notes],
+})
 
 async function refuseKnownKey(ca: CertificationAuthority, pin: string, purpose: Purpose): Promise<void> {
   if (pin === ca.issuer.publicKeyPin) {

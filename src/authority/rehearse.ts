@@ -7,10 +7,13 @@
 import { X509Certificate } from 'node:crypto'
 import type { Profile } from '../hgs/profiles.ts'
 import { judge } from '../hgs/rules.ts'
-import { readCertificate, writeCertificate, type CertificateContents } from '../x509/certificate.ts'
-import { readSubjectAltName } from '../x509/extensions.ts'
+import {
+  readCertificate,
+  subjectAltNamesOf,
+  writeCertificate,
+  type CertificateContents,
+} from '../x509/certificate.ts'
 import { canonicalSpki, hex } from '../x509/key.ts'
-import { oids } from '../x509/oids.ts'
 import type { Issuer, SigningKey } from './authority.ts'
 
 /** @throws Error that lists every difference between what was meant and what was read. */
@@ -25,12 +28,11 @@ export async function rehearse(
   const der = writeCertificate(tbsCertificate, await rehearsal.sign(tbsCertificate))
 
   const certificate = readCertificate(der)
-  const names = certificate.extensions.get(oids.subjectAltName)
   const faults = judge(
     {
       publicKey: certificate.publicKey,
       subject: certificate.subject,
-      subjectAltNames: names === undefined ? [] : readSubjectAltName(names.value),
+      subjectAltNames: subjectAltNamesOf(certificate),
       provider: null,
       request: null,
       certificate: { certificate, issuer: issuer.certificate },

@@ -9,12 +9,12 @@ import { CaError } from '../errors.ts'
 import { profiles } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
-import { readCertificate, type Certificate } from '../x509/certificate.ts'
+import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
-import { readSubjectAltName, type GeneralName } from '../x509/extensions.ts'
+import type { GeneralName } from '../x509/extensions.ts'
 import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName, modernised } from '../x509/name.ts'
-import { describeOid, oids } from '../x509/oids.ts'
+import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, type Requester } from './cycle.ts'
 import { findCertificate } from './find.ts'
@@ -98,12 +98,7 @@ async function renewOnce(
       provider,
       warnings,
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
-      notes: [
-        ...expiryNote(predecessor, ca.now()),
-        ...(validity.shortened
-          ? ['The certificate ends when the certificate of its authority does, earlier than usual.']
-          : []),
-      ],
+      notes: [...expiryNote(predecessor, ca.now()), ...validity.notes],
     },
     reason: order.reason,
     by: order.by,
@@ -182,11 +177,6 @@ async function refuseUnlessCurrent(
       },
     )
   }
-}
-
-function subjectAltNamesOf(certificate: Certificate): GeneralName[] {
-  const names = certificate.extensions.get(oids.subjectAltName)
-  return names === undefined ? [] : readSubjectAltName(names.value)
 }
 
 /** What the request says now; where it says nothing, what was known of the key before. */

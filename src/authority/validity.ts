@@ -5,8 +5,8 @@ import type { Certificate } from '../x509/certificate.ts'
 export interface Validity {
   readonly notBefore: Date
   readonly notAfter: Date
-  /** Whether it ends earlier than usual because the issuer ends then. */
-  readonly shortened: boolean
+  /** What the requester should know of it, in sentences. */
+  readonly notes: readonly string[]
 }
 
 const day = 86_400_000 // milliseconds
@@ -52,6 +52,9 @@ export function validityFrom(
   return {
     notBefore: new Date(notBefore),
     notAfter: new Date(Math.min(wanted, latest)),
-    shortened: wanted > latest,
+    notes:
+      wanted > latest
+        ? ['The certificate ends when the certificate of its authority does, earlier than usual.']
+        : [],
   }
 }

@@ -4,11 +4,9 @@ import { stateOf } from '../authority/find.ts'
 import type { Findings } from '../authority/findings.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateRecord } from '../store/model.ts'
-import { readCertificate } from '../x509/certificate.ts'
+import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
 import { readDer } from '../x509/der.ts'
-import { readSubjectAltName } from '../x509/extensions.ts'
 import { hexDigest } from '../x509/key.ts'
-import { oids } from '../x509/oids.ts'
 import { certificatePem } from '../x509/pem.ts'
 import { certificatesOnly } from '../x509/pkcs7.ts'
 import type { CertificateView, Format } from './schemas.ts'
@@ -64,15 +62,13 @@ export function certificateView(
   now: Date,
   delivery?: Delivery,
 ): CertificateView {
-  const { extensions } = readCertificate(certificate.certificate)
-  const names = extensions.get(oids.subjectAltName)
   const findings = findingsOf(certificate)
   return {
     id: certificate.id,
     purpose: certificate.purpose,
     state: stateOf(certificate, now),
     subject: certificate.subject,
-    dnsNames: names === undefined ? [] : readSubjectAltName(names.value).map(({ text }) => text ?? ''),
+    dnsNames: subjectAltNamesOf(readCertificate(certificate.certificate)).map(({ text }) => text ?? ''),
     serialNumber: certificate.serialNumber,
     thumbprint: certificate.thumbprint,
     sha256: hexDigest('sha256', certificate.certificate),

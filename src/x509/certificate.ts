@@ -16,7 +16,13 @@ import {
   unsigned,
   type Element,
 } from './der.ts'
-import { readExtensions, writeExtensions, type Extension } from './extensions.ts'
+import {
+  readExtensions,
+  readSubjectAltName,
+  writeExtensions,
+  type Extension,
+  type GeneralName,
+} from './extensions.ts'
 import {
   canonicalSpki,
   hex,
@@ -69,6 +75,12 @@ export function readCertificate(der: Uint8Array): Certificate {
     ),
     signature: bitStringOctets(signature, 'the signature'),
   }
+}
+
+/** The subject alternative names; none when the extension is absent. @throws DerError when it is unreadable. */
+export function subjectAltNamesOf({ extensions }: Pick<Certificate, 'extensions'>): GeneralName[] {
+  const extension = extensions.get(oids.subjectAltName)
+  return extension === undefined ? [] : readSubjectAltName(extension.value)
 }
 
 const same = (a: Element, b: Element): boolean => Buffer.compare(a.der, b.der) === 0

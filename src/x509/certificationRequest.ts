@@ -5,7 +5,6 @@
  * the request's own signature, natively, over the octets as they came. Whether the request is
  * acceptable, and whether its key is safe to calculate with, is for hgs/rules.ts to say in between.
  */
-import { verify } from 'node:crypto'
 import {
   bitStringOctets,
   DerError,
@@ -22,6 +21,7 @@ import { readExtensions, readSubjectAltName, type Extension, type GeneralName } 
 import {
   importPublicKey,
   readSubjectPublicKeyInfo,
+  verifies,
   type RsaPublicKey,
   type SubjectPublicKeyInfo,
 } from './key.ts'
@@ -185,12 +185,8 @@ export const possessionDigests: Readonly<Record<string, 'sha1' | 'sha256' | 'sha
  * Whether the request is signed with the private half of its own key. Asynchronous, on the thread
  * pool. The size and the exponent of `key` must have been judged before.
  */
-export function provesPossession(request: CertificationRequest, key: RsaPublicKey): Promise<boolean> {
+export async function provesPossession(request: CertificationRequest, key: RsaPublicKey): Promise<boolean> {
   const digest = possessionDigests[request.signatureAlgorithm]
-  if (digest === undefined) return Promise.resolve(false)
-  return new Promise((resolve, reject) => {
-    verify(digest, request.signedOctets, importPublicKey(key), request.signature, (error, genuine) =>
-      error === null ? resolve(genuine) : reject(error),
-    )
-  })
+  if (digest === undefined) return false
+  return verifies(digest, request.signedOctets, importPublicKey(key), request.signature)
 }

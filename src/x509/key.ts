@@ -4,7 +4,7 @@
  * Reading does no arithmetic: a hostile modulus or exponent costs nothing until hgs/rules.ts has
  * judged its size. Two keys are the same when their numbers are, whatever the octets around them.
  */
-import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
+import { createHash, createPublicKey, verify, type KeyObject } from 'node:crypto'
 import * as asn1 from './asn1.ts'
 import { bitStringOctets, expect, oid, readDer, sequence, tag, unsigned, type Element } from './der.ts'
 import { oids } from './oids.ts'
@@ -62,6 +62,19 @@ export const keyIdentifier = (key: RsaPublicKey): Uint8Array =>
 /** Judge size and exponent first. PKCS#1 is imported forty times faster than SPKI. */
 export const importPublicKey = (key: RsaPublicKey): KeyObject =>
   createPublicKey({ key: Buffer.from(pkcs1(key)), format: 'der', type: 'pkcs1' })
+
+/** Whether `signature` over `octets` is one of this key (RSASSA-PKCS1-v1_5). Natively, on the thread pool. */
+export const verifies = (
+  digest: 'sha1' | 'sha256' | 'sha384' | 'sha512',
+  octets: Uint8Array,
+  publicKey: KeyObject,
+  signature: Uint8Array,
+): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    verify(digest, octets, publicKey, signature, (error, genuine) =>
+      error === null ? resolve(genuine) : reject(error),
+    )
+  })
 
 /** The numbers of a native RSA key, public or private. */
 export function rsaPublicKeyOf(key: KeyObject): RsaPublicKey {
