@@ -1,5 +1,6 @@
 /** Who may ask what, and how everything that is wrong is told (RFC 9457). */
 import { connect } from 'node:net'
+import { crc32 } from 'node:zlib'
 import { pino } from 'pino'
 import t from 'tap'
 import { CaError, codes } from '../../src/errors.ts'
@@ -75,11 +76,24 @@ t.test('an API key', async (t) => {
     t.match(foreign, { status: 401, json: { detail: 'The API key is unknown.' } })
     t.match(expired, { status: 401, json: { detail: /expired on 2026-12-23/ } })
     t.match(revoked, { status: 401, json: { detail: /revoked on 2026-11-23/ } })
-    const guessed = spliced.replace(/_[^_]{6}$/, (check) => check)
-    t.notMatch(
-      (await service.get('/v1/certificates', { as: guessed })).text,
-      /revoked on/,
-      'only who has the secret is told',
+    const start = spliced.slice(0, -7) // its own secret under the id of another key, with a check that is right
+    const check = Buffer.alloc(4)
+    check.writeUInt32BE(crc32(start))
+    const guessed = `${start}_${check.toString('base64url')}`
+    const stranger = await service.get('/v1/certificates', { as: guessed })
+    t.match(
+      stranger,
+      { status: 401, json: { detail: 'The API key is unknown.' } },
+      'only who has the secret is told more',
+    )
+    const alive = await service.apiKey('requester')
+    const aliveId = alive.split('_')[2]!
+    const forged = start.replace(id, aliveId)
+    check.writeUInt32BE(crc32(forged))
+    t.equal(
+      (await service.get('/v1/certificates', { as: `${forged}_${check.toString('base64url')}` })).status,
+      401,
+      'the id of a good key with another secret opens nothing',
     )
   })
 

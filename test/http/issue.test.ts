@@ -1,5 +1,5 @@
 /** POST /v1/certificates: issuing, from a certification request and with a key made by the service. */
-import { generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -196,6 +196,16 @@ t.test('a certificate from a certification request', async (t) => {
         certificate: { id: first.json.id, thumbprint: first.json.thumbprint },
       })
     }
+  })
+
+  t.test('is refused for the key of the authority itself', async (t) => {
+    const { folder } = service
+    const passphrase = readFileSync(join(folder, 'authority/passphrase'), 'utf8').trim()
+    const key = createPrivateKey({ key: readFileSync(join(folder, 'authority/key.pem')), passphrase })
+    const answer = await service.post('/v1/certificates', {
+      body: { purpose: 'signing', csr: asPem(freshRequest({ key })) },
+    })
+    t.match(answer, { status: 409, json: { code: 'keyAlreadyCertified', detail: /authority itself/ } })
   })
 
   t.test('is given once to fifty who ask for the same key at the same time', async (t) => {
@@ -458,6 +468,19 @@ t.test('a certificate with a key made by the service', async (t) => {
     t.equal(dns.status, 422)
     t.match(dns.json.errors[0].found, /\*\.contoso\.com.*localhost.*10\.0\.0\.1/)
     t.ok(await nothingIssued(fresh))
+  })
+
+  t.test('is wiped from memory once the PFX is made', async (t) => {
+    let made: Uint8Array | undefined
+    const watched = await service.again({
+      generateKey: async (bits) => {
+        const key = await service.ca.generateKey(bits)
+        made = key.privateKey
+        return key
+      },
+    })
+    t.equal((await watched.post('/v1/certificates', { body: withKey() })).status, 201)
+    t.ok(made !== undefined && made.length > 1000 && made.every((octet) => octet === 0))
   })
 
   t.test('waits its turn, and is refused when the queue is full', async (t) => {
