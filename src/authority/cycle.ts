@@ -70,7 +70,7 @@ export async function carryOut(
   ca: CertificationAuthority,
   plan: Plan,
 ): Promise<CertificateRecord | Exclude<IntentOutcome, 'recorded' | 'serialNumberTaken'>> {
-  for (;;) {
+  for (let attempt = 1; attempt <= 3; attempt++) {
     const intent = await draft(ca, plan)
     const outcome = await ca.store.recordIntent(intent, {
       newLineage: plan.newLineage,
@@ -78,9 +78,9 @@ export async function carryOut(
       event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address),
     })
     if (outcome === 'recorded') return finish(ca, intent)
-    // A repeated serial number means a broken random source or a miracle; either way it is not used.
     if (outcome !== 'serialNumberTaken') return outcome
   }
+  throw new Error('128 random bits came out the same three times: the random source is broken')
 }
 
 async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {

@@ -289,7 +289,7 @@ async function pfxOf(
     certificate: issued.certificate,
     chain: ca.issuer.chain,
     password: key.pfx.password,
-    friendlyName: `HGS ${issued.purpose} (${issued.subject})`.slice(0, 128),
+    friendlyName: `HGS ${issued.purpose} ${issued.thumbprint}`, // ASCII: some readers garble the rest
     target: key.pfx.target,
   })
 }

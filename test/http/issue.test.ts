@@ -496,6 +496,32 @@ t.test('a certificate with a key made by the service', async (t) => {
   })
 })
 
+t.test(
+  'a serial number that is taken is never used again: another is drawn, and in the end nothing is issued',
+  async (t) => {
+    const service = await inProcess(t)
+    const { store } = service.ca
+    const body = () => ({ purpose: 'signing', csr: asPem(freshRequest()) })
+    const drawn: string[] = []
+    const taken = (times: number): typeof store => ({
+      ...store,
+      recordIntent: async (intent, options) => {
+        drawn.push(intent.serialNumber)
+        return drawn.length <= times ? 'serialNumberTaken' : store.recordIntent(intent, options)
+      },
+    })
+    const unlucky = await service.again({ store: taken(2) })
+    const third = await unlucky.post('/v1/certificates', { body: body() })
+    t.equal(third.status, 201)
+    t.equal(third.json.serialNumber, drawn[2])
+    t.equal(new Set(drawn).size, 3)
+    drawn.length = 0
+    const broken = await service.again({ store: taken(99) })
+    t.equal((await broken.post('/v1/certificates', { body: body() })).status, 500)
+    t.equal(drawn.length, 3)
+  },
+)
+
 t.test('an issuance that fails within is told mute, logged whole, and issues nothing', async (t) => {
   const service = await inProcess(t)
   const csr = asPem(freshRequest())
