@@ -168,9 +168,16 @@ t.test(
       fsyncSync(book) // first on disk, then counted
       acknowledged.push(receipt)
     }
-    const pool = requests(40)
+    const pool = [...requests(14)].values() // made beforehand: making keys would keep the clients from asking
+    const contested = { current: null } // one lineage that three clients renew at once
     const clients = Array.from({ length: 12 }, (_, i) =>
-      makeClient({ pool, renewals: i, acknowledge, complain: (sentence) => complaints.push(sentence) }),
+      makeClient({
+        pool,
+        renewals: i,
+        ...(i < 9 ? {} : { shared: contested }),
+        acknowledge,
+        complain: (sentence) => complaints.push(sentence),
+      }),
     )
 
     const deadline = Date.now() + seconds * 1000
@@ -179,7 +186,7 @@ t.test(
       const service = await startService(t, { folder })
       const target = { url: service.url, apiKey: labApiKeyOf(service) }
       const load = Promise.all(clients.map((client) => client.run(target)))
-      await sleep(50 + Math.random() * 250)
+      await sleep(50 + Math.random() * 750) // the first answers come after 150 ms
       await service.kill()
       await load
       cycles++
