@@ -137,6 +137,7 @@ export function labLines(facts: LabFacts): string[] {
   const password = 'Lab-Password-1234'
   const body = `{"purpose":"signing","subject":{"organization":"HGS Lab","commonName":"HGS Signing"},"pfx":{"password":"${password}"}}`
   const word = (made: boolean) => (made ? 'made ' : 'found')
+  const quoted = (apostrophe: string) => `'${facts.apiKey.path.replaceAll("'", apostrophe)}'`
   return [
     `hgs-ca ${facts.version} in lab mode: no database and no CA key is configured.`,
     '',
@@ -148,10 +149,10 @@ export function labLines(facts: LabFacts): string[] {
     `Paste one of these for a signing certificate with its key, in hgs-signing.pfx (password ${password}).`,
     '',
     'With curl:',
-    `curl -fsS -D - -o hgs-signing.pfx -H "Authorization: Bearer $(cat '${facts.apiKey.path}')" -H 'Content-Type: application/json' -d '${body}' '${url}'`,
+    `curl -fsS -D - -o hgs-signing.pfx -H "Authorization: Bearer $(cat ${quoted("'\\''")})" -H 'Content-Type: application/json' -d '${body}' '${url}'`,
     '',
     'With PowerShell:',
-    `Invoke-WebRequest -UseBasicParsing -Method Post -Uri '${url}' -Headers @{ Authorization = "Bearer $(Get-Content '${facts.apiKey.path}')" } -ContentType 'application/json' -Body '${body}' -OutFile hgs-signing.pfx`,
+    `Invoke-WebRequest -UseBasicParsing -Method Post -Uri '${url}' -Headers @{ Authorization = "Bearer $(Get-Content ${quoted("''")})" } -ContentType 'application/json' -Body '${body}' -OutFile hgs-signing.pfx`,
     '',
     `API docs: ${facts.address}/docs`,
     'Certificates of a lab authority are not for tenants.',

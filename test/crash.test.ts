@@ -180,20 +180,38 @@ t.test(
       }),
     )
 
+    const interrupted = (): unknown[] => {
+      const record = new Database(join(folder, 'data/hgs-ca.db'), { readonly: true, timeout: 5_000 })
+      const left = record.prepare(
+        'SELECT id FROM IssuanceIntent WHERE id NOT IN (SELECT id FROM Certificate)',
+      )
+      const ids = left.all()
+      record.close()
+      return ids
+    }
     const deadline = Date.now() + seconds * 1000
     let cycles = 0
+    let resumed = 0
+    const left: unknown[] = []
     while (Date.now() < deadline) {
       const service = await startService(t, { folder })
+      left.push(...interrupted())
       const target = { url: service.url, apiKey: labApiKeyOf(service) }
       const load = Promise.all(clients.map((client) => client.run(target)))
       await sleep(50 + Math.random() * 750) // the first answers come after 150 ms
       await service.kill()
       await load
+      resumed += interrupted().length
       cycles++
     }
 
     const service = await startService(t, { folder })
     const target = { url: service.url, apiKey: labApiKeyOf(service) }
+    t.strictSame(
+      [...left, ...interrupted()],
+      [],
+      'each start finished what was interrupted, before it listened',
+    )
     // What was sent and never answered is repeated: each has its one answer now.
     await Promise.all(clients.map((client) => client.run(target, () => client.pending() === null)))
     t.strictSame(complaints, [], 'no broken answer, no refusal nobody asked for')
@@ -201,7 +219,7 @@ t.test(
       acknowledged.length > cycles,
       `${acknowledged.length} certificates were acknowledged in ${cycles} cycles`,
     )
-    t.comment(`${cycles} cycles, ${acknowledged.length} acknowledged`)
+    t.comment(`${cycles} cycles, ${acknowledged.length} acknowledged, ${resumed} interrupted and finished`)
 
     await t.test('every acknowledged certificate is on record with the same octets', async (t) => {
       const written = readFileSync(join(folder, 'acknowledged.jsonl'), 'utf8').trim().split('\n')
@@ -231,8 +249,7 @@ t.test(
     t.test('the database is whole, and nothing interrupted is left over', async (t) => {
       t.equal(record.pragma('integrity_check', { simple: true }), 'ok')
       t.strictSame(record.pragma('foreign_key_check'), [])
-      const left = 'SELECT id FROM IssuanceIntent WHERE id NOT IN (SELECT id FROM Certificate)'
-      t.strictSame(record.prepare(left).all(), [])
+      t.strictSame(interrupted(), [])
     })
 
     t.test('no serial number stands twice, and every lineage is a chain', async (t) => {

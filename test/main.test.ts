@@ -344,7 +344,7 @@ t.test('a port in use', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   await new Promise((resolve) => other.once('listening', resolve))
   const { port } = other.address() as AddressInfo
-  const refused = await attemptService(t, { env: { HGSCA_PORT: String(port) }, counted: true })
+  const refused = await attemptService(t, { env: { HGSCA_PORT: String(port) } })
   other.close()
   t.equal(refused.code, 78)
   t.match(
@@ -683,7 +683,7 @@ t.test('a broken set-up', async (t) => {
     const { folder, env } = await fixture(t)
     const server = `127.0.0.1:${await freePort()}`
     const HGSCA_DATABASE_URL = `postgresql://hgs:hunter2@${server}/hgs`
-    const refused = await attemptService(t, { folder, env: { ...env, HGSCA_DATABASE_URL }, counted: true })
+    const refused = await attemptService(t, { folder, env: { ...env, HGSCA_DATABASE_URL } })
     t.equal(refused.code, 1, 'ends with 1: another start may find it')
     const words = new RegExp(
       `^hgs-ca could not start: HGSCA_DATABASE_URL: the record in ${server}/hgs cannot be opened: .*ECONNREFUSED.*\n$`,
@@ -752,7 +752,7 @@ t.test('SIGTERM under load', async (t) => {
 
   // Keys in the making when the signal comes: one is made in an instant, the last waits for others.
   const keys = Promise.all(
-    Array.from({ length: 4 }, () => exchange(target, jsonMessage('/v1/certificates', pfxOrder(3072)))),
+    Array.from({ length: 4 }, () => exchange(target, jsonMessage('/v1/certificates', pfxOrder()))),
   )
   const idle = new Agent({ keepAlive: true })
   t.equal((await exchange({ ...target, agent: idle }, { method: 'GET', path: '/livez' })).outcome, 'answered')

@@ -157,7 +157,7 @@ export async function runCli(
 
 /** The service on a terminal, made by script(1) of util-linux: what it says, and how it ended. */
 export function onTerminal(t: Test, folder: string, env: Environment): Process {
-  const command = [process.execPath, ...program('main', true)]
+  const command = [process.execPath, ...program('main', false)]
   const line = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
   const variables = { HGSCA_PORT: '0', HGSCA_DATA_DIR: join(folder, 'data'), ...env }
   return watch(t, spawn('script', ['-qefc', line, '/dev/null'], { cwd: folder, env: environment(variables) }))
