@@ -176,7 +176,7 @@ t.test('the reader has bounds', async (t) => {
     ]
     for (const [sentence, der] of hostile) {
       for (const readIt of [readDer, readCertificationRequest, readCertificate]) {
-        t.ok(bestOfThree(t, () => readIt(der)) < 50, `${sentence}: ${readIt.name}`)
+        t.ok(bestOfThree(t, () => readIt(der)) < 400, `${sentence}: ${readIt.name}`)
       }
     }
   })

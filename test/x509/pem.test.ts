@@ -115,6 +115,6 @@ t.test('hostile text costs no more than its length', async (t) => {
       }
       return performance.now() - start
     })
-    t.ok(Math.min(...times) < 50, what)
+    t.ok(Math.min(...times) < 400, what)
   }
 })
