@@ -45,7 +45,6 @@ async function main(): Promise<void> {
   const issuer = named ?? (await openLab(lab!))
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
   const readiness = { draining: false }
-  const ending = new AbortController()
   const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
   const store = await openRecord(config, log, (reason) => {
     log.fatal(
@@ -61,7 +60,7 @@ async function main(): Promise<void> {
     store,
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
-    generateKey: keyGenerator(undefined, undefined, ending.signal),
+    generateKey: keyGenerator(),
     now,
     log,
     underWay: new Map(),
@@ -91,7 +90,6 @@ async function main(): Promise<void> {
   async function stop(code: number): Promise<void> {
     if (readiness.draining) end(code) // asked twice: at once
     readiness.draining = true
-    ending.abort()
     setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
     for (const close of opened) await close()
     log.info({}, 'stopped')
