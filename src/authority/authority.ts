@@ -2,7 +2,7 @@
  * The certification authority as one plain value: what every use case in this room is given.
  *
  * `openIssuer` turns a key and its certificate into something that can sign, after it has convinced
- * itself that the two belong together and may issue (RFC 5280 §4.2.1.9, §4.2.1.3, §6.1).
+ * itself that the two belong together, and that what it issues would be taken (chain.ts).
  */
 import { createPublicKey, randomBytes, verify, X509Certificate, type KeyObject } from 'node:crypto'
 import type { KeyGenerator } from '../keys/generate.ts'
@@ -12,11 +12,12 @@ import type { AuthorityRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
-import { readBasicConstraints, readKeyUsage } from '../x509/extensions.ts'
 import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { pemBlocks, PemError } from '../x509/pem.ts'
+import { chainFault } from './chain.ts'
+import { constraintOf, type Constraint } from './nameConstraints.ts'
 
 export interface SigningKey {
   readonly sign: Signer
@@ -29,6 +30,8 @@ export interface Issuer extends SigningKey {
   readonly publicKeyPin: string
   /** The certificate and those above it, as handed out: leaf first. */
   readonly chain: readonly Uint8Array[]
+  /** Which names it may certify, by its certificate and those above it. */
+  readonly nameConstraints: readonly Constraint[]
 }
 
 export interface CertificationAuthority {
@@ -65,12 +68,11 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
   if (certificate.publicKey.rsa.bits < 2048)
     return refuse(`has a key of ${certificate.publicKey.rsa.bits} bits; 2048 is the least.`)
   if (certificate.subject.rdns.length === 0) return refuse('has an empty subject.')
+  let nameConstraints: Constraint[]
   try {
-    if (!isAuthority(certificate)) {
-      return refuse(
-        'is not that of an authority: it needs basicConstraints CA:TRUE and key usage keyCertSign.',
-      )
-    }
+    const fault = chainFault(chain)
+    if (fault !== null) return refuse(fault)
+    nameConstraints = chain.flatMap((one) => constraintOf(one) ?? [])
   } catch (error) {
     if (error instanceof DerError) return refuse(`cannot be read: ${error.message}.`)
     throw error
@@ -79,14 +81,6 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
   if (certificate.notAfter <= now) return refuse(`expired on ${certificate.notAfter.toISOString()}.`)
   if (certificate.notBefore > now)
     return refuse(`is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`)
-  for (const [index, lower] of chain.entries()) {
-    const upper = chain[index + 1]
-    if (upper !== undefined && !new X509Certificate(lower.der).checkIssued(new X509Certificate(upper.der))) {
-      return refuse(
-        `is followed by ${describeName(upper.subject)}, which did not issue the certificate before it.`,
-      )
-    }
-  }
 
   // The key and the certificate belong together when what the one signs the other verifies.
   const trial = new Uint8Array(randomBytes(32))
@@ -101,6 +95,7 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
     certificate,
     publicKeyPin: publicKeyPin(certificate.publicKey.rsa),
     chain: chain.map(({ der }) => der),
+    nameConstraints,
     record: {
       id: hexDigest('sha256', certificate.der),
       subject: describeName(certificate.subject),
@@ -124,17 +119,6 @@ function certificatesIn(pem: string, from: string): Certificate[] {
     }
     throw error
   }
-}
-
-function isAuthority({ extensions }: Certificate): boolean {
-  const constraints = extensions.get(oids.basicConstraints)
-  const usage = extensions.get(oids.keyUsage)
-  return (
-    constraints !== undefined &&
-    readBasicConstraints(constraints.value).cA &&
-    usage !== undefined &&
-    readKeyUsage(usage.value).includes('keyCertSign')
-  )
 }
 
 /** A key pair with its signer, as `SigningKey`. */

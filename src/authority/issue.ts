@@ -71,7 +71,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
       const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
       const proposal =
         order.key.from === 'request'
-          ? await proposalFromRequest(order.key, order, profile)
+          ? await proposalFromRequest(ca, order.key, order, profile)
           : await proposalWithNewKey(ca, order.key, order, profile)
       try {
         const pin = publicKeyPin(proposal.publicKey)
@@ -111,7 +111,12 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
   )
 }
 
-async function proposalFromRequest(key: KeyFromRequest, order: Order, profile: Profile): Promise<Proposal> {
+async function proposalFromRequest(
+  ca: CertificationAuthority,
+  key: KeyFromRequest,
+  order: Order,
+  profile: Profile,
+): Promise<Proposal> {
   const request = readRequestFile(key.file)
   const requested = request.subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
   if (
@@ -147,6 +152,7 @@ async function proposalFromRequest(key: KeyFromRequest, order: Order, profile: P
     },
     profile,
     request,
+    ca.issuer,
   )
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
@@ -179,7 +185,7 @@ async function proposalWithNewKey(
     request: null,
     certificate: null,
   }
-  const warnings = await judged(exhibit, profile, null)
+  const warnings = await judged(exhibit, profile, null, ca.issuer)
   const { privateKey, publicKey } = await ca.generateKey(key.bits)
   return {
     publicKey,

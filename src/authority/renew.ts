@@ -78,6 +78,7 @@ async function renewOnce(
     },
     profile,
     request,
+    ca.issuer,
   )
 
   const outcome = await carryOut(ca, {

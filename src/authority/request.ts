@@ -12,6 +12,8 @@ import {
 } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
 import { PemError, requestDer } from '../x509/pem.ts'
+import type { Issuer } from './authority.ts'
+import { judgeByConstraints } from './nameConstraints.ts'
 
 /** @throws CaError `malformedCertificationRequest`. */
 export function readRequestFile(file: Uint8Array | string): CertificationRequest {
@@ -33,7 +35,8 @@ export function readRequestFile(file: Uint8Array | string): CertificationRequest
 }
 
 /**
- * Judges an exhibit by the rule table. Possession is calculated only with a key whose numbers are sound.
+ * Judges an exhibit by the rule table, and its names by what the issuer may certify. Possession is
+ * calculated only with a key whose numbers are sound.
  *
  * @returns the rows that warn.
  * @throws CaError `profileViolation` with all rows that fail.
@@ -42,6 +45,7 @@ export async function judged(
   exhibit: Exhibit,
   profile: Profile,
   request: CertificationRequest | null,
+  { nameConstraints }: Issuer,
 ): Promise<Row[]> {
   let rows = judge(exhibit, profile)
   const rsa = exhibit.publicKey?.rsa
@@ -55,6 +59,8 @@ export async function judged(
     const possession = await provesPossession(request, rsa)
     rows = judge({ ...exhibit, request: { ...exhibit.request, possession } }, profile)
   }
+  const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
+  if (byIssuer !== null) rows = [...rows, byIssuer]
   const failures = rows.filter(({ verdict }) => verdict === 'fail')
   if (failures.length > 0) {
     const count = failures.length === 1 ? 'One rule is' : `${failures.length} rules are`

@@ -5,6 +5,7 @@
  */
 import * as asn1 from './asn1.ts'
 import { DerError, expect, oid, readDer, sequence, smallInteger, tag, text, type Element } from './der.ts'
+import { readName, type Name } from './name.ts'
 import { oids } from './oids.ts'
 
 export interface Extension {
@@ -148,4 +149,38 @@ export function readSubjectAltName(value: Uint8Array): GeneralName[] {
     if (name.tag & 0x20) throw new DerError(`a ${type} is not a string`)
     return { type, text: text({ ...name, tag: tag.ia5String }, `a ${type}`) }
   })
+}
+
+/** A part of the space of names of one form (§4.2.1.10). */
+export interface Subtree extends GeneralName {
+  /** The name of a directoryName; null for the others. */
+  readonly name: Name | null
+}
+
+export interface NameConstraints {
+  readonly permitted: readonly Subtree[]
+  readonly excluded: readonly Subtree[]
+}
+
+/** Minimum and maximum are refused: RFC 5280 gives them no use, and verifiers refuse them too. */
+export function readNameConstraints(value: Uint8Array): NameConstraints {
+  const fields = sequence(readDer(value), 'nameConstraints', 1, 2)
+  const [permitted, excluded] = [tag.contextConstructed(0), tag.contextConstructed(1)]
+  if (fields.some((field) => field.tag !== permitted && field.tag !== excluded))
+    throw new DerError('nameConstraints holds something that is no subtrees')
+  const subtrees = (wanted: number): Subtree[] =>
+    (fields.find((field) => field.tag === wanted)?.children ?? []).map((subtree) =>
+      readSubtree(sequence(subtree, 'a subtree of nameConstraints', 1, 1)[0]!),
+    )
+  return { permitted: subtrees(permitted), excluded: subtrees(excluded) }
+}
+
+function readSubtree(base: Element): Subtree {
+  const type = (base.tag & 0xc0) === 0x80 ? generalNameTypes[base.tag & 0x1f] : undefined
+  if (type === undefined) throw new DerError('a subtree of nameConstraints is no GeneralName')
+  if (type === 'directoryName') return { type, text: null, name: readName(base.children[0]) }
+  const isText = type === 'dNSName' || type === 'rfc822Name' || type === 'uniformResourceIdentifier'
+  if (!isText) return { type, text: null, name: null }
+  if (base.tag & 0x20) throw new DerError(`a ${type} is not a string`)
+  return { type, text: text({ ...base, tag: tag.ia5String }, `a ${type}`), name: null }
 }
