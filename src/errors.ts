@@ -46,11 +46,11 @@ export const codes = {
       'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is a new certificate, not a renewal.',
   },
   keyAlreadyDelivered: {
-    title: 'The PFX was delivered once.',
+    title: 'The PFX was handed out at most once.',
     cause:
-      'This repeats a request whose answer was a PFX. The private key was in that answer alone and was not kept, so there is no PFX to give. The certificate is in this answer.',
+      'This repeats a request for a PFX. Its private key was in the answer to the first request alone, and in none if that one failed; it was not kept, so there is no PFX to give. The certificate is in this answer.',
     remedy:
-      'Use the PFX of the first answer. If it is lost, so is the key: issue a new certificate under a new Idempotency-Key.',
+      'Use the PFX of the first answer. If there is none, the key is lost: issue a new certificate under a new Idempotency-Key.',
   },
   certificateSuperseded: {
     title: 'This certificate has already been renewed.',
@@ -62,10 +62,12 @@ export const codes = {
     cause: 'A revoked certificate is never renewed.',
     remedy: 'See the reason in its history. If the key is compromised, make a new key and a new certificate.',
   },
-  renewalInProgress: {
-    title: 'Another renewal of this certificate is under way.',
-    cause: 'A renewal that began earlier has not been finished yet.',
-    remedy: 'Try again in a moment: the answer will point to the certificate that it gives.',
+  issuanceInterrupted: {
+    title: 'An earlier issuance of this key was broken off under another authority.',
+    cause:
+      'It was written down, but not finished, when the service had another authority key than now. What is written down is only ever signed as it stands, so this key waits for it.',
+    remedy:
+      'The operator starts the service once with that authority, which finishes it. Or issue with a new key. Retrying does not help.',
   },
   validityOutOfRange: {
     title: 'The validity asked for cannot be given.',
@@ -130,9 +132,9 @@ export const codes = {
   },
   storeUnavailable: {
     title: 'The record cannot be written or read at the moment.',
-    cause: 'The database does not answer, is locked, or is full. Nothing is issued without a record.',
+    cause: 'The database does not answer, is locked, or is full. Nothing is handed out without a record.',
     remedy:
-      'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header. If it stays so, the operator looks at the log and at /readyz.',
+      'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header: what was already begun is finished then. If it stays so, the operator looks at the log and at /readyz.',
   },
   internalError: {
     title: 'The service failed.',

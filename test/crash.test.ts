@@ -5,17 +5,29 @@
  *
  * HGSCA_TEST_CRASH_SECONDS says how long the load goes on; 60 is the full run.
  */
-import { X509Certificate } from 'node:crypto'
+import { X509Certificate, type KeyObject } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import t from 'tap'
+import {
+  openIssuer,
+  signingKey,
+  type CertificationAuthority,
+  type Issuer,
+} from '../src/authority/authority.ts'
 import { resume } from '../src/authority/resume.ts'
-import type { CertificationAuthority } from '../src/authority/authority.ts'
+import { CaError } from '../src/errors.ts'
+import { signerWith } from '../src/keys/signer.ts'
+import { writeCertificate, writeTbsCertificate } from '../src/x509/certificate.ts'
+import { subjectKeyIdentifier } from '../src/x509/extensions.ts'
+import { keyIdentifier, rsaPublicKeyOf } from '../src/x509/key.ts'
+import { oids } from '../src/x509/oids.ts'
+import { certificatePem } from '../src/x509/pem.ts'
 import { freshRequest, inProcess, type InProcess } from './support/inProcess.ts'
 import { exchange, makeClient, requests, type Receipt } from './support/load.ts'
-import { asPem } from './support/requests.ts'
+import { asPem, rsaKey } from './support/requests.ts'
 import { labApiKeyOf, newFolder, startService } from './support/service.ts'
 import { demand, scratch } from './support/witnesses.ts'
 
@@ -114,12 +126,58 @@ t.test('a crash at each point of the cycle', async (t) => {
   }
 
   t.test('what another authority began waits for it, and is told', async (t) => {
+    const stranger = await reissued(issuer, rsaKey(2048, 'another authority'))
+    await store.registerAuthority(stranger.record)
+    const other = await service.again({ issuer: stranger })
+    const broken = await service.again({ store: { ...store, recordIssued: async () => died() } })
+    const body = { purpose: 'signing', csr: asPem(freshRequest()) }
+    const headers = { 'idempotency-key': 'begun-by-another' }
+    await broken.post('/v1/certificates', { body, headers })
+    const { json } = await service.post('/v1/certificates', {
+      body: { purpose: 'signing', csr: asPem(freshRequest()) },
+    })
+    await broken.post(`/v1/certificates/${json.id}/renewals`)
+
+    t.strictSame(await resume(other.ca, { after: new Date(0), ...soon(service) }), {
+      finished: 0,
+      waiting: 2,
+    })
+    t.notMatch(service.log.join(''), /whose key is not loaded/, 'not at every look')
+    t.strictSame(await resume(other.ca, soon(service)), { finished: 0, waiting: 2 })
+    const told = service.log.filter((line) => /whose key is not loaded/.test(line))
+    t.equal(told.length, 1)
+    t.match(JSON.parse(told[0]!), { level: 50, issuances: 2, authorities: [issuer.record.id] })
+
+    for (const answer of [
+      await other.post('/v1/certificates', { body, headers }),
+      await other.post('/v1/certificates', { body }),
+      await other.post(`/v1/certificates/${json.id}/renewals`),
+    ]) {
+      t.match(answer, {
+        status: 409,
+        json: {
+          code: 'issuanceInterrupted',
+          detail: /begun under the authority CN=HGS Lab CA .*Start the service once with that authority/,
+          authority: issuer.record.id,
+        },
+      })
+      t.equal(answer.headers['retry-after'], undefined, 'to retry does not help')
+    }
+    t.strictSame(await resume(service.ca, soon(service)), { finished: 2, waiting: 0 })
+  })
+
+  t.test('an authority reissued over its name and key finishes what was begun before', async (t) => {
+    const renewed = await reissued(issuer)
+    t.not(renewed.record.id, issuer.record.id)
+    await store.registerAuthority(renewed.record)
     const broken = await service.again({ store: { ...store, recordIssued: async () => died() } })
     await broken.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(freshRequest()) } })
-    const other = { ...service.ca, issuer: { ...issuer, record: { ...issuer.record, id: 'F'.repeat(64) } } }
-    t.strictSame(await resume(other, soon(service)), { finished: 0, waiting: 1 })
-    t.match(service.log.join(''), /whose key is not loaded/)
-    t.strictSame(await resume(service.ca, soon(service)), { finished: 1, waiting: 0 })
+    const [begun] = await store.interruptedIntents(soon(service))
+    t.strictSame(await resume({ ...service.ca, issuer: renewed }, soon(service)), { finished: 1, waiting: 0 })
+    const { certificate } = (await store.findCertificate({ id: begun!.id }))!
+    const native = new X509Certificate(certificate)
+    t.ok(native.checkIssued(new X509Certificate(renewed.certificate.der)))
+    t.ok(native.verify(renewed.publicKey))
   })
 
   t.test('the next start of the service finishes what was interrupted', async (t) => {
@@ -139,18 +197,94 @@ t.test('a crash at each point of the cycle', async (t) => {
     t.equal(count('AuditEvent'), events + 1)
   })
 
-  t.test('a renewal that waits behind an interrupted one is told so', async (t) => {
-    const { json } = await service.post('/v1/certificates', {
-      body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  t.test('who meets an unfinished issuance finishes it, and has a true answer', async (t) => {
+    /** The service while the database is away for the second write of one issuance. */
+    const losing = async (): Promise<InProcess> => {
+      let lost = false
+      const recordIssued: typeof store.recordIssued = async (...issued) => {
+        if (lost) return store.recordIssued(...issued)
+        lost = true
+        throw new CaError('storeUnavailable', 'away', { facts: { retryAfterSeconds: 1 } })
+      }
+      return service.again({ store: { ...store, recordIssued } })
+    }
+    const begun = async () => (await store.interruptedIntents(soon(service)))[0]!.id
+    const left = () => store.interruptedIntents(soon(service))
+
+    await t.test('the same request again, without an Idempotency-Key', async (t) => {
+      const flaky = await losing()
+      const body = { purpose: 'signing', csr: asPem(freshRequest()) }
+      t.match(await flaky.post('/v1/certificates', { body }), {
+        status: 503,
+        headers: { 'retry-after': '1' },
+      })
+      const id = await begun()
+      t.match(await flaky.post('/v1/certificates', { body }), {
+        status: 409,
+        json: { code: 'keyAlreadyCertified', certificate: { id, href: `/v1/certificates/${id}` } },
+      })
+      t.strictSame(await left(), [])
+      t.equal((await flaky.get(`/v1/certificates/${id}`)).status, 200)
     })
-    const broken = await service.again({ store: { ...store, recordIssued: async () => died() } })
-    await broken.post(`/v1/certificates/${json.id}/renewals`)
-    const waiting = await service.post(`/v1/certificates/${json.id}/renewals`)
-    t.match(waiting, { status: 409, json: { code: 'renewalInProgress' }, headers: { 'retry-after': '1' } })
-    await resume(service.ca, soon(service))
-    t.equal((await service.post(`/v1/certificates/${json.id}/renewals`)).json.code, 'certificateSuperseded')
+
+    await t.test('another renewal', async (t) => {
+      const flaky = await service.again()
+      const { json } = await flaky.post('/v1/certificates', {
+        body: { purpose: 'signing', csr: asPem(freshRequest()) },
+      })
+      const failing = await losing()
+      t.equal((await failing.post(`/v1/certificates/${json.id}/renewals`)).status, 503)
+      const id = await begun()
+      const again = await failing.post(`/v1/certificates/${json.id}/renewals`)
+      t.match(again, { status: 409, json: { code: 'certificateSuperseded', certificate: { id } } })
+      t.strictSame(await left(), [])
+    })
+
+    await t.test('a PFX whose key nobody received', async (t) => {
+      const flaky = await losing()
+      const headers = { 'idempotency-key': 'a-pfx-that-was-lost' }
+      const body = {
+        purpose: 'signing',
+        subject: { organization: 'Contoso' },
+        key: { bits: 2048 },
+        pfx: { password: 'correct horse battery' },
+      }
+      t.equal((await flaky.post('/v1/certificates?format=pfx', { body, headers })).status, 503)
+      const id = await begun()
+      const file = await flaky.post('/v1/certificates?format=pfx', { body, headers })
+      t.match(file, {
+        status: 409,
+        json: {
+          code: 'keyAlreadyDelivered',
+          title: /at most once/,
+          detail: /if that one succeeded/,
+          remedy: /If there is none, the key is lost: issue a new certificate under a new Idempotency-Key/,
+          certificate: { id, keyDelivery: /at most once.*If you have no such answer, the key is lost/ },
+        },
+      })
+      t.strictSame(await left(), [])
+      t.match(await flaky.post('/v1/certificates', { body, headers }), { status: 200, json: { id } })
+    })
   })
 })
+
+/** An authority of the same name, with another certificate over the same key, or over another. */
+async function reissued(issuer: Issuer, other?: KeyObject): Promise<Issuer> {
+  const key = other === undefined ? issuer : signingKey(other, signerWith)
+  const publicKey = rsaPublicKeyOf(key.publicKey)
+  const { subject, extensions, notBefore, notAfter } = issuer.certificate
+  const tbsCertificate = writeTbsCertificate({
+    serialNumber: new Uint8Array([0x02]),
+    ...{ issuer: subject.der, subject: subject.der, notBefore, notAfter, publicKey },
+    extensions: [
+      extensions.get(oids.basicConstraints)!,
+      extensions.get(oids.keyUsage)!,
+      subjectKeyIdentifier(keyIdentifier(publicKey)),
+    ],
+  })
+  const der = writeCertificate(tbsCertificate, await key.sign(tbsCertificate))
+  return openIssuer(certificatePem(der), 'ca.pem', key, notBefore)
+}
 
 const seconds = Number(process.env['HGSCA_TEST_CRASH_SECONDS'] ?? 15)
 

@@ -7,6 +7,7 @@
  * next start or by a peer, and no certificate exists that the record does not know.
  */
 import { randomBytes } from 'node:crypto'
+import { CaError } from '../errors.ts'
 import type { Profile } from '../hgs/profiles.ts'
 import type { CertificateRecord, Idempotency, Intent, IntentOutcome, LineageRecord } from '../store/model.ts'
 import {
@@ -20,6 +21,7 @@ import {
   basicConstraints,
   extKeyUsage,
   keyUsage,
+  readAuthorityKeyIdentifier,
   readSubjectKeyIdentifier,
   subjectAltName,
   subjectKeyIdentifier,
@@ -27,7 +29,8 @@ import {
 import { hex, hexDigest, keyIdentifier, verifies, type RsaPublicKey } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
-import type { CertificationAuthority } from './authority.ts'
+import type { CertificationAuthority, Issuer } from './authority.ts'
+import { withLoadedChain } from './find.ts'
 import type { Findings } from './findings.ts'
 import { rehearse } from './rehearse.ts'
 import type { Validity } from './validity.ts'
@@ -85,7 +88,6 @@ export async function carryOut(
 
 async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
   const { profile, validity } = plan
-  const issuerKeyIdentifier = ca.issuer.certificate.extensions.get(oids.subjectKeyIdentifier)!
   const contents = {
     serialNumber: new Uint8Array([instanceOctet, ...randomBytes(randomOctets)]),
     issuer: ca.issuer.certificate.subject.der,
@@ -99,7 +101,7 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
       extKeyUsage(profile.extKeyUsage),
       ...(plan.dnsNames.length > 0 ? [subjectAltName(plan.dnsNames)] : []),
       subjectKeyIdentifier(keyIdentifier(plan.publicKey)),
-      authorityKeyIdentifier(readSubjectKeyIdentifier(issuerKeyIdentifier.value)),
+      authorityKeyIdentifier(keyIdentifierOf(ca.issuer)),
     ],
   }
   const tbsCertificate = writeTbsCertificate(contents)
@@ -124,14 +126,12 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
 /**
  * Signs what an intent holds, verifies it, and records it. Doing it twice gives the same certificate
  * and one record of it.
+ *
+ * @throws CaError `issuanceInterrupted` when it was begun with another key than the one loaded.
  */
 export async function finish(ca: CertificationAuthority, intent: Intent): Promise<CertificateRecord> {
   const { issuer } = ca
-  if (intent.authorityId !== issuer.record.id) {
-    throw new Error(
-      `the issuance ${intent.id} was begun under authority ${intent.authorityId}, whose key is not loaded`,
-    )
-  }
+  refuseUnlessBegunBy(issuer, intent)
   const signature = await issuer.sign(intent.tbsCertificate)
   const der = writeCertificate(intent.tbsCertificate, signature)
   const certificate = readCertificate(der)
@@ -145,7 +145,7 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
   const subject = describeName(certificate.subject)
   const at = ca.now()
   const { predecessorId } = intent
-  return ca.store.recordIssued(
+  const recorded = await ca.store.recordIssued(
     {
       id: intent.id,
       lineageId: intent.lineage.id,
@@ -182,7 +182,34 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       },
     },
   )
+  return withLoadedChain(ca, recorded)
 }
+
+/** Finishes what was begun in a lineage and not recorded, by a process that has died or by a peer that is at it. */
+export async function finishBegun(ca: CertificationAuthority, lineageId: string): Promise<void> {
+  const intent = await ca.store.unfinishedIntent(lineageId)
+  if (intent !== null) await finish(ca, intent)
+}
+
+/** Name and key make an authority: its certificate may have been reissued over both since. */
+function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: Intent): void {
+  const begun = readCertificate(writeCertificate(tbsCertificate, new Uint8Array()))
+  const itsKey = readAuthorityKeyIdentifier(begun.extensions.get(oids.authorityKeyIdentifier)!.value)!
+  if (
+    Buffer.compare(begun.issuer.der, issuer.certificate.subject.der) === 0 &&
+    Buffer.compare(itsKey, keyIdentifierOf(issuer)) === 0
+  ) {
+    return
+  }
+  throw new CaError(
+    'issuanceInterrupted',
+    `An earlier issuance of this key was begun under the authority ${describeName(begun.issuer)}, whose key is not loaded. Start the service once with that authority, or issue with a new key.`,
+    { facts: { authority: authorityId } },
+  )
+}
+
+const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>
+  readSubjectKeyIdentifier(certificate.extensions.get(oids.subjectKeyIdentifier)!.value)
 
 const event = (intent: Intent, type: string, at: Date, address: string | null) => ({
   at,

@@ -1,7 +1,7 @@
 /** Finding certificates by the names that people and Windows give them, and what the record tells of a lineage. */
 import { CaError } from '../errors.ts'
 import type { CertificateRecord, CertificateState } from '../store/model.ts'
-import type { CertificationAuthority } from './authority.ts'
+import type { CertificationAuthority, Issuer } from './authority.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
@@ -13,7 +13,7 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
  * @throws CaError `notFound`.
  */
 export async function findCertificate(
-  { store }: Pick<CertificationAuthority, 'store'>,
+  { store, issuer }: Pick<CertificationAuthority, 'store' | 'issuer'>,
   reference: string,
 ): Promise<CertificateRecord> {
   const plain = reference.replace(/[\s:\u200e\u200f\ufeff]/g, '')
@@ -28,8 +28,18 @@ export async function findCertificate(
   if (found === null) {
     throw new CaError('notFound', 'No certificate here has this id, serial number or thumbprint.')
   }
-  return found
+  return withLoadedChain({ issuer }, found)
 }
+
+/**
+ * A certificate of the loaded authority with what stands above that authority today: the record holds
+ * what stood there when it was registered, and an operator may have completed it since.
+ */
+export const withLoadedChain = (
+  { issuer }: { readonly issuer: Issuer },
+  certificate: CertificateRecord,
+): CertificateRecord =>
+  certificate.authority.id === issuer.record.id ? { ...certificate, authority: issuer.record } : certificate
 
 function wholeOctets(digits: string): string {
   const significant = digits.replace(/^0+/, '')

@@ -13,7 +13,7 @@ import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, type Requester } from './cycle.ts'
+import { carryOut, finishBegun, type Requester } from './cycle.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
@@ -62,7 +62,7 @@ interface Proposal {
 
 /**
  * @throws CaError `malformedCertificationRequest`, `profileViolation`, `keyAlreadyCertified`,
- *   `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`.
+ *   `issuanceInterrupted`, `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`.
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
   return rememberingRefusals(ca, order, null, () =>
@@ -257,6 +257,7 @@ async function keyAlreadyCertified(
   purpose: Purpose,
 ): Promise<CaError> {
   const lineage = await ca.store.findLineageByPin(pin)
+  if (lineage !== null) await finishBegun(ca, lineage.id)
   const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
   const what =
     lineage === null

@@ -9,6 +9,7 @@ import { CaError } from '../errors.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { finish } from './cycle.ts'
+import { withLoadedChain } from './find.ts'
 
 export interface Issued {
   readonly certificate: CertificateRecord
@@ -58,7 +59,8 @@ async function replay(ca: CertificationAuthority, claim: Idempotency): Promise<I
   if (earlier === null) return null
   if (earlier.fingerprint !== claim.fingerprint) throw reused()
   const certificate = await ca.store.findCertificate({ id: earlier.intentId })
-  if (certificate !== null) return { certificate, pfx: null, replayed: true }
+  if (certificate !== null)
+    return { certificate: withLoadedChain(ca, certificate), pfx: null, replayed: true }
   // Written down but not recorded yet: a peer is at it or has died. Finishing twice gives the same.
   const intent = await ca.store.findIntent(earlier.intentId)
   return { certificate: await finish(ca, intent!), pfx: null, replayed: true }

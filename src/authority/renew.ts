@@ -16,7 +16,7 @@ import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, type Requester } from './cycle.ts'
+import { carryOut, finishBegun, type Requester } from './cycle.ts'
 import { findCertificate } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { pointerTo } from './issue.ts'
@@ -39,7 +39,7 @@ export interface RenewalOrder {
 
 /**
  * @throws CaError `notFound`, `renewalKeyChanged`, `certificateRevoked`, `certificateSuperseded`,
- *   `renewalInProgress`, and all that `issue` throws.
+ *   and all that `issue` throws.
  */
 export async function renew(ca: CertificationAuthority, order: RenewalOrder): Promise<Issued> {
   const { id } = await findCertificate(ca, order.reference)
@@ -110,10 +110,9 @@ async function renewOnce(
     case 'idempotencyKeyTaken':
       return outcome
     case 'generationTaken':
+      await finishBegun(ca, predecessor.lineage.id)
       await refuseUnlessCurrent(ca, await findCertificate(ca, predecessor.id))
-      throw new CaError('renewalInProgress', 'Another renewal of this certificate is under way.', {
-        facts: { retryAfterSeconds: 1, ...pointerTo(predecessor) },
-      })
+      throw new Error('a generation is taken, but by no renewal')
     case 'keyTaken':
       throw new Error('a renewal made a lineage')
     default:

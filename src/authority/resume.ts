@@ -1,4 +1,5 @@
 /** Finishing what was interrupted: a crash, a lost connection, a peer that died between writing down and recording. */
+import { CaError } from '../errors.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { finish } from './cycle.ts'
 
@@ -13,15 +14,25 @@ export async function resume(
 ): Promise<{ finished: number; waiting: number }> {
   let finished = 0
   let waiting = 0
+  const strangers: string[] = []
   for (const intent of await ca.store.interruptedIntents(span)) {
     try {
       const { id, serialNumber } = await finish(ca, intent)
       ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')
       finished++
     } catch (error) {
-      ca.log.error({ certificate: intent.id, err: error }, 'an interrupted issuance could not be finished')
       waiting++
+      if (error instanceof CaError && error.code === 'issuanceInterrupted') strangers.push(intent.authorityId)
+      else
+        ca.log.error({ certificate: intent.id, err: error }, 'an interrupted issuance could not be finished')
     }
+  }
+  // Told once, by the look at the start: only another start can change it.
+  if (strangers.length > 0 && span.after === undefined) {
+    ca.log.error(
+      { issuances: strangers.length, authorities: [...new Set(strangers)] },
+      `${strangers.length} interrupted issuances were begun under an authority whose key is not loaded. Start the service once with that authority: until then their keys can neither be certified nor renewed.`,
+    )
   }
   return { finished, waiting }
 }

@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
-import { findCertificate, renewalWindow } from '../authority/find.ts'
+import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
 import { issue } from '../authority/issue.ts'
 import type { Issued } from '../authority/once.ts'
 import { renew } from '../authority/renew.ts'
@@ -50,7 +50,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         response: {
           201: fileAnswers('Issued. Location names it.', CertificateView, formats),
           200: fileAnswers(
-            'A repeated request: the certificate, but not the key, which was delivered once.',
+            'A repeated request: the certificate, but not the key, which is handed out at most once.',
             CertificateView,
             ['json'],
           ),
@@ -132,7 +132,10 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         const next = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: page.next })
         reply.header('link', `</v1/certificates?${next.toString()}>; rel="next"`)
       }
-      return { items: page.items.map((certificate) => certificateView(certificate, now)), next: page.next }
+      return {
+        items: page.items.map((certificate) => certificateView(withLoadedChain(ca, certificate), now)),
+        next: page.next,
+      }
     },
   )
 
@@ -183,7 +186,9 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         publicKeyPin: lineage.publicKeyPin,
         createdAt: lineage.createdAt.toISOString(),
         current: generations.at(-1)!.id,
-        certificates: generations.map((certificate) => certificateView(certificate, now)),
+        certificates: generations.map((certificate) =>
+          certificateView(withLoadedChain(ca, certificate), now),
+        ),
       }
     },
   )
@@ -223,9 +228,13 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     const keyGone = keyIsGone(issued.certificate, issued)
     if (keyGone && format === 'pfx') {
       // A success would let a script write this answer over the one PFX that there is.
-      throw new CaError('keyAlreadyDelivered', 'The PFX was in the answer to the first of these requests.', {
-        facts: { certificate: certificateView(issued.certificate, ca.now(), issued) },
-      })
+      throw new CaError(
+        'keyAlreadyDelivered',
+        'The PFX was in the answer to the first of these requests, if that one succeeded.',
+        {
+          facts: { certificate: certificateView(issued.certificate, ca.now(), issued) },
+        },
+      )
     }
     reply.code(keyGone ? 200 : 201).header('location', `/v1/certificates/${issued.certificate.id}`)
     if (issued.replayed) reply.header('idempotent-replayed', 'true')

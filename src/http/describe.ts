@@ -74,7 +74,7 @@ const meanings: Readonly<Record<number, string>> = {
   413: 'Too large.',
   415: 'The body has a type that this route does not read.',
   422: 'Understood, and refused: errors[] names every broken rule with its fix.',
-  503: 'Not at the moment. Retry-After says when to try again; nothing was issued.',
+  503: 'Not at the moment. Repeat it, a POST with the same Idempotency-Key, after the seconds in Retry-After: what was already begun is finished then.',
 }
 
 /** The problem answers of a route. */

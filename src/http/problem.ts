@@ -19,7 +19,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   renewalKeyChanged: 409,
   certificateSuperseded: 409,
   certificateRevoked: 409,
-  renewalInProgress: 409,
+  issuanceInterrupted: 409,
   payloadTooLarge: 413,
   unsupportedMediaType: 415,
   profileViolation: 422,

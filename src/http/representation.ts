@@ -121,7 +121,7 @@ function deliveryMembers(
   if (!keyIsGone(certificate, delivery)) return {}
   return {
     keyDelivery:
-      'The private key was delivered once, in the answer to the first request, and was not kept. If that answer is lost, so is the key: issue a new certificate under a new Idempotency-Key.',
+      'The private key was handed out at most once, in the answer to the first request, and was not kept. If you have no such answer, the key is lost: issue a new certificate under a new Idempotency-Key.',
   }
 }
 

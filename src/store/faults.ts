@@ -106,7 +106,7 @@ export function isFull(error: unknown): boolean {
 export function unavailable(cause: unknown): CaError {
   return new CaError(
     'storeUnavailable',
-    'The record cannot be reached at the moment. Nothing was lost; try again.',
+    'The record cannot be reached at the moment. Repeat the request, with the same Idempotency-Key.',
     {
       cause,
       facts: { retryAfterSeconds: 1 },

@@ -152,6 +152,16 @@ export function issuanceFunctions(database: Database) {
         return rows.map(asIntent)
       }),
 
+    /** What was begun in a lineage and has no certificate; there is one at most, since each generation waits for the one before. */
+    unfinishedIntent: (lineageId: string): Promise<Intent | null> =>
+      database.read(async (client) => {
+        const row = await client.issuanceIntent.findFirst({
+          where: { lineageId, certificate: null },
+          ...withLineage,
+        })
+        return row && asIntent(row)
+      }),
+
     findIntent: (id: string): Promise<Intent | null> =>
       database.read(async (client) => {
         const row = await client.issuanceIntent.findUnique({ where: { id }, ...withLineage })

@@ -250,3 +250,28 @@ t.test('what its name constraints do not permit is not issued; openssl agrees', 
     t.equal((await keyless.post('/v1/certificates', { body: asked })).json.code, 'profileViolation')
   })
 })
+
+t.test('what is added above the authority later stands in every answer', async (t) => {
+  const service = await inProcess(t)
+  service.clock.now = new Date()
+  const pems = [await opensslCertificate(t, ca), await opensslCertificate(t, root)]
+  const before = await issuerOf(pems.slice(0, 1), 'Issuing CA')
+  const after = await issuerOf(pems, 'Issuing CA')
+  t.equal(before.record.id, after.record.id)
+  await service.ca.store.registerAuthority(before.record)
+  await service.ca.store.registerAuthority(after.record)
+  const body = { purpose: 'signing', csr: asPem(freshRequest()) }
+  const headers = { 'idempotency-key': 'the-root-comes-later' }
+  const first = await (await service.again({ issuer: before })).post('/v1/certificates', { body, headers })
+  t.equal(first.json.chain, pems[0])
+
+  const { get, post } = await service.again({ issuer: after })
+  const { id } = first.json
+  const whole = pems.join('')
+  t.equal((await get(`/v1/certificates/${id}`)).json.chain, whole)
+  t.equal((await get(`/v1/certificates/${id}?format=pem`)).text, first.json.certificate + whole)
+  t.equal((await get('/v1/certificates')).json.items[0].chain, whole)
+  t.equal((await get(`/v1/certificates/${id}/history`)).json.certificates[0].chain, whole)
+  t.equal((await post('/v1/certificates', { body, headers })).json.chain, whole)
+  t.equal((await post(`/v1/certificates/${id}/renewals`)).json.chain, whole)
+})

@@ -85,7 +85,7 @@ for (const database of ['SQLite', 'PostgreSQL'] as const) {
         'no success that a script could write over the one PFX',
       )
       const late = await service.post('/v1/certificates', { body: pfxOrder(), headers: once('a-pfx-once') })
-      t.match(late, { status: 200, json: { keyDelivery: /delivered once/ } })
+      t.match(late, { status: 200, json: { keyDelivery: /handed out at most once/ } })
       t.equal(late.json.pfx, undefined)
       const password = await service.post('/v1/certificates', {
         body: pfxOrder('another password'),
