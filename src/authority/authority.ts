@@ -4,7 +4,7 @@
  * `openIssuer` turns a key and its certificate into something that can sign, after it has convinced
  * itself that the two belong together, and that what it issues would be taken (chain.ts).
  */
-import { createPublicKey, randomBytes, verify, X509Certificate, type KeyObject } from 'node:crypto'
+import { createPublicKey, randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Log } from '../store/log.ts'
@@ -12,7 +12,7 @@ import type { AuthorityRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
-import { hexDigest, publicKeyPin } from '../x509/key.ts'
+import { hexDigest, publicKeyPin, verifies } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { pemBlocks, PemError } from '../x509/pem.ts'
@@ -82,10 +82,8 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
   if (certificate.notBefore > now)
     return refuse(`is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`)
 
-  // The key and the certificate belong together when what the one signs the other verifies.
-  const trial = new Uint8Array(randomBytes(32))
   const publicKey = new X509Certificate(certificate.der).publicKey
-  if (!verify('sha256', trial, publicKey, await key.sign(trial))) {
+  if (!(await keyWorks({ sign: key.sign, publicKey }))) {
     return refuse('does not belong to the CA key: what the key signs does not verify with it.')
   }
 
@@ -106,6 +104,12 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
       registeredAt: now,
     },
   }
+}
+
+/** Whether a signature and the public key belong together: a trial over random octets. */
+export async function keyWorks({ sign, publicKey }: SigningKey): Promise<boolean> {
+  const trial = new Uint8Array(randomBytes(32))
+  return verifies('sha256', trial, publicKey, await sign(trial))
 }
 
 function certificatesIn(pem: string, from: string): Certificate[] {

@@ -13,6 +13,18 @@ const day = 86_400_000 // milliseconds
 const clockDifference = 5 * 60_000 // machines of one cluster may differ by as much, in milliseconds
 const leastUseful = 7 * day // below this a certificate helps nobody
 
+const wholeSeconds = (date: Date): number => Math.floor(date.getTime() / 1000) * 1000
+
+/** @throws CaError `authorityExpiring` when nothing useful can be issued any more. */
+export function refuseExpiring(now: Date, issuer: Certificate): void {
+  if (issuer.notAfter.getTime() - wholeSeconds(now) >= leastUseful) return
+  throw new CaError(
+    'authorityExpiring',
+    `The certificate of the authority ends on ${issuer.notAfter.toISOString()}.`,
+    { facts: { authorityNotAfter: issuer.notAfter } },
+  )
+}
+
 /**
  * The validity period of a new certificate, whole seconds in UTC, both ends included
  * (RFC 5280 §4.1.2.5). It never outlives the issuer: a period that was asked for is refused then,
@@ -28,16 +40,8 @@ export function validityFrom(
   profile: Profile,
   issuer: Certificate,
 ): Validity {
-  const seconds = Math.floor(now.getTime() / 1000) * 1000
-  if (issuer.notAfter.getTime() - seconds < leastUseful) {
-    throw new CaError(
-      'authorityExpiring',
-      `The certificate of the authority ends on ${issuer.notAfter.toISOString()}.`,
-      {
-        facts: { authorityNotAfter: issuer.notAfter },
-      },
-    )
-  }
+  refuseExpiring(now, issuer)
+  const seconds = wholeSeconds(now)
   const latest = Math.min(seconds + profile.validityDays.maximum * day, issuer.notAfter.getTime())
   const wanted = seconds + (days ?? profile.validityDays.whenNotAsked) * day
   if (days !== null && wanted > latest) {

@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
+import { readyCheck } from '../authority/ready.ts'
 import { CaError, codes, type Code } from '../errors.ts'
 import { problems } from './describe.ts'
 import { statuses } from './problem.ts'
@@ -15,6 +16,7 @@ export interface Readiness {
 
 export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, readiness: Readiness): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
+  const ready = readyCheck(ca)
 
   app.get(
     '/livez',
@@ -40,16 +42,14 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
         tags: ['health'],
         summary: 'Can it issue?',
         description:
-          'Whether the record answers, the authority is valid, and the process is not about to end.',
+          'Whether the record answers, the key of the authority signs, its certificate lasts for more than a week, and the process is not about to end.',
         security: [],
         response: { 200: Health, ...problems(503) },
       },
     },
     async () => {
       if (readiness.draining) throw new CaError('busy', 'The service is about to stop.')
-      if (ca.issuer.record.notAfter <= ca.now())
-        throw new CaError('authorityExpiring', 'The certificate of the authority has expired.')
-      await ca.store.ping()
+      await ready()
       return { status: 'ok' as const }
     },
   )

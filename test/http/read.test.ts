@@ -1,7 +1,8 @@
 /** Reading: certificates in their forms, lists in pages, the authority, health, and the pages about problems. */
 import { X509Certificate } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { codes } from '../../src/errors.ts'
+import { CaError, codes } from '../../src/errors.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem, subject } from '../support/requests.ts'
 import { demand, scratch, withWitness } from '../support/witnesses.ts'
@@ -208,9 +209,54 @@ t.test('what everybody may read', async (t) => {
   t.test('health', async (t) => {
     t.match(await service.get('/livez', { as: null }), { status: 200, json: { status: 'ok' } })
     t.match(await service.get('/readyz', { as: null }), { status: 200, json: { status: 'ok' } })
-    service.clock.now = new Date('2040-01-01T00:00:00Z')
-    t.match(await service.get('/readyz', { as: null }), { status: 503, json: { code: 'authorityExpiring' } })
+    const end = service.ca.issuer.certificate.notAfter.getTime()
+    for (const [before, status] of [
+      [8, 200],
+      [6, 503],
+      [-1, 503],
+    ] as const) {
+      service.clock.now = new Date(end - before * 86_400_000)
+      const answer = await service.get('/readyz', { as: null })
+      t.equal(answer.status, status, `${before} days before the authority ends`)
+      if (status === 503) t.match(answer.json, { code: 'authorityExpiring', detail: /ends on 2036-/ })
+    }
     service.clock.now = new Date('2026-11-23T12:00:00Z')
+  })
+
+  t.test('health is looked at seldom, however often it is asked', async (t) => {
+    const { store, issuer } = service.ca
+    let [pings, trials, isAway] = [0, 0, false]
+    const again = await service.again({
+      store: {
+        ...store,
+        ping: () => {
+          pings++
+          return isAway ? Promise.reject(new CaError('storeUnavailable', 'away')) : store.ping()
+        },
+      },
+      issuer: { ...issuer, sign: (octets) => (trials++, issuer.sign(octets)) },
+    })
+    const ask = async (times: number): Promise<Set<number>> => {
+      const answers = Array.from({ length: times }, () => again.get('/readyz', { as: null }))
+      return new Set((await Promise.all(answers)).map(({ status }) => status))
+    }
+    t.strictSame(await ask(50), new Set([200]))
+    t.strictSame(await ask(50), new Set([200]))
+    t.strictSame([pings, trials], [1, 1])
+    isAway = true
+    await sleep(1_200)
+    t.strictSame(await ask(50), new Set([503]), 'after a second the record is looked at again')
+    isAway = false
+    await sleep(1_200)
+    t.strictSame(await ask(50), new Set([200]), 'also when it is back')
+    t.strictSame([pings, trials], [3, 1], 'and the key every ten seconds')
+  })
+
+  t.test('a service whose key does not sign is not ready', async (t) => {
+    const { issuer, rehearsal } = service.ca
+    const wrong = await service.again({ issuer: { ...issuer, sign: rehearsal.sign } })
+    t.equal((await wrong.get('/readyz', { as: null })).status, 500)
+    t.match(service.log.join(''), /what the CA key signs does not verify/)
   })
 
   t.test('a page for each problem code', async (t) => {

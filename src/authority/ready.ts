@@ -1,0 +1,36 @@
+/** Whether the authority can issue: what an orchestrator asks, often, and without an API key. */
+import { keyWorks, type CertificationAuthority } from './authority.ts'
+import { refuseExpiring } from './validity.ts'
+
+const recordEvery = 1_000 // milliseconds between two looks at the record
+const keyEvery = 10_000 // milliseconds between two trials of the key
+
+/**
+ * @returns a check that costs next to nothing, however often it is asked.
+ *   It throws CaError `authorityExpiring` or `storeUnavailable`, or Error when the key does not sign.
+ */
+export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
+  const record = atMostEvery(recordEvery, () => ca.store.ping())
+  const key = atMostEvery(keyEvery, async () => {
+    if (!(await keyWorks(ca.issuer)))
+      throw new Error('what the CA key signs does not verify with its certificate')
+  })
+  return async () => {
+    refuseExpiring(ca.now(), ca.issuer.certificate)
+    await record()
+    await key()
+  }
+}
+
+/** Whoever asks while `act` runs, or soon after, has the same outcome. */
+function atMostEvery(milliseconds: number, act: () => Promise<void>): () => Promise<void> {
+  let outcome: Promise<void> | null = null
+  return () => {
+    if (outcome === null) {
+      outcome = act()
+      const forget = () => void setTimeout(() => (outcome = null), milliseconds).unref()
+      outcome.then(forget, forget)
+    }
+    return outcome
+  }
+}
