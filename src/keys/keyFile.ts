@@ -35,17 +35,39 @@ export function readSecretFile(path: string, what: string): Buffer {
   try {
     const status = fstatSync(file)
     if (!status.isFile()) refuse('is not a file.')
-    if (status.mode & 0o007) {
-      refuse(
-        `is open to everybody on this host (mode ${(status.mode & 0o777).toString(8)}). Close it: chmod 0600 ${path}`,
-      )
-    }
+    const open = openness(path, status, process.geteuid?.() ?? 0)
+    if (open !== null) refuse(open)
     if (status.size === 0) refuse('is empty.')
     if (status.size > maximumSize) refuse('is far too large to be that.')
     return readFileSync(file)
   } finally {
     closeSync(file)
   }
+}
+
+/**
+ * Who else than the service could read or change a secret, in words, or null.
+ *
+ * The file belongs to the user of the service or to root, and nobody else may touch it. Only a file of
+ * root may be read by a group, as Kubernetes and systemd hand it to a service, and in /run/secrets by
+ * everybody, as Docker does: there everybody is the container.
+ *
+ * @param user - the user id of this process.
+ */
+export function openness(
+  path: string,
+  { uid, mode }: { readonly uid: number; readonly mode: number },
+  user: number,
+): string | null {
+  const allowed = uid !== 0 ? 0 : path.startsWith('/run/secrets/') ? 0o044 : 0o040
+  const open = mode & 0o077 & ~allowed
+  if (open !== 0) {
+    const whom = open & 0o007 ? 'everybody on this host' : 'its group'
+    return `is open to ${whom} (mode ${(mode & 0o777).toString(8)}). Close it: chmod 0600 ${path}`
+  }
+  if (uid !== 0 && uid !== user)
+    return `belongs to another user (uid ${uid}). Give it to that of this service: chown ${user} ${path}`
+  return null
 }
 
 /** The key in `pem`, which is wiped. @param from - where it came from, for a refusal. */
