@@ -8,7 +8,7 @@ import type { Issued } from '../authority/once.ts'
 import { renew } from '../authority/renew.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateFilter } from '../store/model.ts'
-import { fileAnswers, problems, requestBodies } from './describe.ts'
+import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
 import { issueOrder, renewalOrder } from './order.ts'
 import { certificateView, keyIsGone, negotiate, sendCertificate } from './representation.ts'
 import {
@@ -48,12 +48,18 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         querystring: IssueQuery,
         body: requestBodies(IssueBody, 'issue'),
         response: {
-          201: fileAnswers('Issued. Location names it.', CertificateView, formats),
-          200: fileAnswers(
-            'A repeated request: the certificate, but not the key, which was delivered once.',
-            CertificateView,
-            ['json'],
-          ),
+          201: {
+            ...fileAnswers('Issued. Location names it.', CertificateView, formats),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
+          200: {
+            ...fileAnswers(
+              'A repeated request: the certificate, but not the key, which was delivered once.',
+              CertificateView,
+              ['json'],
+            ),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
           ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -81,11 +87,14 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         querystring: RenewalQuery,
         body: requestBodies(RenewalBody, 'renew'),
         response: {
-          201: fileAnswers(
-            'Renewed. Location names the new certificate.',
-            CertificateView,
-            certificateFormats,
-          ),
+          201: {
+            ...fileAnswers(
+              'Renewed. Location names the new certificate.',
+              CertificateView,
+              certificateFormats,
+            ),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -108,7 +117,10 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         summary: 'List certificates',
         description: 'Newest first, in pages. The Link header and `next` name the page that follows.',
         querystring: ListQuery,
-        response: { 200: CertificatePage, ...problems(400, 401, 403, 503) },
+        response: {
+          200: { ...jsonAnswer('A page.', CertificatePage), ...answerHeaders('link') },
+          ...problems(400, 401, 403, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -198,7 +210,10 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         summary: 'Ask when to renew',
         description: 'For renewal jobs. The Retry-After header says when to ask again.',
         params: ReferenceParams,
-        response: { 200: RenewalInfo, ...problems(400, 401, 403, 404, 503) },
+        response: {
+          200: { ...jsonAnswer('When to renew.', RenewalInfo), ...answerHeaders('retry-after') },
+          ...problems(400, 401, 403, 404, 503),
+        },
       },
     },
     async (request, reply) => {
