@@ -18,7 +18,7 @@ import {
   type GeneralName,
 } from '../x509/extensions.ts'
 import { hex, keyIdentifier, type SubjectPublicKeyInfo } from '../x509/key.ts'
-import { attributeTypes, describeName, fits, valuesOf, type Name } from '../x509/name.ts'
+import { attributeTypes, describeName, fits, stringTypesOf, valuesOf, type Name } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
 import { dnsNameFault } from './dnsName.ts'
 import type { Profile } from './profiles.ts'
@@ -109,12 +109,10 @@ function isEncodedTwice(value: string): boolean {
 function attributeFault(oid: string, value: string, stringType: number): string | null {
   const type = attributeTypes.find((known) => known.oid === oid)
   if (type === undefined) return `attribute ${oid} is not one a subject has here`
-  if (
-    stringType === tag.teletexString ||
-    stringType === tag.numericString ||
-    stringType === tag.visibleString
-  ) {
-    return `${type.short} is neither PrintableString nor UTF8String`
+  const stringTypes = stringTypesOf(type.short)
+  if (!stringTypes.includes(stringType)) {
+    if (stringTypes.length > 1) return `${type.short} is neither PrintableString nor UTF8String`
+    return `${type.short} is not ${stringTypes[0] === tag.ia5String ? 'an IA5String' : 'a PrintableString'}`
   }
   if (value.length === 0) return `${type.short} is empty`
   if (Array.from(value).length > type.upperBound)
@@ -234,7 +232,8 @@ export const rules: readonly Rule[] = [
   {
     id: 'subjectAttributes',
     property: 'Subject attributes',
-    required: () => 'known attributes within the bounds of RFC 5280, in characters a person can read',
+    required: () =>
+      'known attributes in the string types and bounds of RFC 5280, in characters a person can read',
     judge: ({ subject }) => {
       const faults = subject.rdns
         .flat()
@@ -242,7 +241,7 @@ export const rules: readonly Rule[] = [
       return passIf(faults.length === 0, faults.length === 0 ? 'all in order' : faults.join('; '))
     },
     fix: () =>
-      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters.',
+      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters. C and serialNumber are PrintableString, DC and emailAddress IA5String, all others PrintableString or UTF8String: certreq and openssl write them so.',
   },
   {
     id: 'subjectRecognisable',

@@ -357,6 +357,51 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'fail',
       'O is neither PrintableString nor UTF8String',
     ],
+    [
+      'a BMPString',
+      named(['O', 'Contoso', tag.bmpString]),
+      'fail',
+      'O is neither PrintableString nor UTF8String',
+    ],
+    [
+      'an IA5String',
+      named(['CN', 'hgs', tag.ia5String]),
+      'fail',
+      'CN is neither PrintableString nor UTF8String',
+    ],
+    ['a PrintableString', named(['O', 'Contoso', tag.printableString]), 'pass', 'all in order'],
+    [
+      'what certreq and openssl write',
+      named(
+        ['DC', 'test', tag.ia5String],
+        ['C', 'DE', tag.printableString],
+        ['serialNumber', 'HRB 42', tag.printableString],
+        ['emailAddress', 'a@b.test', tag.ia5String],
+      ),
+      'pass',
+      'all in order',
+    ],
+    ...(
+      [
+        ['C', 'DE', 'a PrintableString', [tag.utf8String, tag.ia5String, tag.bmpString]],
+        ['serialNumber', '42', 'a PrintableString', [tag.utf8String, tag.ia5String, tag.numericString]],
+        ['DC', 'test', 'an IA5String', [tag.utf8String, tag.printableString]],
+        ['emailAddress', 'a@b.test', 'an IA5String', [tag.utf8String, tag.visibleString]],
+      ] as const
+    ).flatMap(([short, value, wanted, types]) =>
+      types.map((type): Case => [
+        `${short} in string type ${type}`,
+        named([short, value, type]),
+        'fail',
+        `${short} is not ${wanted}`,
+      ]),
+    ),
+    [
+      'a T61String with an umlaut',
+      named(['O', 'Köln', tag.teletexString]),
+      'fail',
+      'O is neither PrintableString nor UTF8String',
+    ],
     ['an empty value', named(['CN', '']), 'fail', 'CN is empty'],
     ['a CN of 64 characters', named(['CN', 'x'.repeat(64)]), 'pass', 'all in order'],
     ['a CN of 64 castles', named(['CN', '🏰'.repeat(64)]), 'pass', 'all in order'],
