@@ -21,6 +21,7 @@ import { hex, keyIdentifier, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { attributeTypes, describeName, fits, stringTypesOf, valuesOf, type Name } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
 import { dnsNameFault } from './dnsName.ts'
+import { legibilityFault } from './legible.ts'
 import type { Profile } from './profiles.ts'
 import { isKnownKeyStorageProvider, type ProviderEvidence } from './provider.ts'
 
@@ -96,9 +97,6 @@ const critical = (is: boolean): string => (is ? 'critical' : 'not critical')
 const dnsNamesOf = (names: readonly GeneralName[]): string[] =>
   names.flatMap((name) => (name.type === 'dNSName' ? [name.text!] : []))
 
-// Characters that look like nothing, or turn the text around: they make one name look like another.
-const deceptive = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0\ufffd]/u
-
 /** Whether text was encoded as UTF-8, taken for Latin-1, and encoded again: "MÃ¼nchen". */
 function isEncodedTwice(value: string): boolean {
   if (/^\p{ASCII}*$/u.test(value)) return false
@@ -120,7 +118,8 @@ function attributeFault(oid: string, value: string, stringType: number): string 
   if (type.short === 'C' && !/^[A-Z]{2}$/i.test(value)) return 'C is not a country code of two letters'
   if (!fits(value, stringType)) return `${type.short} has characters that its string type cannot hold`
   if (isEncodedTwice(value)) return `${type.short} was encoded twice: ${value}`
-  if (deceptive.test(value)) return `${type.short} has control or invisible characters`
+  const illegible = legibilityFault(value)
+  if (illegible !== null) return `${type.short} ${illegible}`
   if (value !== value.trim()) return `${type.short} begins or ends with white space`
   return null
 }
@@ -241,7 +240,7 @@ export const rules: readonly Rule[] = [
       return passIf(faults.length === 0, faults.length === 0 ? 'all in order' : faults.join('; '))
     },
     fix: () =>
-      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters. C and serialNumber are PrintableString, DC and emailAddress IA5String, all others PrintableString or UTF8String: certreq and openssl write them so.',
+      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters. C and serialNumber are PrintableString, DC and emailAddress IA5String, all others PrintableString or UTF8String: certreq and openssl write them so. Send the name in Unicode NFC, each word in letters of one script.',
   },
   {
     id: 'subjectRecognisable',
