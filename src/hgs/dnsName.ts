@@ -31,5 +31,11 @@ export function dnsNameFault(name: string): string | null {
   return null
 }
 
-/** Whether `label` is what its own decoding encodes to (UTS #46); what cannot be decoded comes back empty. */
-const isALabel = (label: string): boolean => domainToASCII(domainToUnicode(label)) === label
+/**
+ * Whether `label`, in small letters, decodes to a name that encodes to it again (UTS #46). What does
+ * not decode comes back empty or as it was, according to the version of Node.
+ */
+function isALabel(label: string): boolean {
+  const decoded = domainToUnicode(label)
+  return decoded !== label && domainToASCII(decoded) === label
+}
