@@ -21,7 +21,7 @@ import { hex, keyIdentifier, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { attributeTypes, describeName, fits, stringTypesOf, valuesOf, type Name } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
 import { dnsNameFault } from './dnsName.ts'
-import { legibilityFault } from './legible.ts'
+import { legibilityFault, visible } from './legible.ts'
 import type { Profile } from './profiles.ts'
 import { isKnownKeyStorageProvider, type ProviderEvidence } from './provider.ts'
 
@@ -128,18 +128,28 @@ export const rules: readonly Rule[] = [
   {
     id: 'provider',
     property: 'Cryptographic provider',
-    required: () => 'a Key Storage Provider (KSP), not a legacy Cryptographic Service Provider (CSP)',
+    required: ({ needsKeyStorageProvider }) =>
+      needsKeyStorageProvider
+        ? 'a Key Storage Provider (KSP), not a legacy Cryptographic Service Provider (CSP)'
+        : 'a name in characters that can be seen',
     judge: ({ provider }, profile) => {
-      if (provider === null || !profile.needsKeyStorageProvider) return null
-      if (provider.grade === 'legacy') return fail(`${provider.name}, a legacy provider`)
+      if (provider === null) return null
+      const name = visible(provider.name ?? '')
+      if (profile.needsKeyStorageProvider && provider.grade === 'legacy')
+        return fail(`${name}, a legacy provider`)
+      // Whatever the profile: it goes on record, and people read it there.
+      if (name !== (provider.name ?? ''))
+        return fail(`${name} (${provider.grade}), with control or invisible characters`)
+      if (!profile.needsKeyStorageProvider) return null
       if (provider.grade === 'unknown') return warn('the request does not say')
-      if (provider.grade === 'declared' && !isKnownKeyStorageProvider(provider.name!)) {
-        return warn(`${provider.name} (declared), which is not a provider known here. Is it spelt right?`)
+      if (provider.grade !== 'service' && !isKnownKeyStorageProvider(name)) {
+        const question = provider.grade === 'declared' ? 'Is it spelt right?' : 'Is it a KSP?'
+        return warn(`${name} (${provider.grade}), which is not a provider known here. ${question}`)
       }
-      return pass(`${provider.name} (${provider.grade})`)
+      return pass(`${name} (${provider.grade})`)
     },
     fix: () =>
-      'A key in a legacy provider must be made anew in a KSP. certreq: ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0. Requests of IIS Manager always use a legacy provider. Only a request that does not say, as those of openssl, needs the parameter "provider".',
+      'A key in a legacy provider must be made anew in a KSP. certreq: ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0. Requests of IIS Manager always use a legacy provider. Only a request that does not say, as those of openssl, needs the parameter "provider", spelt as certutil -csplist shows it.',
   },
   {
     id: 'keyAlgorithm',

@@ -247,6 +247,42 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'warn',
       'Microsoft Sofware KSP (declared), which is not a provider known here. Is it spelt right?',
     ],
+    [
+      'a name in the request that is not known',
+      provider(0, 'Contoso Key Storage Provider'),
+      'warn',
+      'Contoso Key Storage Provider (asserted), which is not a provider known here. Is it a KSP?',
+    ],
+    [
+      'a KSP of hardware',
+      provider(0, 'SAFENET key storage provider'),
+      'pass',
+      'SAFENET key storage provider (asserted)',
+    ],
+    [
+      'a NUL in the request',
+      provider(0, 'Microsoft Software Key Storage Provider\0'),
+      'fail',
+      'Microsoft Software Key Storage Provider\\u{0} (asserted), with control or invisible characters',
+    ],
+    [
+      'text turned around in a declaration',
+      { provider: gradeProvider(null, 'K\u202eSP\n') },
+      'fail',
+      'K\\u{202E}SP\\u{A} (declared), with control or invisible characters',
+    ],
+    [
+      'what cannot be seen, declared beside a KSP',
+      provider(0, 'Microsoft Software Key Storage Provider', 'K\u200b'),
+      'fail',
+      'K\\u{200B} (declared), with control or invisible characters',
+    ],
+    [
+      'a CSP with what cannot be seen',
+      provider(1, 'X\u200b'),
+      'fail',
+      'X\\u{200B} (keySpec 1), a legacy provider',
+    ],
     ['a key made here', { provider: { grade: 'service', name: 'K' } }, 'pass', 'K (service)'],
     [
       'a declared CSP',
@@ -564,6 +600,17 @@ t.test('each rule, at its bounds', async (t) => {
       }
     })
   }
+
+  t.test('provider, for IIS, which reads both kinds', async (t) => {
+    const row = (change: Partial<Exhibit>) => rowOf('provider', { ...good, ...change }, 'https')
+    for (const change of [{}, provider(1, 'X'), provider(0, 'X'), { provider: gradeProvider(null, null) }])
+      t.equal(row(change), undefined)
+    t.match(row(provider(1, 'X\0')), {
+      verdict: 'fail',
+      found: 'X\\u{0} (keySpec 1) (legacy), with control or invisible characters',
+      required: 'a name in characters that can be seen',
+    })
+  })
 
   t.test('httpsName', async (t) => {
     const table: [what: string, change: Partial<Exhibit>, verdict: Verdict, found: string][] = [
