@@ -1,4 +1,5 @@
 import { sign } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { profiles, purposes, type Profile, type Purpose } from '../../src/hgs/profiles.ts'
 import { gradeProvider } from '../../src/hgs/provider.ts'
@@ -39,6 +40,7 @@ import {
   type Subject,
   type WindowsForm,
 } from '../support/requests.ts'
+import { demand, scratch } from '../support/witnesses.ts'
 
 const nameOf = (attributes: Subject) => readName(readDer(nameDer(attributes)))
 const dns = (...names: string[]) => names.map((text) => ({ type: 'dNSName' as const, text }))
@@ -727,6 +729,35 @@ t.test('what Windows writes is judged as it deserves', async (t) => {
     openssl.flatMap(({ rule, verdict }) => (verdict === 'pass' ? [] : [rule, verdict])),
     ['provider', 'warn'],
   )
+})
+
+t.test('what openssl itself writes has the right string types', async (t) => {
+  const { path, write } = scratch(t)
+  const key = write('key.pem', rsaKey().export({ type: 'pkcs8', format: 'pem' }))
+  const name =
+    '/DC=test/DC=contoso/C=DE/ST=Bayern/L=Nürnberg/street=Am Markt 1/postalCode=90403/O=Contoso Süd+OU=IT+OU=B'
+  const rest =
+    '/organizationIdentifier=NTRDE-HRB 42/serialNumber=HRB 42/title=HGS/CN=hgs.contoso.test/emailAddress=a@b.test'
+  const subjectOf = async (subject: string): Promise<Exhibit> => {
+    const out = path('request.der')
+    await demand('openssl', [
+      'req',
+      '-new',
+      '-utf8',
+      '-key',
+      key,
+      '-subj',
+      subject,
+      '-outform',
+      'DER',
+      '-out',
+      out,
+    ])
+    return exhibitOf(readCertificationRequest(readFileSync(out)))
+  }
+  const row = rowOf('subjectAttributes', await subjectOf(name.replace('+OU=B', '') + rest))
+  t.strictSame([row?.verdict, row?.found], ['pass', 'all in order'])
+  await t.rejects(subjectOf(name + rest), { message: /holds the same type of attribute twice/ })
 })
 
 t.test('a key is safe to calculate with when the rules about its numbers hold', async (t) => {
