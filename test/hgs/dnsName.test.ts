@@ -73,6 +73,7 @@ t.test('a fully qualified host name (RFC 1034 §3.5, RFC 5280 §4.2.1.6)', async
       'xn--a', // decodes to a control
       'xn--abc',
       'xn--mnchen-3yb0000',
+      'xn---uiy', // decodes to a name with another A-label
       'xn--xn--a-0ca', // an A-label of an A-label
       'xn--bc-kw3n', // Ａbc, in a wide letter
       'xn--e-xbb', // é, decomposed

@@ -77,6 +77,7 @@ const others = [
   'Microsoft Software Cryptography',
   'Cryptoserver Provider',
   'CSPlus Storage',
+  'eCSP Storage',
   'Not the Microsoft Base DSS Provider',
 ]
 
