@@ -13,15 +13,20 @@ export async function resume(
 ): Promise<{ finished: number; waiting: number }> {
   let finished = 0
   let waiting = 0
-  for (const intent of await ca.store.interruptedIntents(span)) {
-    try {
-      const { id, serialNumber } = await finish(ca, intent)
-      ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')
-      finished++
-    } catch (error) {
-      ca.log.error({ certificate: intent.id, err: error }, 'an interrupted issuance could not be finished')
-      waiting++
+  let last: string | undefined
+  do {
+    const intents = await ca.store.interruptedIntents({ ...span, beyond: last })
+    for (const intent of intents) {
+      try {
+        const { id, serialNumber } = await finish(ca, intent)
+        ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')
+        finished++
+      } catch (error) {
+        ca.log.error({ certificate: intent.id, err: error }, 'an interrupted issuance could not be finished')
+        waiting++
+      }
     }
-  }
+    last = intents.at(-1)?.id
+  } while (last !== undefined)
   return { finished, waiting }
 }

@@ -1,6 +1,6 @@
 /** The routes under /v1/certificates: decode, call one use case, encode. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow } from '../authority/find.ts'
 import { issue } from '../authority/issue.ts'
@@ -17,6 +17,7 @@ import {
   FormatQuery,
   formats,
   History,
+  HistoryQuery,
   IssueBody,
   IssueHeaders,
   IssueQuery,
@@ -115,7 +116,8 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         operationId: 'listCertificates',
         tags: ['certificates'],
         summary: 'List certificates',
-        description: 'Newest first, in pages. The Link header and `next` name the page that follows.',
+        description:
+          'Newest first, in pages. The Link header and `next` name the page that follows. A search through many certificates ends its page early: it may hold fewer than `limit`, or none, while `next` is not null.',
         querystring: ListQuery,
         response: {
           200: { ...jsonAnswer('A page.', CertificatePage), ...answerHeaders('link') },
@@ -135,16 +137,13 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         ...(asked.notAfterAfter && { notAfterAfter: new Date(asked.notAfterAfter) }),
       }
       const now = ca.now()
-      const page = await ca.store.listCertificates(filter, {
-        now,
-        limit: limit === undefined ? pageSize : Number(limit),
-        ...(cursor && { after: cursor.toLowerCase() }),
-      })
-      if (page.next !== null) {
-        const next = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: page.next })
-        reply.header('link', `</v1/certificates?${next.toString()}>; rel="next"`)
-      }
-      return { items: page.items.map((certificate) => certificateView(certificate, now)), next: page.next }
+      const page = await ca.store.listCertificates(
+        filter,
+        { now, limit: Number(limit ?? pageSize), ...(cursor && { after: cursor.toLowerCase() }) },
+        (certificate) => certificateView(certificate, now),
+      )
+      linkTo(reply, request, page.next)
+      return page
     },
   )
 
@@ -180,22 +179,31 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         tags: ['certificates'],
         summary: 'Read the history of a key',
         description:
-          'All certificates over the key of this one, in order: who asked for each, when, and why.',
+          'The certificates over the key of this one, in order: who asked for each, when, and why. In pages: the Link header and `next` name the one that follows.',
         params: ReferenceParams,
+        querystring: HistoryQuery,
         response: { 200: History, ...problems(400, 401, 403, 404, 503) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
+      const { limit, cursor } = request.query
       const { lineage } = await findCertificate(ca, request.params.ref)
-      const generations = await ca.store.lineageHistory(lineage.id)
       const now = ca.now()
+      const page = await ca.store.lineageHistory(
+        lineage.id,
+        { limit: Number(limit ?? pageSize), ...(cursor && { after: Number(cursor) }) },
+        (certificate) => certificateView(certificate, now),
+      )
+      const current = await ca.store.currentCertificate(lineage.id)
+      linkTo(reply, request, page.next)
       return {
         lineage: lineage.id,
         purpose: lineage.purpose,
         publicKeyPin: lineage.publicKeyPin,
         createdAt: lineage.createdAt.toISOString(),
-        current: generations.at(-1)!.id,
-        certificates: generations.map((certificate) => certificateView(certificate, now)),
+        current: current!.id, // there is the one that was found
+        certificates: page.items,
+        next: page.next,
       }
     },
   )
@@ -232,6 +240,13 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       }
     },
   )
+
+  /** Names the page that follows in a Link header (RFC 8288). */
+  function linkTo(reply: FastifyReply, request: FastifyRequest, next: string | number | null): void {
+    if (next === null) return
+    const query = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: String(next) })
+    reply.header('link', `<${request.url.split('?')[0]}?${query.toString()}>; rel="next"`)
+  }
 
   function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
     // A repetition is answered like the first request, but for the key that is no longer there.

@@ -203,6 +203,26 @@ export const ListQuery = Type.Object(
 )
 export type ListQuery = Static<typeof ListQuery>
 
+export const HistoryQuery = Type.Object(
+  {
+    limit: Type.Optional(
+      Type.String({
+        pattern: '^([1-9]|[1-9][0-9]|100)$',
+        maxLength: 3,
+        description: '1 to 100; 50 when nothing is said.',
+      }),
+    ),
+    cursor: Type.Optional(
+      Type.String({
+        pattern: '^[1-9][0-9]{0,8}$',
+        maxLength: 9,
+        description: 'Where the page before ended: `next` of that answer.',
+      }),
+    ),
+  },
+  closed,
+)
+
 const Row = Type.Object(
   {
     rule: text(64, 'Id of the rule.'),
@@ -309,8 +329,10 @@ export const History = Type.Object(
     createdAt: instant('When the key was first certified.'),
     current: uuid('The certificate of the highest generation.'),
     certificates: Type.Array(certificateRef, {
-      description: 'In order, from generation 1. Who, when and why: requestedBy, issuedAt, reason.',
+      maxItems: 100,
+      description: 'In order of generation. Who, when and why: requestedBy, issuedAt, reason.',
     }),
+    next: nullable(Type.Integer(), 'The cursor of the next page; null on the last.'),
   },
   closed,
 )
