@@ -32,6 +32,20 @@ import {
 const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
 const pageSize = 50
 
+/**
+ * A date-time of the query as a Date.
+ *
+ * @throws CaError `invalidRequest` for one that JavaScript or a database cannot hold: the leap second
+ *   that RFC 3339 allows, and years outside 1970 to 9999.
+ */
+function instantIn<Name extends string>(query: { readonly [name in Name]?: string }, name: Name): Date {
+  const instant = new Date(query[name]!)
+  if (instant >= new Date(0) && instant < new Date('+010000-01-01T00:00:00Z')) return instant
+  throw new CaError('invalidRequest', 'A field is not as it should be.', {
+    errors: [{ pointer: `query/${name}`, detail: 'must be an instant from 1970 to 9999, no leap second' }],
+  })
+}
+
 export function certificateRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
 
@@ -133,8 +147,8 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         ...(asked.subject && { subject: asked.subject }),
         ...(asked.thumbprint && { thumbprint: asked.thumbprint.replace(/[\s:\u200e]/g, '').toUpperCase() }),
         ...(asked.lineage && { lineageId: asked.lineage.toLowerCase() }),
-        ...(asked.notAfterBefore && { notAfterBefore: new Date(asked.notAfterBefore) }),
-        ...(asked.notAfterAfter && { notAfterAfter: new Date(asked.notAfterAfter) }),
+        ...(asked.notAfterBefore && { notAfterBefore: instantIn(asked, 'notAfterBefore') }),
+        ...(asked.notAfterAfter && { notAfterAfter: instantIn(asked, 'notAfterAfter') }),
       }
       const now = ca.now()
       const page = await ca.store.listCertificates(

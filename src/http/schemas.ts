@@ -11,6 +11,11 @@ import { purposes } from '../hgs/profiles.ts'
 const closed = { additionalProperties: false }
 const text = (maxLength: number, description: string, more: object = {}) =>
   Type.String({ minLength: 1, maxLength, description, ...more })
+/** Text from outside that stands in the record. PostgreSQL cannot hold a NUL, and a log line is one line. */
+const line = (maxLength: number, description: string) =>
+  text(maxLength, `${description} On one line, without control characters.`, {
+    pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
+  })
 const oneOf = <const T extends string>(values: readonly T[], description: string) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], maxLength: 32, description })
 const nullable = <T extends TSchema>(schema: T, description: string) =>
@@ -21,13 +26,13 @@ const fingerprint = (digits: number, description: string) =>
   Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
 const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
 
-const provider = text(
+const provider = line(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
 )
 const validityDays =
   'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
-const reason = text(500, 'Why, in words. It stands in the record.')
+const reason = line(500, 'Why, in words. It stands in the record.')
 const csr = text(
   40_000,
   'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
@@ -185,11 +190,19 @@ export const ListQuery = Type.Object(
     state: Type.Optional(
       oneOf(['active', 'expired', 'superseded', 'revoked'], 'The state of the certificate as of now.'),
     ),
-    subject: Type.Optional(text(128, 'Text anywhere in the subject or the DNS names, letter case ignored.')),
-    thumbprint: Type.Optional(text(80, 'SHA-1 thumbprint; spaces, colons and letter case do not matter.')),
+    subject: Type.Optional(line(128, 'Text anywhere in the subject or the DNS names, letter case ignored.')),
+    thumbprint: Type.Optional(
+      text(80, 'SHA-1 thumbprint in hex; spaces, colons and letter case do not matter.', {
+        pattern: '^[0-9A-Fa-f\\s:\\u200e]*$',
+      }),
+    ),
     lineage: Type.Optional(uuid('All certificates over one key.')),
-    notAfterBefore: Type.Optional(instant('Only certificates that end before this instant.')),
-    notAfterAfter: Type.Optional(instant('Only certificates that end after this instant.')),
+    notAfterBefore: Type.Optional(
+      instant('Only certificates that end before this instant, from 1970 to 9999.'),
+    ),
+    notAfterAfter: Type.Optional(
+      instant('Only certificates that end after this instant, from 1970 to 9999.'),
+    ),
     limit: Type.Optional(
       Type.String({
         pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$',
