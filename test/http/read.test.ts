@@ -230,11 +230,8 @@ t.test('what a database cannot hold is refused, and the field is named', async (
       ]) {
         for (const name of ['notAfterBefore', 'notAfterAfter']) {
           const answer = await service.get(`/v1/certificates?${name}=${instant}`)
-          t.match(answer, { status: 400, json: { code: 'invalidRequest' } }, `${name}=${instant}`)
-          t.strictSame(
-            answer.json.errors.map(({ pointer }: { pointer: string }) => pointer),
-            [`query/${name}`],
-          )
+          const errors = [{ pointer: `query/${name}` }]
+          t.match(answer, { status: 400, json: { code: 'invalidRequest', errors } }, `${name}=${instant}`)
         }
       }
       for (const [instant, found] of [

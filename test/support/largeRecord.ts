@@ -2,7 +2,9 @@
 import Sqlite from 'better-sqlite3'
 
 export interface Filled {
-  /** The id of the newest certificate of the lineage with many generations. */
+  /** The lineage with many generations. */
+  readonly lineage: string
+  /** Its newest certificate. */
   readonly current: string
 }
 
@@ -47,7 +49,11 @@ export function fillRecord(
         SELECT ${id('i')}, ${predecessor}, 'record', 'number ' || i, m."requestedBy", m."issuedAt"
         FROM "n", "model" m WHERE i > ${first};
       COMMIT`)
-    return record.prepare<[], Filled>(`SELECT ${id(String(certificates))} AS "current"`).get()!
+    return record
+      .prepare<[], Filled>(
+        `SELECT ${id(String(first))} AS "lineage", ${id(String(certificates))} AS "current"`,
+      )
+      .get()!
   } finally {
     record.close()
   }
