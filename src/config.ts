@@ -46,7 +46,7 @@ const settings = {
   HGSCA_TLS_CERTIFICATE_FILE: 'The certificate of this service for HTTPS in PEM, with its chain.',
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
   HGSCA_TRUSTED_PROXIES:
-    'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. Their X-Forwarded-For is believed, so name none that others can use.',
+    'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings

@@ -96,6 +96,13 @@ export const codes = {
     cause: 'The role of the key does not hold the permission that the route asks for.',
     remedy: 'Use a key whose role holds it, or ask the operator for one.',
   },
+  insecureTransport: {
+    title: 'API keys and PFX files do not travel in clear.',
+    cause:
+      'The request came over plain HTTP, or the proxy that it came through is not named in HGSCA_TRUSTED_PROXIES or did not say X-Forwarded-Proto: https.',
+    remedy:
+      'Use the https address. If this request came in clear over a network, replace its API key: it may have been read. Behind a proxy: name it in HGSCA_TRUSTED_PROXIES and let it set X-Forwarded-For and X-Forwarded-Proto.',
+  },
   methodNotAllowed: {
     title: 'The address does not know this method.',
     cause:

@@ -15,6 +15,7 @@ import type {
   ApiKeyRecord,
   AuthorityRecord,
   CertificateFilter,
+  CertificateState,
   Intent,
   LineageRecord,
   NewAuditEvent,
@@ -165,6 +166,8 @@ async function issue(
   await store.recordIssued(certificateOf(intent, changes), renewal, event({ objectId: intent.id }))
   return intent
 }
+
+const idOf = ({ id }: { readonly id: string }): string => id
 
 const tables = [
   'Lineage',
@@ -350,8 +353,11 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       await sql(
         `INSERT INTO "Revocation" VALUES ('${second.id}', 'superseded', 'admin', '2026-11-23T10:00:00.123+00:00')`,
       )
-      const history = await store.lineageHistory(first.lineage.id)
-      t.match(history, [
+      const history = (page: { limit: number; after?: number }) =>
+        store.lineageHistory(first.lineage.id, page, (one) => one)
+      const { items, next } = await history({ limit: 2 })
+      t.equal(next, null)
+      t.match(items, [
         { id: first.id, generation: 1, renewal: null, renewedById: second.id, revocation: null },
         {
           id: second.id,
@@ -361,6 +367,9 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
           revocation: { reason: 'superseded', revokedAt: now },
         },
       ])
+      t.same(await history({ limit: 1 }), { items: items.slice(0, 1), next: 1 }, 'in pages')
+      t.same(await history({ limit: 1, after: 1 }), { items: items.slice(1), next: null })
+      t.same(await history({ limit: 1, after: 2 }), { items: [], next: null })
       t.equal((await store.currentCertificate(first.lineage.id))?.id, second.id)
       t.same(await store.findLineageByPin(first.lineage.publicKeyPin), {
         ...first.lineage,
@@ -377,7 +386,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
         currentCertificateId: null,
       })
       t.equal(await store.currentCertificate(intent.lineage.id), null)
-      t.same(await store.lineageHistory(intent.lineage.id), [])
+      t.same(await store.lineageHistory(intent.lineage.id, { limit: 1 }, idOf), { items: [], next: null })
       t.equal(await store.findLineageByPin('nobody'), null)
     })
 
@@ -436,6 +445,8 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.same(await store.interruptedIntents({ before: soon }), [threeDays, twoDays, oneDay])
       t.same(await store.interruptedIntents({ before: daysAgo(2) }), [threeDays])
       t.same(await store.interruptedIntents({ after: daysAgo(2.5), before: soon }), [twoDays, oneDay])
+      t.same(await store.interruptedIntents({ before: soon, beyond: threeDays!.id }), [twoDays, oneDay])
+      t.same(await store.interruptedIntents({ before: soon, beyond: oneDay!.id }), [])
     })
 
     t.test(
@@ -457,7 +468,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
           )
         }
         const list = async (filter: CertificateFilter) =>
-          (await store.listCertificates(filter, { now, limit: 50 })).items.map((item) => item.id)
+          (await store.listCertificates(filter, { now, limit: 50 }, idOf)).items
         t.same(await list({ state: 'active' }), [last.id, successor.id, active.id])
         t.same(await list({ state: 'expired' }), [expired.id])
         t.same(await list({ state: 'superseded' }), [supersededAndExpired.id, superseded.id])
@@ -481,7 +492,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       for (const name of names) issued.push(await issue(store, { searchText: `cn=${name}` }))
       const tls = await issue(store, { purpose: 'https', notAfter: new Date(now.getTime() + day) })
       const find = async (filter: CertificateFilter) =>
-        (await store.listCertificates(filter, { now, limit: 50 })).items.map((item) => item.id)
+        (await store.listCertificates(filter, { now, limit: 50 }, idOf)).items
       const named = (...wanted: string[]) => wanted.map((name) => issued[names.indexOf(name)]?.id)
       const searches = {
         '100%': named('100% cotton'),
@@ -511,8 +522,8 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const issued: string[] = []
       for (let count = 0; count < 5; count += 1) issued.unshift((await issue(store)).id)
       const page = async (after?: string) => {
-        const { items, next } = await store.listCertificates({}, { now, limit: 2, after })
-        return { ids: items.map((item) => item.id), next }
+        const { items, next } = await store.listCertificates({}, { now, limit: 2, after }, idOf)
+        return { ids: items, next }
       }
       t.same(await page(), { ids: issued.slice(0, 2), next: issued[1] })
       const newest = await issue(store)
@@ -520,9 +531,73 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.same(await page(issued[3]), { ids: issued.slice(4), next: null })
       t.same(await page(newest.id), { ids: issued.slice(0, 2), next: issued[1] })
       t.same(await page(issued[4]), { ids: [], next: null })
-      const exactly = await store.listCertificates({}, { now, limit: 6 })
+      const exactly = await store.listCertificates({}, { now, limit: 6 }, idOf)
       t.equal(exactly.items.length, 6)
       t.equal(exactly.next, null, 'no page follows that would be empty')
+    })
+
+    t.test('gives all that a filter wants, once and in order, however small the steps', async (t) => {
+      const { store, sql } = await open(t, kind)
+      const dice = seeded(kind.length)
+      const until = () => new Date(now.getTime() + dice(-20, 20) * day)
+      const issued: Known[] = []
+      const remember = async (predecessor?: Intent) => {
+        const known = { notAfter: until(), searchText: `cn=${dice(100, 999)}`, purpose: dice.of(purposes) }
+        const intent = await issue(store, known, predecessor)
+        issued.push({ ...known, intent, state: known.notAfter < now ? 'expired' : 'active' })
+        return intent
+      }
+      const firsts = await Promise.all(Array.from({ length: 120 }, () => remember()))
+      const seconds = await Promise.all(firsts.slice(0, 40).map((first) => remember(first)))
+      await Promise.all(seconds.slice(0, 20).map((second) => remember(second)))
+      const renewed = new Set([...firsts.slice(0, 40), ...seconds.slice(0, 20)].map(idOf))
+      for (const known of issued) if (renewed.has(known.intent.id)) known.state = 'superseded'
+      for (const known of issued.slice(30, 70)) {
+        known.state = 'revoked'
+        await sql(
+          `INSERT INTO "Revocation" VALUES ('${known.intent.id}', 'unspecified', 'admin', '2026-11-23')`,
+        )
+      }
+      issued.sort((a, b) => (a.intent.id < b.intent.id ? 1 : -1))
+
+      for (let round = 0; round < 150; round += 1) {
+        const one = dice.of(issued)
+        const some = <T>(value: T): T | undefined => (dice(1, 3) === 1 ? value : undefined)
+        const wanted = {
+          purpose: some(dice.of(purposes)),
+          state: some(dice.of(['active', 'expired', 'superseded', 'revoked'] as const)),
+          subject: some(String(dice(0, 99))),
+          notAfterBefore: some(until()),
+          notAfterAfter: some(until()),
+          ...(dice(1, 8) === 1 && { lineageId: one.intent.lineage.id }),
+          ...(dice(1, 8) === 1 && { thumbprint: one.intent.serialNumber }),
+        }
+        const fits = ({ intent, state, purpose, searchText, notAfter }: Known) =>
+          purpose === (wanted.purpose ?? purpose) &&
+          state === (wanted.state ?? state) &&
+          searchText.includes(wanted.subject ?? '') &&
+          (wanted.notAfterBefore === undefined || notAfter < wanted.notAfterBefore) &&
+          (wanted.notAfterAfter === undefined || notAfter > wanted.notAfterAfter) &&
+          intent.lineage.id === (wanted.lineageId ?? intent.lineage.id) &&
+          intent.serialNumber === (wanted.thumbprint ?? intent.serialNumber)
+        const given = Object.entries(wanted).filter(([, value]) => value !== undefined)
+        const filter = Object.fromEntries(given) as CertificateFilter
+        const limit = dice(1, 30)
+        const effort = { atOnce: dice(1, 40), inAll: dice(20, 250) }
+        const found: string[] = []
+        let pages = 0
+        for (let after: string | null | undefined; after !== null; pages += 1) {
+          const page = await store.listCertificates(filter, { now, limit, after }, idOf, effort)
+          if (page.items.length > limit) t.fail(`${page.items.length} of at most ${limit}`)
+          found.push(...page.items)
+          after = page.next
+        }
+        const expected = issued.filter(fits).map(({ intent }) => intent.id)
+        const what = JSON.stringify({ filter, limit, effort })
+        t.same(found, expected, what)
+        const most = Math.ceil(expected.length / limit) + Math.ceil(issued.length / effort.inAll) + 1
+        t.ok(pages <= most, `${pages} pages, at most ${most}: ${what}`)
+      }
     })
 
     t.test('revokes an API key once', async (t) => {
@@ -564,6 +639,26 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.notOk(error instanceof CaError, 'a reference to nothing is our fault, and not a reason to try again')
     })
   })
+}
+
+const purposes = ['signing', 'encryption', 'https'] as const
+
+/** What a test knows of a certificate that it has put on record. */
+interface Known extends Pick<NewCertificate, 'purpose' | 'searchText' | 'notAfter'> {
+  readonly intent: Intent
+  state: CertificateState
+}
+
+/** Whole numbers from `least` to `most`, the same in each run (mulberry32). */
+function seeded(seed: number) {
+  function dice(least: number, most: number): number {
+    seed = (seed + 0x6d2b79f5) | 0
+    let mixed = Math.imul(seed ^ (seed >>> 15), seed | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return least + (((mixed ^ (mixed >>> 14)) >>> 0) % (most - least + 1))
+  }
+  dice.of = <T>(values: readonly T[]): T => values[dice(0, values.length - 1)]!
+  return dice
 }
 
 /** A key that the store has not made, for what must not wait for the audit trail. */

@@ -87,6 +87,8 @@ const known: readonly string[] = [
   oids.extKeyUsage,
   oids.nameConstraints,
   oids.certificatePolicies,
+  oids.policyMappings,
+  oids.inhibitAnyPolicy,
   oids.subjectKeyIdentifier,
   oids.authorityKeyIdentifier,
   oids.subjectAltName,

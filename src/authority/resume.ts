@@ -15,18 +15,27 @@ export async function resume(
   let finished = 0
   let waiting = 0
   const strangers: string[] = []
-  for (const intent of await ca.store.interruptedIntents(span)) {
-    try {
-      const { id, serialNumber } = await finish(ca, intent)
-      ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')
-      finished++
-    } catch (error) {
-      waiting++
-      if (error instanceof CaError && error.code === 'issuanceInterrupted') strangers.push(intent.authorityId)
-      else
-        ca.log.error({ certificate: intent.id, err: error }, 'an interrupted issuance could not be finished')
+  let last: string | undefined
+  do {
+    const intents = await ca.store.interruptedIntents({ ...span, beyond: last })
+    for (const intent of intents) {
+      try {
+        const { id, serialNumber } = await finish(ca, intent)
+        ca.log.warn({ certificate: id, serialNumber }, 'an interrupted issuance was finished')
+        finished++
+      } catch (error) {
+        waiting++
+        if (error instanceof CaError && error.code === 'issuanceInterrupted')
+          strangers.push(intent.authorityId)
+        else
+          ca.log.error(
+            { certificate: intent.id, err: error },
+            'an interrupted issuance could not be finished',
+          )
+      }
     }
-  }
+    last = intents.at(-1)?.id
+  } while (last !== undefined)
   // Told once, by the look at the start: only another start can change it.
   if (strangers.length > 0 && span.after === undefined) {
     ca.log.error(

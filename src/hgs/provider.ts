@@ -6,6 +6,7 @@
  * declaration. It is graded and recorded as such, and never called proof.
  */
 import type { ProviderAttribute } from '../x509/certificationRequest.ts'
+import { isVisible } from './legible.ts'
 
 export const softwareKeyStorageProvider = 'Microsoft Software Key Storage Provider'
 
@@ -14,36 +15,35 @@ const knownKeyStorageProviders: readonly string[] = [
   softwareKeyStorageProvider,
   'Microsoft Smart Card Key Storage Provider',
   'Microsoft Platform Crypto Provider', // a KSP in spite of its name
+  'Microsoft Passport Key Storage Provider',
   'SafeNet Key Storage Provider',
   'nCipher Security World Key Storage Provider',
   'Utimaco CryptoServer Key Storage Provider',
   'Cavium Key Storage Provider',
+  'CloudHSM Key Storage Provider',
+  'YubiHSM Key Storage Provider',
+  'Google Cloud KMS Provider',
+  'Fortanix KMS CNG Provider',
 ]
 
 export const isKnownKeyStorageProvider = (name: string): boolean =>
   knownKeyStorageProviders.some((known) => known.toLowerCase() === folded(name))
 
-/** How the names of CryptoAPI providers begin, without letter case; versions and the like may follow. */
-const legacyProviders: readonly string[] = [
-  'microsoft base cryptographic provider',
-  'microsoft enhanced cryptographic provider',
-  'microsoft strong cryptographic provider',
-  'microsoft enhanced rsa and aes cryptographic provider',
-  'microsoft rsa schannel cryptographic provider',
-  'microsoft rsa signature cryptographic provider',
-  'microsoft base dss',
-  'microsoft enhanced dss',
-  'microsoft dh schannel cryptographic provider',
-  'microsoft base smart card crypto provider',
-  'microsoft exchange cryptographic provider',
-  'nshield enhanced cryptographic provider',
-  'nshield enhanced schannel cryptographic provider',
-  'ncipher enhanced cryptographic provider',
-  'ncipher enhanced schannel cryptographic provider',
-]
+/** What the names of CryptoAPI providers say, as whole words. */
+const legacyWords =
+  /(?<![a-z\d])(?:csp|crypto(?:graphic)? providers?|crypto(?:graphic)? services?(?: providers?)?)(?![a-z\d])/
 
-export const isLegacyProvider = (name: string): boolean =>
-  legacyProviders.some((beginning) => folded(name).startsWith(beginning))
+/** How the names of those begin that say nothing of the kind. */
+const legacyBeginnings: readonly string[] = ['luna enhanced rsa and aes provider']
+
+const saysKeyStorage = /key storage provider|(?<![a-z\d])ksp(?![a-z\d])/
+
+/** Whether the name is one of CryptoAPI. One that says "Key Storage Provider" never is. */
+export function isLegacyProvider(name: string): boolean {
+  const words = folded(name)
+  if (saysKeyStorage.test(words) || isKnownKeyStorageProvider(name)) return false
+  return legacyWords.test(words) || legacyBeginnings.some((beginning) => words.startsWith(beginning))
+}
 
 const folded = (name: string): string => name.trim().replace(/\s+/g, ' ').toLowerCase()
 
@@ -65,6 +65,7 @@ export function gradeProvider(
     return { grade: 'legacy', name: `${attribute.name} (keySpec ${attribute.keySpec})` }
   }
   if (declared !== null && isLegacyProvider(declared)) return { grade: 'legacy', name: declared }
+  if (declared !== null && !isVisible(declared)) return { grade: 'declared', name: declared }
   if (attribute !== null && attribute.name.trim() !== '') return { grade: 'asserted', name: attribute.name }
   if (declared !== null) return { grade: 'declared', name: declared }
   return { grade: 'unknown', name: null }

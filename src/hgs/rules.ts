@@ -18,9 +18,10 @@ import {
   type GeneralName,
 } from '../x509/extensions.ts'
 import { hex, keyIdentifier, type SubjectPublicKeyInfo } from '../x509/key.ts'
-import { attributeTypes, describeName, fits, valuesOf, type Name } from '../x509/name.ts'
+import { attributeTypes, describeName, fits, stringTypesOf, valuesOf, type Name } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
 import { dnsNameFault } from './dnsName.ts'
+import { legibilityFault, visible } from './legible.ts'
 import type { Profile } from './profiles.ts'
 import { isKnownKeyStorageProvider, type ProviderEvidence } from './provider.ts'
 
@@ -96,9 +97,6 @@ const critical = (is: boolean): string => (is ? 'critical' : 'not critical')
 const dnsNamesOf = (names: readonly GeneralName[]): string[] =>
   names.flatMap((name) => (name.type === 'dNSName' ? [name.text!] : []))
 
-// Characters that look like nothing, or turn the text around: they make one name look like another.
-const deceptive = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0\ufffd]/u
-
 /** Whether text was encoded as UTF-8, taken for Latin-1, and encoded again: "MÃ¼nchen". */
 function isEncodedTwice(value: string): boolean {
   if (/^\p{ASCII}*$/u.test(value)) return false
@@ -109,12 +107,10 @@ function isEncodedTwice(value: string): boolean {
 function attributeFault(oid: string, value: string, stringType: number): string | null {
   const type = attributeTypes.find((known) => known.oid === oid)
   if (type === undefined) return `attribute ${oid} is not one a subject has here`
-  if (
-    stringType === tag.teletexString ||
-    stringType === tag.numericString ||
-    stringType === tag.visibleString
-  ) {
-    return `${type.short} is neither PrintableString nor UTF8String`
+  const stringTypes = stringTypesOf(type.short)
+  if (!stringTypes.includes(stringType)) {
+    if (stringTypes.length > 1) return `${type.short} is neither PrintableString nor UTF8String`
+    return `${type.short} is not ${stringTypes[0] === tag.ia5String ? 'an IA5String' : 'a PrintableString'}`
   }
   if (value.length === 0) return `${type.short} is empty`
   if (Array.from(value).length > type.upperBound)
@@ -122,7 +118,8 @@ function attributeFault(oid: string, value: string, stringType: number): string 
   if (type.short === 'C' && !/^[A-Z]{2}$/i.test(value)) return 'C is not a country code of two letters'
   if (!fits(value, stringType)) return `${type.short} has characters that its string type cannot hold`
   if (isEncodedTwice(value)) return `${type.short} was encoded twice: ${value}`
-  if (deceptive.test(value)) return `${type.short} has control or invisible characters`
+  const illegible = legibilityFault(value)
+  if (illegible !== null) return `${type.short} ${illegible}`
   if (value !== value.trim()) return `${type.short} begins or ends with white space`
   return null
 }
@@ -131,18 +128,28 @@ export const rules: readonly Rule[] = [
   {
     id: 'provider',
     property: 'Cryptographic provider',
-    required: () => 'a Key Storage Provider (KSP), not a legacy Cryptographic Service Provider (CSP)',
+    required: ({ needsKeyStorageProvider }) =>
+      needsKeyStorageProvider
+        ? 'a Key Storage Provider (KSP), not a legacy Cryptographic Service Provider (CSP)'
+        : 'a name in characters that can be seen',
     judge: ({ provider }, profile) => {
-      if (provider === null || !profile.needsKeyStorageProvider) return null
-      if (provider.grade === 'legacy') return fail(`${provider.name}, a legacy provider`)
+      if (provider === null) return null
+      const name = visible(provider.name ?? '')
+      if (profile.needsKeyStorageProvider && provider.grade === 'legacy')
+        return fail(`${name}, a legacy provider`)
+      // Whatever the profile: it goes on record, and people read it there.
+      if (name !== (provider.name ?? ''))
+        return fail(`${name} (${provider.grade}), with control or invisible characters`)
+      if (!profile.needsKeyStorageProvider) return null
       if (provider.grade === 'unknown') return warn('the request does not say')
-      if (provider.grade === 'declared' && !isKnownKeyStorageProvider(provider.name!)) {
-        return warn(`${provider.name} (declared), which is not a provider known here. Is it spelt right?`)
+      if (provider.grade !== 'service' && !isKnownKeyStorageProvider(name)) {
+        const question = provider.grade === 'declared' ? 'Is it spelt right?' : 'Is it a KSP?'
+        return warn(`${name} (${provider.grade}), which is not a provider known here. ${question}`)
       }
-      return pass(`${provider.name} (${provider.grade})`)
+      return pass(`${name} (${provider.grade})`)
     },
     fix: () =>
-      'A key in a legacy provider must be made anew in a KSP. certreq: ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0. Requests of IIS Manager always use a legacy provider. Only a request that does not say, as those of openssl, needs the parameter "provider".',
+      'A key in a legacy provider must be made anew in a KSP. certreq: ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0. Requests of IIS Manager always use a legacy provider. Only a request that does not say, as those of openssl, needs the parameter "provider", spelt as certutil -csplist shows it.',
   },
   {
     id: 'keyAlgorithm',
@@ -234,7 +241,8 @@ export const rules: readonly Rule[] = [
   {
     id: 'subjectAttributes',
     property: 'Subject attributes',
-    required: () => 'known attributes within the bounds of RFC 5280, in characters a person can read',
+    required: () =>
+      'known attributes in the string types and bounds of RFC 5280, in characters a person can read',
     judge: ({ subject }) => {
       const faults = subject.rdns
         .flat()
@@ -242,7 +250,7 @@ export const rules: readonly Rule[] = [
       return passIf(faults.length === 0, faults.length === 0 ? 'all in order' : faults.join('; '))
     },
     fix: () =>
-      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters.',
+      'Change the named attributes of the subject. CN, O and OU hold at most 64 characters, C two letters. C and serialNumber are PrintableString, DC and emailAddress IA5String, all others PrintableString or UTF8String: certreq and openssl write them so. Send the name in Unicode NFC, each word in letters of one script.',
   },
   {
     id: 'subjectRecognisable',

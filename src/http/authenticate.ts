@@ -35,6 +35,10 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
   app.addHook('onRequest', async (request) => {
     const { permission } = request.routeOptions.config
     if (permission === 'public' || request.is404) return
+    if (request.protocol !== 'https' && !isLoopback(request.socket.remoteAddress)) {
+      // The key has been read on the way already; whoever configured the client must learn of it.
+      throw new CaError('insecureTransport', 'This request came in clear.')
+    }
     const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(request.headers.authorization ?? '') ?? []
     if (text === undefined) {
       const sent =
@@ -48,6 +52,9 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
     request.apiKey = apiKey
   })
 }
+
+const isLoopback = (address: string | undefined): boolean =>
+  address !== undefined && /^(::1|(::ffff:)?127\.[\d.]+)$/.test(address)
 
 /** @throws Error in a route that is public: a fault of ours. */
 export function requesterOf(request: FastifyRequest): Requester {

@@ -1,6 +1,6 @@
 /** The routes under /v1/certificates: decode, call one use case, encode. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
 import { issue } from '../authority/issue.ts'
@@ -8,7 +8,7 @@ import type { Issued } from '../authority/once.ts'
 import { renew } from '../authority/renew.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateFilter } from '../store/model.ts'
-import { fileAnswers, problems, requestBodies } from './describe.ts'
+import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
 import { issueOrder, renewalOrder } from './order.ts'
 import { certificateView, keyIsGone, negotiate, sendCertificate } from './representation.ts'
 import {
@@ -17,6 +17,7 @@ import {
   FormatQuery,
   formats,
   History,
+  HistoryQuery,
   IssueBody,
   IssueHeaders,
   IssueQuery,
@@ -30,6 +31,20 @@ import {
 
 const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
 const pageSize = 50
+
+/**
+ * A date-time of the query as a Date.
+ *
+ * @throws CaError `invalidRequest` for one that JavaScript or a database cannot hold: the leap second
+ *   that RFC 3339 allows, and years outside 1970 to 9999.
+ */
+function instantIn<Name extends string>(query: { readonly [name in Name]?: string }, name: Name): Date {
+  const instant = new Date(query[name]!)
+  if (instant >= new Date(0) && instant < new Date('+010000-01-01T00:00:00Z')) return instant
+  throw new CaError('invalidRequest', 'A field is not as it should be.', {
+    errors: [{ pointer: `query/${name}`, detail: 'must be an instant from 1970 to 9999, no leap second' }],
+  })
+}
 
 export function certificateRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
@@ -48,12 +63,18 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         querystring: IssueQuery,
         body: requestBodies(IssueBody, 'issue'),
         response: {
-          201: fileAnswers('Issued. Location names it.', CertificateView, formats),
-          200: fileAnswers(
-            'A repeated request: the certificate, but not the key, which is handed out at most once.',
-            CertificateView,
-            ['json'],
-          ),
+          201: {
+            ...fileAnswers('Issued. Location names it.', CertificateView, formats),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
+          200: {
+            ...fileAnswers(
+              'A repeated request: the certificate, but not the key, which is handed out at most once.',
+              CertificateView,
+              ['json'],
+            ),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
           ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -81,11 +102,14 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         querystring: RenewalQuery,
         body: requestBodies(RenewalBody, 'renew'),
         response: {
-          201: fileAnswers(
-            'Renewed. Location names the new certificate.',
-            CertificateView,
-            certificateFormats,
-          ),
+          201: {
+            ...fileAnswers(
+              'Renewed. Location names the new certificate.',
+              CertificateView,
+              certificateFormats,
+            ),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -106,9 +130,13 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         operationId: 'listCertificates',
         tags: ['certificates'],
         summary: 'List certificates',
-        description: 'Newest first, in pages. The Link header and `next` name the page that follows.',
+        description:
+          'Newest first, in pages. The Link header and `next` name the page that follows. A search through many certificates ends its page early: it may hold fewer than `limit`, or none, while `next` is not null.',
         querystring: ListQuery,
-        response: { 200: CertificatePage, ...problems(400, 401, 403, 503) },
+        response: {
+          200: { ...jsonAnswer('A page.', CertificatePage), ...answerHeaders('link') },
+          ...problems(400, 401, 403, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -119,23 +147,17 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         ...(asked.subject && { subject: asked.subject }),
         ...(asked.thumbprint && { thumbprint: asked.thumbprint.replace(/[\s:\u200e]/g, '').toUpperCase() }),
         ...(asked.lineage && { lineageId: asked.lineage.toLowerCase() }),
-        ...(asked.notAfterBefore && { notAfterBefore: new Date(asked.notAfterBefore) }),
-        ...(asked.notAfterAfter && { notAfterAfter: new Date(asked.notAfterAfter) }),
+        ...(asked.notAfterBefore && { notAfterBefore: instantIn(asked, 'notAfterBefore') }),
+        ...(asked.notAfterAfter && { notAfterAfter: instantIn(asked, 'notAfterAfter') }),
       }
       const now = ca.now()
-      const page = await ca.store.listCertificates(filter, {
-        now,
-        limit: limit === undefined ? pageSize : Number(limit),
-        ...(cursor && { after: cursor.toLowerCase() }),
-      })
-      if (page.next !== null) {
-        const next = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: page.next })
-        reply.header('link', `</v1/certificates?${next.toString()}>; rel="next"`)
-      }
-      return {
-        items: page.items.map((certificate) => certificateView(withLoadedChain(ca, certificate), now)),
-        next: page.next,
-      }
+      const page = await ca.store.listCertificates(
+        filter,
+        { now, limit: Number(limit ?? pageSize), ...(cursor && { after: cursor.toLowerCase() }) },
+        (certificate) => certificateView(withLoadedChain(ca, certificate), now),
+      )
+      linkTo(reply, request, page.next)
+      return page
     },
   )
 
@@ -171,24 +193,31 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         tags: ['certificates'],
         summary: 'Read the history of a key',
         description:
-          'All certificates over the key of this one, in order: who asked for each, when, and why.',
+          'The certificates over the key of this one, in order: who asked for each, when, and why. In pages: the Link header and `next` name the one that follows.',
         params: ReferenceParams,
+        querystring: HistoryQuery,
         response: { 200: History, ...problems(400, 401, 403, 404, 503) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
+      const { limit, cursor } = request.query
       const { lineage } = await findCertificate(ca, request.params.ref)
-      const generations = await ca.store.lineageHistory(lineage.id)
       const now = ca.now()
+      const page = await ca.store.lineageHistory(
+        lineage.id,
+        { limit: Number(limit ?? pageSize), ...(cursor && { after: Number(cursor) }) },
+        (certificate) => certificateView(withLoadedChain(ca, certificate), now),
+      )
+      const current = await ca.store.currentCertificate(lineage.id)
+      linkTo(reply, request, page.next)
       return {
         lineage: lineage.id,
         purpose: lineage.purpose,
         publicKeyPin: lineage.publicKeyPin,
         createdAt: lineage.createdAt.toISOString(),
-        current: generations.at(-1)!.id,
-        certificates: generations.map((certificate) =>
-          certificateView(withLoadedChain(ca, certificate), now),
-        ),
+        current: current!.id, // there is the one that was found
+        certificates: page.items,
+        next: page.next,
       }
     },
   )
@@ -203,7 +232,10 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         summary: 'Ask when to renew',
         description: 'For renewal jobs. The Retry-After header says when to ask again.',
         params: ReferenceParams,
-        response: { 200: RenewalInfo, ...problems(400, 401, 403, 404, 503) },
+        response: {
+          200: { ...jsonAnswer('When to renew.', RenewalInfo), ...answerHeaders('retry-after') },
+          ...problems(400, 401, 403, 404, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -222,6 +254,13 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       }
     },
   )
+
+  /** Names the page that follows in a Link header (RFC 8288). */
+  function linkTo(reply: FastifyReply, request: FastifyRequest, next: string | number | null): void {
+    if (next === null) return
+    const query = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: String(next) })
+    reply.header('link', `<${request.url.split('?')[0]}?${query.toString()}>; rel="next"`)
+  }
 
   function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
     // A repetition is answered like the first request, but for the key that is no longer there.

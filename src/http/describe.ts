@@ -52,8 +52,30 @@ export const examples = {
   renew: [{ reason: 'yearly renewal' }, { csr: 'REQUEST', validityDays: 730 }],
 } as const
 
+const headers = {
+  location: 'The address of the certificate.',
+  'idempotent-replayed':
+    '`true` when this repeats the answer to an earlier request with the same Idempotency-Key.',
+  link: 'The page that follows, as `rel="next"` (RFC 8288). Absent on the last.',
+  'retry-after': 'Seconds to wait before asking again.',
+  'www-authenticate': '`Bearer`.',
+} as const
+
+/** Headers of an answer, beside those that every answer has. */
+export const answerHeaders = (...names: (keyof typeof headers)[]): { headers: Record<string, object> } => ({
+  headers: Object.fromEntries(
+    names.map((name) => [name, { type: 'string', maxLength: 2000, description: headers[name] }]),
+  ),
+})
+
+/** An answer in JSON that has headers too. */
+export const jsonAnswer = (description: string, schema: TSchema): object => ({
+  description,
+  content: { 'application/json': { schema } },
+})
+
 /** An answer in several forms. */
-export function fileAnswers(description: string, json: TSchema, offered: readonly Format[]): unknown {
+export function fileAnswers(description: string, json: TSchema, offered: readonly Format[]): object {
   const forms = offered.map((format) => [
     mediaTypes[format].type,
     {
@@ -74,16 +96,24 @@ const meanings: Readonly<Record<number, string>> = {
   413: 'Too large.',
   415: 'The body has a type that this route does not read.',
   422: 'Understood, and refused: errors[] names every broken rule with its fix.',
+  500: 'The service failed. The log holds the story under the requestId.',
   503: 'Not at the moment. Repeat it, a POST with the same Idempotency-Key, after the seconds in Retry-After: what was already begun is finished then.',
 }
 
-/** The problem answers of a route. */
+const problemHeaders: Readonly<Record<number, object>> = {
+  401: answerHeaders('www-authenticate'),
+  409: answerHeaders('retry-after'),
+  503: answerHeaders('retry-after'),
+}
+
+/** The problem answers of a route, and 500, which any may give. */
 export const problems = (...statuses: number[]): Record<number, unknown> =>
   Object.fromEntries(
-    statuses.map((status) => [
+    [...statuses, 500].map((status) => [
       status,
       {
         description: meanings[status],
+        ...problemHeaders[status],
         content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
       },
     ]),

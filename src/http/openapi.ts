@@ -25,4 +25,4 @@ export async function openApiYaml(): Promise<string> {
   return server.swagger({ yaml: true })
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) writeFileSync(openApiFile, await openApiYaml())
+if (process.argv[1] === import.meta.filename) writeFileSync(openApiFile, await openApiYaml())

@@ -11,6 +11,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   malformedCertificationRequest: 400,
   unauthenticated: 401,
   forbidden: 403,
+  insecureTransport: 403,
   notFound: 404,
   methodNotAllowed: 405,
   notAcceptable: 406,
@@ -112,7 +113,11 @@ function asRefusal(error: FastifyError): CaError {
   }
   const known = parserCodes[error.code]
   if (known !== undefined) return new CaError(...known)
-  if (error.statusCode === 400) return new CaError('invalidRequest', 'The request is not well formed.')
+  // What a plugin refuses, as the pages under /docs do with `..` or a Range that does not exist.
+  const { statusCode = 500 } = error
+  if (statusCode === 403 || statusCode === 404) return new CaError('notFound', 'There is no such address.')
+  if (statusCode >= 400 && statusCode < 500)
+    return new CaError('invalidRequest', 'The request is not well formed.')
   return new CaError(
     'internalError',
     'The service failed. Nothing more is told here; the log holds it under the requestId.',

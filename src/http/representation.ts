@@ -28,27 +28,33 @@ export const mediaTypes: Readonly<Record<Format, { type: string; ending: string 
 export function negotiate(request: FastifyRequest, offered: readonly Format[]): Format {
   const { format } = request.query as { format?: Format }
   if (format !== undefined && offered.includes(format)) return format
-  const accept = request.headers.accept
-  if (format === undefined && accept === undefined) return offered[0]!
-  if (format === undefined && accept !== undefined) {
-    const ranges = accept
-      .slice(0, 1000)
-      .split(',')
-      .map((range) => {
-        const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
-        const quality = Number(parameters.find((parameter) => parameter.startsWith('q='))?.slice(2) ?? 1)
-        return { type, quality }
-      })
-      .filter(({ quality }) => quality > 0)
-      .sort((a, b) => b.quality - a.quality)
-    for (const { type } of ranges) {
-      if (type === '*/*' || type === 'application/*') return offered[0]!
-      const found = offered.find((candidate) => mediaTypes[candidate].type === type)
-      if (found !== undefined) return found
-    }
-  }
+  const accept = request.headers.accept?.trim() || '*/*'
+  const [best] =
+    format === undefined
+      ? offered
+          .map((candidate) => ({ candidate, ...preference(mediaTypes[candidate].type, accept) }))
+          .filter(({ quality }) => quality > 0)
+          .sort((a, b) => b.quality - a.quality || a.position - b.position)
+      : []
+  if (best !== undefined) return best.candidate
   const names = offered.map((candidate) => `${candidate} (${mediaTypes[candidate].type})`)
   throw new CaError('notAcceptable', `This answer comes as ${names.join(', ')}.`, { facts: { offered } })
+}
+
+/** How much an Accept header wants `type`, by the most specific range that holds it (RFC 9110 §12.5.1), and where that stands. */
+function preference(type: string, accept: string): { quality: number; position: number } {
+  const ranges = accept
+    .slice(0, 1000)
+    .toLowerCase()
+    .split(',')
+    .map((range) => range.split(';').map((part) => part.trim()))
+  for (const wanted of [type, 'application/*', '*/*']) {
+    const position = ranges.findIndex(([range]) => range === wanted)
+    if (position < 0) continue
+    const quality = ranges[position]!.find((parameter) => parameter.startsWith('q='))?.slice(2) ?? 1
+    return { quality: Number(quality), position }
+  }
+  return { quality: 0, position: -1 }
 }
 
 export interface Delivery {

@@ -11,6 +11,11 @@ import { purposes } from '../hgs/profiles.ts'
 const closed = { additionalProperties: false }
 const text = (maxLength: number, description: string, more: object = {}) =>
   Type.String({ minLength: 1, maxLength, description, ...more })
+/** Text from outside that stands in the record. PostgreSQL cannot hold a NUL, and a log line is one line. */
+const line = (maxLength: number, description: string) =>
+  text(maxLength, `${description} On one line, without control characters.`, {
+    pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
+  })
 const oneOf = <const T extends string>(values: readonly T[], description: string) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], maxLength: 32, description })
 const nullable = <T extends TSchema>(schema: T, description: string) =>
@@ -21,13 +26,13 @@ const fingerprint = (digits: number, description: string) =>
   Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
 const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
 
-const provider = text(
+const provider = line(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
 )
 const validityDays =
   'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
-const reason = text(500, 'Why, in words. It stands in the record.')
+const reason = line(500, 'Why, in words. It stands in the record.')
 const csr = text(
   40_000,
   'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
@@ -185,11 +190,19 @@ export const ListQuery = Type.Object(
     state: Type.Optional(
       oneOf(['active', 'expired', 'superseded', 'revoked'], 'The state of the certificate as of now.'),
     ),
-    subject: Type.Optional(text(128, 'Text anywhere in the subject or the DNS names, letter case ignored.')),
-    thumbprint: Type.Optional(text(80, 'SHA-1 thumbprint; spaces, colons and letter case do not matter.')),
+    subject: Type.Optional(line(128, 'Text anywhere in the subject or the DNS names, letter case ignored.')),
+    thumbprint: Type.Optional(
+      text(80, 'SHA-1 thumbprint in hex; spaces, colons and letter case do not matter.', {
+        pattern: '^[0-9A-Fa-f\\s:\\u200e]*$',
+      }),
+    ),
     lineage: Type.Optional(uuid('All certificates over one key.')),
-    notAfterBefore: Type.Optional(instant('Only certificates that end before this instant.')),
-    notAfterAfter: Type.Optional(instant('Only certificates that end after this instant.')),
+    notAfterBefore: Type.Optional(
+      instant('Only certificates that end before this instant, from 1970 to 9999.'),
+    ),
+    notAfterAfter: Type.Optional(
+      instant('Only certificates that end after this instant, from 1970 to 9999.'),
+    ),
     limit: Type.Optional(
       Type.String({
         pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$',
@@ -202,6 +215,26 @@ export const ListQuery = Type.Object(
   closed,
 )
 export type ListQuery = Static<typeof ListQuery>
+
+export const HistoryQuery = Type.Object(
+  {
+    limit: Type.Optional(
+      Type.String({
+        pattern: '^([1-9]|[1-9][0-9]|100)$',
+        maxLength: 3,
+        description: '1 to 100; 50 when nothing is said.',
+      }),
+    ),
+    cursor: Type.Optional(
+      Type.String({
+        pattern: '^[1-9][0-9]{0,8}$',
+        maxLength: 9,
+        description: 'Where the page before ended: `next` of that answer.',
+      }),
+    ),
+  },
+  closed,
+)
 
 const Row = Type.Object(
   {
@@ -309,8 +342,10 @@ export const History = Type.Object(
     createdAt: instant('When the key was first certified.'),
     current: uuid('The certificate of the highest generation.'),
     certificates: Type.Array(certificateRef, {
-      description: 'In order, from generation 1. Who, when and why: requestedBy, issuedAt, reason.',
+      maxItems: 100,
+      description: 'In order of generation. Who, when and why: requestedBy, issuedAt, reason.',
     }),
+    next: nullable(Type.Integer(), 'The cursor of the next page; null on the last.'),
   },
   closed,
 )

@@ -12,6 +12,7 @@ import { requirePermissions } from './authenticate.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
 import { rawRequestTypes } from './describe.ts'
+import { repeatedMember } from './json.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
 import { CertificateView, Problem } from './schemas.ts'
@@ -83,7 +84,11 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       'x-request-id': request.id,
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
+      vary: 'accept',
     })
+    // Two hosts, and we and the proxy before us may each believe another one (RFC 9112 §3.2).
+    if (request.raw.rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/i.test(text)).length > 1)
+      throw new CaError('invalidRequest', 'There is more than one Host header.')
     // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the record.
     if (request.headers['content-length'] === '0') delete request.raw.headers['content-type']
   })
@@ -145,10 +150,14 @@ function tellOfOtherMethods(app: FastifyInstance): void {
 /** JSON and raw certification requests; no other body is read at all. */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser(
-    'application/json',
-    { parseAs: 'string' },
-    app.getDefaultJsonParser('error', 'error'),
+  const parseJson = app.getDefaultJsonParser('error', 'error')
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) =>
+    parseJson(request, body as string, (error, value) => {
+      const twice = error === null ? repeatedMember(body as string) : null
+      if (twice === null) return done(error, value)
+      const fault = { pointer: `/${twice.slice(0, 64)}`, detail: 'stands twice in one object' }
+      done(new CaError('invalidRequest', 'The body says one thing twice.', { errors: [fault] }))
+    }),
   )
   app.addContentTypeParser(Object.keys(rawRequestTypes), { parseAs: 'buffer' }, (_request, body, done) =>
     done(null, body),
@@ -165,6 +174,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         license: { name: 'MIT', identifier: 'MIT' },
         description: [
           "Certificates for Microsoft's Host Guardian Service: issued from certification requests or with keys made here, and renewed with the same key.",
+          'Every answer carries `X-Request-Id`: the one of the request, or a new one. A method that an address does not know is answered with 405 and `Allow`.',
           ...(lab ? ['**This is a lab authority. Its certificates are not for tenants.**'] : []),
         ].join('\n\n'),
       },

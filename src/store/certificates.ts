@@ -12,6 +12,7 @@ import type {
   LineageRecord,
   Purpose,
 } from './model.ts'
+import { nextTurn, scan, type Effort } from './scan.ts'
 
 /** Each of the three names one certificate. */
 export type CertificateName =
@@ -60,16 +61,32 @@ export function certificateFunctions(database: Database) {
         return row && asRecord(row)
       }),
 
-    /** All certificates of a lineage, the first generation first. */
-    lineageHistory: (lineageId: string): Promise<CertificateRecord[]> =>
-      database.read(async (client) => {
-        const rows = await client.certificate.findMany({
-          where: { lineageId },
+    /**
+     * A page of the certificates of a lineage, the first generation first.
+     *
+     * @param page.limit - how many at most, 1 or more.
+     * @param page.after - `next` of the page before: a generation.
+     * @param view - what is made of each; see `viewed`.
+     * @returns `next` is null on the last page.
+     */
+    async lineageHistory<T>(
+      lineageId: string,
+      page: { readonly limit: number; readonly after?: number | undefined },
+      view: (certificate: CertificateRecord) => T,
+    ): Promise<{ items: T[]; next: number | null }> {
+      const found = await database.read((client) =>
+        client.certificate.findMany({
+          where: { lineageId, generation: { gt: page.after ?? 0 } },
           orderBy: { generation: 'asc' },
-          include: beside,
-        })
-        return rows.map(asRecord)
-      }),
+          take: page.limit + 1,
+          select: { id: true, generation: true },
+        }),
+      )
+      const shown = found.slice(0, page.limit)
+      const ids = shown.map(({ id }) => id)
+      const next = found.length > page.limit ? shown.at(-1)!.generation : null
+      return { items: await viewed(database, ids, view), next }
+    },
 
     /**
      * A page of certificates, newest first. Pages hang on the id, which sorts by time, so that a page
@@ -78,24 +95,23 @@ export function certificateFunctions(database: Database) {
      * @param page.now - the moment that `state` is reckoned for.
      * @param page.limit - how many at most, 1 or more.
      * @param page.after - `next` of the page before.
+     * @param view - what is made of each; see `viewed`.
+     * @param effort - when it is spent, the page may be short of `limit` or empty, and others follow.
      * @returns `next` is null on the last page.
      */
-    listCertificates: (
+    async listCertificates<T>(
       filter: CertificateFilter,
       page: { readonly now: Date; readonly limit: number; readonly after?: string | undefined },
-    ): Promise<{ items: CertificateRecord[]; next: string | null }> =>
-      database.read(async (client) => {
-        const conditions = Prisma.join(conditionsOf(database, filter, page), ' AND ')
-        const found = await client.$queryRaw<{ id: string }[]>`
-          SELECT c."id" AS "id" FROM "Certificate" c WHERE ${conditions} ORDER BY c."id" DESC LIMIT ${page.limit + 1}`
-        const ids = found.slice(0, page.limit).map((row) => row.id)
-        const rows = await client.certificate.findMany({
-          where: { id: { in: ids } },
-          orderBy: { id: 'desc' },
-          include: beside,
-        })
-        return { items: rows.map(asRecord), next: found.length > page.limit ? (ids.at(-1) ?? null) : null }
-      }),
+      view: (certificate: CertificateRecord) => T,
+      effort: Effort = { atOnce: 2_000, inAll: 100_000 },
+    ): Promise<{ items: T[]; next: string | null }> {
+      const { limit, after } = page
+      const conditions = conditionsOf(database, filter, page.now)
+      const few = filter.thumbprint !== undefined || filter.lineageId !== undefined
+      const wanted = { table: 'Certificate', order: 'DESC', conditions, few, after, limit } as const
+      const { ids, next } = await scan(database, wanted, effort)
+      return { items: await viewed(database, ids, view), next }
+    },
   }
 }
 
@@ -115,19 +131,39 @@ export async function readCertificate(
   })
 }
 
+/** How many certificates are read and viewed in one turn of the event loop: a few milliseconds. */
+const viewedAtOnce = 25
+
+/**
+ * The certificates with these ids, in that order, each as `view` makes it. Reading them takes long
+ * enough to hold the event loop, and so may `view`: it is called in the same small steps.
+ */
+async function viewed<T>(
+  database: Database,
+  ids: readonly string[],
+  view: (certificate: CertificateRecord) => T,
+): Promise<T[]> {
+  const views: T[] = []
+  while (views.length < ids.length) {
+    const some = ids.slice(views.length, views.length + viewedAtOnce)
+    await nextTurn()
+    const rows = await database.read((client) =>
+      client.certificate.findMany({ where: { id: { in: some } }, include: beside }),
+    )
+    const byId = new Map(rows.map((row) => [row.id, row]))
+    views.push(...some.map((id) => view(asRecord(byId.get(id)!))))
+  }
+  return views
+}
+
 /**
  * The conditions of a list, in SQL: Prisma's own `contains` takes `%` and `_` for wildcards, and on
  * SQLite there is no way to escape them. Every value travels as a parameter.
  */
-function conditionsOf(
-  database: Database,
-  filter: CertificateFilter,
-  page: { readonly now: Date; readonly after?: string | undefined },
-): Prisma.Sql[] {
-  const conditions = [Prisma.sql`1 = 1`]
-  if (page.after !== undefined) conditions.push(Prisma.sql`c."id" < ${page.after}`)
+function conditionsOf(database: Database, filter: CertificateFilter, now: Date): Prisma.Sql[] {
+  const conditions: Prisma.Sql[] = []
   if (filter.purpose !== undefined) conditions.push(Prisma.sql`c."purpose" = ${filter.purpose}`)
-  if (filter.state !== undefined) conditions.push(states[filter.state](page.now))
+  if (filter.state !== undefined) conditions.push(states[filter.state](now))
   if (filter.subject !== undefined) {
     const words = filter.subject.toLowerCase()
     conditions.push(

@@ -3,7 +3,7 @@
  * is one transaction with its audit event. Deciding and signing is for authority/.
  */
 
-import type { Prisma } from './generated/sqlite/client.ts'
+import { Prisma } from './generated/sqlite/client.ts'
 import type { Database } from './database.ts'
 import type {
   AuthorityRecord,
@@ -20,6 +20,7 @@ import { auditRow } from './audit.ts'
 import { readCertificate } from './certificates.ts'
 import { violatedConstraint } from './faults.ts'
 import { insert } from './rows.ts'
+import { scan } from './scan.ts'
 import { firstUuidv7 } from './uuid.ts'
 
 /** What it means that a unique constraint refused an intent. PostgreSQL calls a primary key `_pkey`. */
@@ -32,8 +33,8 @@ const outcomes: Readonly<Record<string, IntentOutcome>> = {
   IdempotencyKey_pkey: 'idempotencyKeyTaken',
 }
 
-/** How many interrupted intents are looked at in one go. */
-const interruptedAtOnce = 1_000
+/** How many interrupted intents are read in one go. */
+const interruptedAtOnce = 100
 
 const withLineage = { include: { lineage: true } } as const
 
@@ -132,25 +133,37 @@ export function issuanceFunctions(database: Database) {
     },
 
     /**
-     * Intents without a certificate, oldest first, 1000 at most.
+     * Intents without a certificate, oldest first, 100 at most; none when none is left.
      *
      * @param span.after - leaves out what was begun earlier, so that looking often costs little.
      * @param span.before - leaves out what may still be under way.
+     * @param span.beyond - the id of the last that was given before: where to go on.
      */
-    interruptedIntents: (span: { readonly after?: Date; readonly before: Date }): Promise<Intent[]> =>
-      database.read(async (client) => {
-        const rows = await client.issuanceIntent.findMany({
-          where: {
-            certificate: null,
-            createdAt: { lt: span.before },
-            ...(span.after === undefined ? {} : { id: { gte: firstUuidv7(span.after) } }),
-          },
+    async interruptedIntents(span: {
+      readonly after?: Date
+      readonly before: Date
+      readonly beyond?: string | undefined
+    }): Promise<Intent[]> {
+      const wanted = {
+        table: 'IssuanceIntent',
+        order: 'ASC',
+        conditions: [
+          Prisma.sql`c."createdAt" < ${span.before}`,
+          Prisma.sql`NOT EXISTS (SELECT 1 FROM "Certificate" d WHERE d."id" = c."id")`,
+        ],
+        after: span.beyond ?? (span.after && firstUuidv7(span.after)),
+        limit: interruptedAtOnce,
+      } as const
+      const { ids } = await scan(database, wanted, { atOnce: 2_000, inAll: Infinity })
+      const rows = await database.read((client) =>
+        client.issuanceIntent.findMany({
+          where: { id: { in: ids } },
           orderBy: { id: 'asc' },
-          take: interruptedAtOnce,
           ...withLineage,
-        })
-        return rows.map(asIntent)
-      }),
+        }),
+      )
+      return rows.map(asIntent)
+    },
 
     /** What was begun in a lineage and has no certificate; there is one at most, since each generation waits for the one before. */
     unfinishedIntent: (lineageId: string): Promise<Intent | null> =>

@@ -241,9 +241,10 @@ export function text(element: Element, what: string): string {
     case tag.ia5String:
     case tag.numericString:
     case tag.visibleString:
-    case tag.teletexString:
       if (content.some((octet) => octet >= 0x80)) throw new DerError(`${what} holds octets outside ASCII`)
       return latin1.decode(content)
+    case tag.teletexString:
+      return Buffer.from(content).toString('latin1') // T.61 by its name; what was ever written in it is Latin-1
     default:
       throw new DerError(`${what} is not a string of a known type`)
   }

@@ -47,12 +47,17 @@ export interface Name {
 
 const maximumAttributes = 64 // no genuine subject has a tenth of that
 
-/** @throws DerError when the structure is not a Name, or a string is not encoded as its type says. */
+/**
+ * @throws DerError when the structure is not a Name, a string is not encoded as its type says, or a
+ *   relative distinguished name is not the SET OF distinct types that X.501 and DER ask for (X.690 §11.6).
+ */
 export function readName(element: Element | undefined): Name {
   const rdns = sequence(element, 'the name', 0, maximumAttributes).map((rdn) => {
     const { children } = expect(rdn, tag.set, 'a relative distinguished name')
     if (children.length === 0) throw new DerError('a relative distinguished name is empty')
-    return children.map((attribute): Attribute => {
+    if (children.some(({ der }, i) => i > 0 && Buffer.compare(children[i - 1]!.der, der) > 0))
+      throw new DerError('the attributes of a relative distinguished name are not in the order of DER')
+    const attributes = children.map((attribute): Attribute => {
       const [type, value] = sequence(attribute, 'an attribute of the name', 2, 2)
       return {
         oid: oid(type, 'the type of an attribute'),
@@ -60,18 +65,21 @@ export function readName(element: Element | undefined): Name {
         stringType: value!.tag,
       }
     })
+    if (new Set(attributes.map((attribute) => attribute.oid)).size !== attributes.length)
+      throw new DerError('a relative distinguished name holds the same type of attribute twice')
+    return attributes
   })
   if (rdns.flat().length > maximumAttributes) throw new DerError('the name has too many attributes')
   return { der: element!.der, rdns }
 }
 
-/** The string type that RFC 5280 appendix A.1 gives to an attribute. */
-const stringTypeFor = (short: string | undefined): number =>
+/** The string types that RFC 5280 §4.1.2.4 and appendix A.1 give to an attribute; the first is written here. */
+export const stringTypesOf = (short: string | undefined): readonly [number, ...number[]] =>
   short === 'C' || short === 'serialNumber'
-    ? tag.printableString
+    ? [tag.printableString]
     : short === 'DC' || short === 'emailAddress'
-      ? tag.ia5String
-      : tag.utf8String
+      ? [tag.ia5String]
+      : [tag.utf8String, tag.printableString]
 
 /** Whether a string type has all the characters of `value`. */
 export const fits = (value: string, stringType: number): boolean =>
@@ -86,7 +94,7 @@ export function modernised(name: Name): Name {
     name.rdns.map((rdn) =>
       rdn.map((attribute) =>
         attribute.stringType === tag.bmpString
-          ? { ...attribute, stringType: stringTypeFor(shortOf(attribute.oid)) }
+          ? { ...attribute, stringType: stringTypesOf(shortOf(attribute.oid))[0] }
           : attribute,
       ),
     ),
@@ -118,8 +126,7 @@ export function nameFrom(fields: Readonly<Record<string, string | undefined>>): 
   const rdns = attributeTypes.flatMap(({ field, short, oid }) => {
     const value = fields[field]
     if (value === undefined) return []
-    const stringType = stringTypeFor(short)
-    return [[{ oid, value, stringType }]]
+    return [[{ oid, value, stringType: stringTypesOf(short)[0] }]]
   })
   return writeName(rdns)
 }
@@ -144,7 +151,6 @@ function describeAttribute({ oid, value }: Attribute): string {
     .replace(/[\\",+;<>]/g, '\\$&')
     .replace(/ $/, '\\ ')
     .replace(/^[ #]/, '\\$&')
-    // oxlint-disable-next-line no-control-regex -- controls are what is escaped here
-    .replace(/[\x00-\x1f\x7f]/g, (c) => `\\${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
+    .replace(/[\p{Cc}\p{Cf}]/gu, (c) => Buffer.from(c).toString('hex').replace(/../g, '\\$&'))
   return `${short}=${escaped}`
 }

@@ -13,6 +13,20 @@ t.test('a fully qualified host name (RFC 1034 §3.5, RFC 5280 §4.2.1.6)', async
     '1.contoso.com',
     'xn--hgs-sna.example',
     'a-b.c--d.example',
+    'abc--d.example', // not in third and fourth place
+    'xn--mnchen-3ya.de', // münchen
+    'XN--MNCHEN-3YA.DE',
+    'Xn--Mnchen-3yA.de',
+    'xn--strae-oqa.de', // straße
+    'xn--wgv71a119e.jp', // 日本語
+    'xn--80ak6aa92e.com', // in Cyrillic: what it looks like, its A-label does not
+    'hgs.xn--e1afmkfd.xn--p1ai', // пример.рф
+    'hgs.xn--wgbl6a', // Arabic, from right to left
+    'xn--nxasmm1c.gr', // βόλος, with a final sigma
+    'hgs.0x1g',
+    'hgs.x1',
+    '0x7f.contoso.com',
+    'hgs.0-1',
     `${label63}.com`,
     'hgs.com1',
     'hgs.1a',
@@ -46,6 +60,32 @@ t.test('a fully qualified host name (RFC 1034 §3.5, RFC 5280 §4.2.1.6)', async
     ['10.0.0.1', 'its last label is a number, as in an IP address'],
     ['300.0.0.1', 'its last label is a number, as in an IP address'],
     ['2001:db8::1', 'it is not fully qualified'],
+    ['hgs.1', 'its last label is a number, as in an IP address'],
+    ['0x7f.0x1', 'its last label is a number, as in an IP address'],
+    ['hgs.0XAF', 'its last label is a number, as in an IP address'],
+    ['hgs.0x', 'its last label is a number, as in an IP address'],
+    ['127.0.0.017', 'its last label is a number, as in an IP address'],
+    ['ab--cd.com', 'the label "ab--cd" has hyphens in third and fourth place'],
+    ['hgs.xm--mnchen-3ya.de', 'the label "xm--mnchen-3ya" has hyphens in third and fourth place'],
+    ...[
+      'xn--zzzzzzzzz9999', // no Punycode
+      'XN--99999999',
+      'xn--a', // decodes to a control
+      'xn--abc',
+      'xn--mnchen-3yb0000',
+      'xn---uiy', // decodes to a name with another A-label
+      'xn--xn--a-0ca', // an A-label of an A-label
+      'xn--bc-kw3n', // Ａbc, in a wide letter
+      'xn--e-xbb', // é, decomposed
+      'xn--u-ccb',
+      'xn--22g', // the sign of ohm
+      'xn--zug', // a zero-width space
+      'xn--ab-5da', // a soft hyphen
+      'xn--ab-m1t', // a joiner between Latin letters
+    ].map((label): [string, string] => [
+      `hgs.${label}.com`,
+      `the label "${label}" stands for no name in another script`,
+    ]),
   ]
   for (const [name, fault] of bad) t.match(dnsNameFault(name) ?? '', fault, JSON.stringify(name.slice(0, 40)))
 })

@@ -1,7 +1,12 @@
 import t from 'tap'
-import { gradeProvider, isLegacyProvider, softwareKeyStorageProvider } from '../../src/hgs/provider.ts'
+import {
+  gradeProvider,
+  isKnownKeyStorageProvider,
+  isLegacyProvider,
+  softwareKeyStorageProvider,
+} from '../../src/hgs/provider.ts'
 
-/** The Cryptographic Service Providers of CryptoAPI, by the names that Windows and nCipher gave them. */
+/** The Cryptographic Service Providers of CryptoAPI, by the names that Windows and the makers of cards and HSMs gave them. */
 const legacy = [
   'Microsoft Base Cryptographic Provider v1.0',
   'Microsoft Base Cryptographic Provider',
@@ -24,6 +29,25 @@ const legacy = [
   'nShield Enhanced SChannel Cryptographic Provider',
   'nCipher Enhanced Cryptographic Provider',
   'nCipher Enhanced SChannel Cryptographic Provider',
+  'nCipher DSS Signature Cryptographic Provider',
+  'Microsoft AES Cryptographic Provider', // what documents call the one "Enhanced RSA and AES"
+  'Luna Cryptographic Services for Microsoft Windows',
+  'Luna SChannel Cryptographic Services for Microsoft Windows',
+  'Luna enhanced RSA and AES provider for Microsoft Windows',
+  'eToken Base Cryptographic Provider',
+  'SafeNet RSA Full Cryptographic Provider',
+  'SafeSign Standard Cryptographic Service Provider',
+  'Schlumberger Cryptographic Service Provider',
+  'Schlumberger Cryptographic Service Provider v0.1',
+  'Infineon SICRYPT Base Smart Card CSP',
+  'Gemplus GemSAFE Card CSP v1.0',
+  'Gemalto Classic Card CSP',
+  'Utimaco CryptoServer CSP',
+  'Net iD - CSP',
+  'MySmartLogon NFC CSP',
+  'Contoso_CSP_1',
+  'BBN SafeKeyer Crypto Provider V0.1',
+  'Contoso Crypto Service Provider',
 ]
 
 const keyStorageProviders = [
@@ -35,6 +59,26 @@ const keyStorageProviders = [
   'nCipher Security World Key Storage Provider',
   'Utimaco CryptoServer Key Storage Provider',
   'Cavium Key Storage Provider',
+  'CloudHSM Key Storage Provider',
+  'YubiHSM Key Storage Provider',
+  'Google Cloud KMS Provider',
+  'Fortanix KMS CNG Provider',
+]
+
+/** Not known here, but not to be called legacy by mistake. */
+const others = [
+  '',
+  'Contoso KSP',
+  'DigiCert Software Trust Manager KSP',
+  'Contoso Cryptographic Service Provider KSP',
+  'Contoso Cryptographic Provider Key Storage Provider',
+  'Contoso CSP-compatible Key Storage Provider v2',
+  'Primus HSM Key Storage Provider',
+  'Microsoft Software Cryptography',
+  'Cryptoserver Provider',
+  'CSPlus Storage',
+  'eCSP Storage',
+  'Not the Microsoft Base DSS Provider',
 ]
 
 t.test('a legacy provider is known by its name', async (t) => {
@@ -43,9 +87,13 @@ t.test('a legacy provider is known by its name', async (t) => {
     t.ok(isLegacyProvider(name.toUpperCase()), `${name} in capitals`)
     t.ok(isLegacyProvider(` ${name.toLowerCase().replaceAll(' ', '  ')}\t`), `${name} with more white space`)
   }
-  for (const name of [...keyStorageProviders, '', 'Contoso KSP', 'Not the Microsoft Base DSS Provider']) {
+  for (const name of [...keyStorageProviders, ...others]) {
     t.notOk(isLegacyProvider(name), name)
+    t.notOk(isLegacyProvider(name.toUpperCase()), `${name} in capitals`)
   }
+  for (const name of keyStorageProviders)
+    t.ok(isKnownKeyStorageProvider(` ${name.toLowerCase()}`), `${name} is known`)
+  for (const name of [...legacy, ...others]) t.notOk(isKnownKeyStorageProvider(name), `${name} is not`)
 })
 
 t.test('the evidence is the worse of what the request and the requester say', async (t) => {
@@ -78,6 +126,8 @@ t.test('the evidence is the worse of what the request and the requester say', as
     ['an unheard-of keySpec is, too', { keySpec: -1, name: 'X' }, null, 'legacy', 'X (keySpec -1)'],
     ['no declaration makes a KSP of a CSP', { keySpec: 1, name: csp }, hsm, 'legacy', `${csp} (keySpec 1)`],
     ['the requester names a CSP', null, csp, 'legacy', csp],
+    ['the requester writes what cannot be seen', ksp, 'K\u200bSP', 'declared', 'K\u200bSP'],
+    ['so does the request', { keySpec: 0, name: 'K\0' }, hsm, 'asserted', 'K\0'],
     ['the requester names a CSP although the request does not', ksp, csp, 'legacy', csp],
   ]
   for (const [sentence, attribute, declared, grade, name] of cases) {

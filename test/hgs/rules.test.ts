@@ -1,4 +1,5 @@
 import { sign } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { profiles, purposes, type Profile, type Purpose } from '../../src/hgs/profiles.ts'
 import { gradeProvider } from '../../src/hgs/provider.ts'
@@ -39,6 +40,7 @@ import {
   type Subject,
   type WindowsForm,
 } from '../support/requests.ts'
+import { demand, scratch } from '../support/witnesses.ts'
 
 const nameOf = (attributes: Subject) => readName(readDer(nameDer(attributes)))
 const dns = (...names: string[]) => names.map((text) => ({ type: 'dNSName' as const, text }))
@@ -247,6 +249,42 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'warn',
       'Microsoft Sofware KSP (declared), which is not a provider known here. Is it spelt right?',
     ],
+    [
+      'a name in the request that is not known',
+      provider(0, 'Contoso Key Storage Provider'),
+      'warn',
+      'Contoso Key Storage Provider (asserted), which is not a provider known here. Is it a KSP?',
+    ],
+    [
+      'a KSP of hardware',
+      provider(0, 'SAFENET key storage provider'),
+      'pass',
+      'SAFENET key storage provider (asserted)',
+    ],
+    [
+      'a NUL in the request',
+      provider(0, 'Microsoft Software Key Storage Provider\0'),
+      'fail',
+      'Microsoft Software Key Storage Provider\\u{0} (asserted), with control or invisible characters',
+    ],
+    [
+      'text turned around in a declaration',
+      { provider: gradeProvider(null, 'K\u202eSP\n') },
+      'fail',
+      'K\\u{202E}SP\\u{A} (declared), with control or invisible characters',
+    ],
+    [
+      'what cannot be seen, declared beside a KSP',
+      provider(0, 'Microsoft Software Key Storage Provider', 'K\u200b'),
+      'fail',
+      'K\\u{200B} (declared), with control or invisible characters',
+    ],
+    [
+      'a CSP with what cannot be seen',
+      provider(1, 'X\u200b'),
+      'fail',
+      'X\\u{200B} (keySpec 1), a legacy provider',
+    ],
     ['a key made here', { provider: { grade: 'service', name: 'K' } }, 'pass', 'K (service)'],
     [
       'a declared CSP',
@@ -357,6 +395,51 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'fail',
       'O is neither PrintableString nor UTF8String',
     ],
+    [
+      'a BMPString',
+      named(['O', 'Contoso', tag.bmpString]),
+      'fail',
+      'O is neither PrintableString nor UTF8String',
+    ],
+    [
+      'an IA5String',
+      named(['CN', 'hgs', tag.ia5String]),
+      'fail',
+      'CN is neither PrintableString nor UTF8String',
+    ],
+    ['a PrintableString', named(['O', 'Contoso', tag.printableString]), 'pass', 'all in order'],
+    [
+      'what certreq and openssl write',
+      named(
+        ['DC', 'test', tag.ia5String],
+        ['C', 'DE', tag.printableString],
+        ['serialNumber', 'HRB 42', tag.printableString],
+        ['emailAddress', 'a@b.test', tag.ia5String],
+      ),
+      'pass',
+      'all in order',
+    ],
+    ...(
+      [
+        ['C', 'DE', 'a PrintableString', [tag.utf8String, tag.ia5String, tag.bmpString]],
+        ['serialNumber', '42', 'a PrintableString', [tag.utf8String, tag.ia5String, tag.numericString]],
+        ['DC', 'test', 'an IA5String', [tag.utf8String, tag.printableString]],
+        ['emailAddress', 'a@b.test', 'an IA5String', [tag.utf8String, tag.visibleString]],
+      ] as const
+    ).flatMap(([short, value, wanted, types]) =>
+      types.map((type): Case => [
+        `${short} in string type ${type}`,
+        named([short, value, type]),
+        'fail',
+        `${short} is not ${wanted}`,
+      ]),
+    ),
+    [
+      'a T61String with an umlaut',
+      named(['O', 'Köln', tag.teletexString]),
+      'fail',
+      'O is neither PrintableString nor UTF8String',
+    ],
     ['an empty value', named(['CN', '']), 'fail', 'CN is empty'],
     ['a CN of 64 characters', named(['CN', 'x'.repeat(64)]), 'pass', 'all in order'],
     ['a CN of 64 castles', named(['CN', '🏰'.repeat(64)]), 'pass', 'all in order'],
@@ -374,26 +457,46 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'fail',
       'C is not a country code of two letters',
     ],
-    ['NUL', named(['CN', 'a\0b']), 'fail', 'CN has control or invisible characters'],
-    ['a line feed', named(['CN', 'a\nb']), 'fail', 'CN has control or invisible characters'],
-    ['an escape', named(['CN', 'a\x1bb']), 'fail', 'CN has control or invisible characters'],
-    ['a C1 control', named(['CN', 'a\u0085b']), 'fail', 'CN has control or invisible characters'],
-    ['a soft hyphen', named(['CN', 'con\u00adtoso']), 'fail', 'CN has control or invisible characters'],
-    ['a zero-width space', named(['CN', 'con\u200btoso']), 'fail', 'CN has control or invisible characters'],
+    ['NUL', named(['CN', 'a\0b']), 'fail', 'CN has control or invisible characters: U+0000'],
+    ['a line feed', named(['CN', 'a\nb']), 'fail', 'CN has control or invisible characters: U+000A'],
+    ['an escape', named(['CN', 'a\x1bb']), 'fail', 'CN has control or invisible characters: U+001B'],
+    ['a C1 control', named(['CN', 'a\u0085b']), 'fail', 'CN has control or invisible characters: U+0085'],
+    [
+      'a soft hyphen',
+      named(['CN', 'con\u00adtoso']),
+      'fail',
+      'CN has control or invisible characters: U+00AD',
+    ],
+    [
+      'a zero-width space',
+      named(['CN', 'con\u200btoso']),
+      'fail',
+      'CN has control or invisible characters: U+200B',
+    ],
     [
       'a right-to-left override',
       named(['CN', 'hgs\u202emoc']),
       'fail',
-      'CN has control or invisible characters',
+      'CN has control or invisible characters: U+202E',
     ],
-    ['an Arabic letter mark', named(['CN', 'a\u061cb']), 'fail', 'CN has control or invisible characters'],
-    ['a Hangul filler', named(['CN', 'a\u3164b']), 'fail', 'CN has control or invisible characters'],
-    ['a tag character', named(['CN', 'a\u{e0041}b']), 'fail', 'CN has control or invisible characters'],
+    [
+      'an Arabic letter mark',
+      named(['CN', 'a\u061cb']),
+      'fail',
+      'CN has control or invisible characters: U+061C',
+    ],
+    ['a Hangul filler', named(['CN', 'a\u3164b']), 'fail', 'CN has control or invisible characters: U+3164'],
+    [
+      'a tag character',
+      named(['CN', 'a\u{e0041}b']),
+      'fail',
+      'CN has control or invisible characters: U+E0041',
+    ],
     [
       'half a character',
       { subject: nameFrom({ commonName: '\ud800abc' }) },
       'fail',
-      'CN has control or invisible characters',
+      'CN has control or invisible characters: U+D800',
     ],
     ['UTF-8 encoded twice', named(['O', 'MÃ¼ller']), 'fail', 'O was encoded twice: MÃ¼ller'],
     ['letters of Latin-1', named(['O', 'Müller & Søn']), 'pass', 'all in order'],
@@ -403,17 +506,39 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'fail',
       'emailAddress has characters that its string type cannot hold',
     ],
-    ['an isolate', named(['CN', 'a\u2066b\u2069']), 'fail', 'CN has control or invisible characters'],
-    ['a byte order mark', named(['CN', '\ufeffContoso']), 'fail', 'CN has control or invisible characters'],
-    ['a replacement character', named(['CN', 'K\ufffdln']), 'fail', 'CN has control or invisible characters'],
+    [
+      'an isolate',
+      named(['CN', 'a\u2066b\u2069']),
+      'fail',
+      'CN has control or invisible characters: U+2066, U+2069',
+    ],
+    [
+      'a byte order mark',
+      named(['CN', '\ufeffContoso']),
+      'fail',
+      'CN has control or invisible characters: U+FEFF',
+    ],
+    [
+      'a replacement character',
+      named(['CN', 'K\ufffdln']),
+      'fail',
+      'CN has control or invisible characters: U+FFFD',
+    ],
     ['a space before', named(['O', ' Contoso']), 'fail', 'O begins or ends with white space'],
     ['a no-break space after', named(['O', 'Contoso\u00a0']), 'fail', 'O begins or ends with white space'],
     ['other scripts', named(['O', 'Müller 東京 Київ']), 'pass', 'all in order'],
     [
+      'a Cyrillic o',
+      named(['O', 'Cont\u043eso']),
+      'fail',
+      'O mixes letters of several scripts in one word: Cont\u043eso',
+    ],
+    ['a decomposed umlaut', named(['O', 'Mu\u0308ller']), 'fail', 'O is not in Unicode NFC'],
+    [
       'several faults',
       named(['C', '49'], ['O', ''], ['CN', 'a\0']),
       'fail',
-      'C is not a country code of two letters; O is empty; CN has control or invisible characters',
+      'C is not a country code of two letters; O is empty; CN has control or invisible characters: U+0000',
     ],
   ],
   subjectRecognisable: [
@@ -477,6 +602,17 @@ t.test('each rule, at its bounds', async (t) => {
       }
     })
   }
+
+  t.test('provider, for IIS, which reads both kinds', async (t) => {
+    const row = (change: Partial<Exhibit>) => rowOf('provider', { ...good, ...change }, 'https')
+    for (const change of [{}, provider(1, 'X'), provider(0, 'X'), { provider: gradeProvider(null, null) }])
+      t.equal(row(change), undefined)
+    t.match(row(provider(1, 'X\0')), {
+      verdict: 'fail',
+      found: 'X\\u{0} (keySpec 1) (legacy), with control or invisible characters',
+      required: 'a name in characters that can be seen',
+    })
+  })
 
   t.test('httpsName', async (t) => {
     const table: [what: string, change: Partial<Exhibit>, verdict: Verdict, found: string][] = [
@@ -593,6 +729,35 @@ t.test('what Windows writes is judged as it deserves', async (t) => {
     openssl.flatMap(({ rule, verdict }) => (verdict === 'pass' ? [] : [rule, verdict])),
     ['provider', 'warn'],
   )
+})
+
+t.test('what openssl itself writes has the right string types', async (t) => {
+  const { path, write } = scratch(t)
+  const key = write('key.pem', rsaKey().export({ type: 'pkcs8', format: 'pem' }))
+  const name =
+    '/DC=test/DC=contoso/C=DE/ST=Bayern/L=Nürnberg/street=Am Markt 1/postalCode=90403/O=Contoso Süd+OU=IT+OU=B'
+  const rest =
+    '/organizationIdentifier=NTRDE-HRB 42/serialNumber=HRB 42/title=HGS/CN=hgs.contoso.test/emailAddress=a@b.test'
+  const subjectOf = async (subject: string): Promise<Exhibit> => {
+    const out = path('request.der')
+    await demand('openssl', [
+      'req',
+      '-new',
+      '-utf8',
+      '-key',
+      key,
+      '-subj',
+      subject,
+      '-outform',
+      'DER',
+      '-out',
+      out,
+    ])
+    return exhibitOf(readCertificationRequest(readFileSync(out)))
+  }
+  const row = rowOf('subjectAttributes', await subjectOf(name.replace('+OU=B', '') + rest))
+  t.strictSame([row?.verdict, row?.found], ['pass', 'all in order'])
+  await t.rejects(subjectOf(name + rest), { message: /holds the same type of attribute twice/ })
 })
 
 t.test('a key is safe to calculate with when the rules about its numbers hold', async (t) => {

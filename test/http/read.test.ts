@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { CaError, codes } from '../../src/errors.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
+import { startPostgres } from '../support/postgres.ts'
 import { asPem, subject } from '../support/requests.ts'
 import { demand, scratch, withWitness } from '../support/witnesses.ts'
 
@@ -176,6 +177,121 @@ t.test('certificates are listed', async (t) => {
       )
     }
   })
+})
+
+t.test('the history of a key comes in pages, by cursor and Link', async (t) => {
+  const service = await inProcess(t)
+  const first = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const ids: string[] = [first.json.id]
+  while (ids.length < 5) ids.push((await service.post(`/v1/certificates/${ids.at(-1)}/renewals`)).json.id)
+
+  const seen: string[] = []
+  let url: string | undefined = `/v1/certificates/${ids[2]}/history?limit=2`
+  let pages = 0
+  while (url !== undefined) {
+    const { json, headers } = await service.get(url)
+    t.match(json, { lineage: first.json.lineage, current: ids.at(-1) }, 'the newest, whatever the page')
+    seen.push(...json.certificates.map(({ id }: { id: string }) => id))
+    url = /<([^>]+)>; rel="next"/.exec(String(headers['link'] ?? ''))?.[1]
+    t.equal(json.next === null, url === undefined)
+    pages++
+  }
+  t.strictSame(seen, ids)
+  t.equal(pages, 3)
+  for (const query of ['limit=0', 'limit=101', 'cursor=0', `cursor=${ids[0]}`, 'generation=1']) {
+    const refused = await service.get(`/v1/certificates/${ids[0]}/history?${query}`)
+    t.match(refused, { status: 400, json: { code: 'invalidRequest' } }, query)
+  }
+})
+
+t.test('what a database cannot hold is refused, and the field is named', async (t) => {
+  const postgres = await startPostgres()
+  t.teardown(() => postgres.stop())
+  for (const [kind, url] of [
+    ['SQLite', undefined],
+    ['PostgreSQL', await postgres.createDatabase()],
+  ] as const) {
+    t.test(kind, async (t) => {
+      const service = await inProcess(t, url)
+      const csr = asPem(freshRequest())
+      const raw = { body: freshRequest(), type: 'application/pkcs10' }
+      const { json } = await service.post('/v1/certificates', { body: { purpose: 'signing', csr } })
+      const renewals = `/v1/certificates/${json.id}/renewals`
+
+      for (const instant of [
+        '0000-01-01T00:00:00Z',
+        '0001-01-01T00:00:00Z',
+        '1969-12-31T23:59:59Z',
+        '1970-01-01T00:00:00%2B00:01',
+        '9999-12-31T23:59:59-00:01',
+        '2016-12-31T23:59:60Z',
+        '2026-02-30T00:00:00Z',
+      ]) {
+        for (const name of ['notAfterBefore', 'notAfterAfter']) {
+          const answer = await service.get(`/v1/certificates?${name}=${instant}`)
+          const errors = [{ pointer: `query/${name}` }]
+          t.match(answer, { status: 400, json: { code: 'invalidRequest', errors } }, `${name}=${instant}`)
+        }
+      }
+      for (const [instant, found] of [
+        ['1970-01-01T00:00:00Z', 1],
+        ['2026-11-23T13:00:00%2B01:00', 1],
+        ['9999-12-31T23:59:59.999Z', 0],
+      ] as const) {
+        const answer = await service.get(`/v1/certificates?notAfterAfter=${instant}`)
+        t.equal(answer.json.items?.length, found, instant)
+      }
+
+      for (const control of ['\u0000', '\n', '\u001f', '\u007f', '\u0085']) {
+        const text = `a${control}b`
+        const escaped = encodeURIComponent(text)
+        const key = { subject: { commonName: 'x' }, pfx: { password: 'correct horse battery' } }
+        for (const [pointer, answer] of [
+          ['query/subject', service.get(`/v1/certificates?subject=${escaped}`)],
+          ['/reason', service.post('/v1/certificates', { body: { purpose: 'signing', csr, reason: text } })],
+          [
+            '/provider',
+            service.post('/v1/certificates', { body: { purpose: 'signing', csr, provider: text } }),
+          ],
+          ['query/reason', service.post(`/v1/certificates?purpose=signing&reason=${escaped}`, raw)],
+          ['query/provider', service.post(`/v1/certificates?purpose=signing&provider=${escaped}`, raw)],
+          ['/reason', service.post(renewals, { body: { reason: text } })],
+          ['/provider', service.post(renewals, { body: { provider: text } })],
+          ['query/reason', service.post(`${renewals}?reason=${escaped}`)],
+          ['query/provider', service.post(`${renewals}?provider=${escaped}`)],
+        ] as const) {
+          const { status, json } = await answer
+          t.match({ status, json }, { status: 400, json: { code: 'invalidRequest', errors: [{ pointer }] } })
+        }
+        const thumbprint = await service.get(
+          `/v1/certificates?thumbprint=${encodeURIComponent(`A${control}`)}`,
+        )
+        t.equal(thumbprint.status, /\s/.test(control) ? 200 : 400)
+        const unknown = await service.get(`/v1/certificates/${escaped}`)
+        t.equal(unknown.status, 404, 'no certificate has such a name')
+        // What would stand in the certificate is for the rules.
+        for (const member of [
+          'commonName',
+          'organization',
+          'organizationalUnit',
+          'locality',
+          'stateOrProvince',
+        ]) {
+          const answer = await service.post('/v1/certificates', {
+            body: { purpose: 'signing', ...key, subject: { [member]: text } },
+          })
+          t.match(answer, { status: 422, json: { code: 'profileViolation' } }, member)
+        }
+        const named = await service.post('/v1/certificates', {
+          body: { purpose: 'https', csr, dnsNames: [`${text}.contoso.com`] },
+        })
+        t.match(named, { status: 422, json: { code: 'profileViolation' } }, 'DNS names')
+      }
+      t.equal((await service.get('/v1/certificates')).json.items.length, 1, 'nothing was issued')
+    })
+  }
 })
 
 t.test('what everybody may read', async (t) => {

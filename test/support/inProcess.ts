@@ -8,7 +8,7 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { makeApiKey } from '../../src/authority/apiKey.ts'
 import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
-import { buildServer } from '../../src/http/server.ts'
+import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
 import { labAuthority } from '../../src/lab.ts'
@@ -49,7 +49,10 @@ export interface InProcess {
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
   readonly apiKey: (role: Role, days?: number) => Promise<string>
   /** The service once more over the same record, with parts of its authority exchanged. */
-  readonly again: (parts?: Partial<CertificationAuthority>) => Promise<InProcess>
+  readonly again: (
+    parts?: Partial<CertificationAuthority>,
+    options?: Partial<ServerOptions>,
+  ) => Promise<InProcess>
 }
 
 let keys = 0
@@ -111,7 +114,10 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   }
   const admin = await apiKey('admin')
 
-  const serve = async (parts: Partial<CertificationAuthority>): Promise<InProcess> => {
+  const serve = async (
+    parts: Partial<CertificationAuthority>,
+    options: Partial<ServerOptions>,
+  ): Promise<InProcess> => {
     const own: CertificationAuthority = { ...ca, underWay: new Map(), ...parts }
     const server = await buildServer({
       ca: own,
@@ -121,6 +127,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       tls: null,
       trustedProxies: [],
       readiness: { draining: false },
+      ...options,
     })
     t.teardown(() => server.close())
     const send = async (method: string, url: string, ask: Ask = {}): Promise<Answer> => {
@@ -164,8 +171,8 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
       apiKey,
-      again: (more = {}) => serve(more),
+      again: (more = {}, others = {}) => serve(more, others),
     }
   }
-  return serve({})
+  return serve({}, {})
 }

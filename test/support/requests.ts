@@ -81,7 +81,7 @@ export function tlv(identifier: number, content: Uint8Array): Uint8Array {
 
 // Names
 
-/** A short name or dotted OID, the value, and the identifier octet of its string type (UTF8String when left out). */
+/** A short name or dotted OID, the value, and the identifier octet of its string type; left out, as everybody writes it. */
 export type SubjectAttribute = readonly [name: string, value: string | Uint8Array, type?: number]
 /** One attribute to a relative distinguished name, as everybody writes them. */
 export type Subject = readonly SubjectAttribute[]
@@ -109,7 +109,19 @@ export const nameDer = (subject: Subject): Uint8Array =>
 export const multiValuedName = (rdns: readonly Subject[]): Uint8Array =>
   asn1.toDer(asn1.sequence(...rdns.map((rdn) => asn1.set(...rdn.map(subjectAttribute)))))
 
-const subjectAttribute = ([name, value, type = tag.utf8String]: SubjectAttribute): asn1.Asn1 =>
+/** What certreq and openssl write; UTF8String for all the rest. */
+const usualTypes: Readonly<Record<string, number>> = {
+  C: tag.printableString,
+  serialNumber: tag.printableString,
+  DC: tag.ia5String,
+  emailAddress: tag.ia5String,
+}
+
+const subjectAttribute = ([
+  name,
+  value,
+  type = usualTypes[name] ?? tag.utf8String,
+]: SubjectAttribute): asn1.Asn1 =>
   asn1.sequence(
     asn1.oid(shortNames[name] ?? name),
     element(type, typeof value === 'string' ? inOctets(value, type) : value),

@@ -1,7 +1,9 @@
 import { createPublicKey, sign, X509Certificate, type KeyObject } from 'node:crypto'
 import t from 'tap'
+import { openIssuer, signingKey } from '../../src/authority/authority.ts'
 import { profiles } from '../../src/hgs/profiles.ts'
 import { judge } from '../../src/hgs/rules.ts'
+import { signerWith } from '../../src/keys/signer.ts'
 import * as asn1 from '../../src/x509/asn1.ts'
 import { readCertificate, writeCertificate, writeTbsCertificate } from '../../src/x509/certificate.ts'
 import { DerError, readDer, tag } from '../../src/x509/der.ts'
@@ -58,8 +60,9 @@ const authorityEnds = new Date('2036-01-01T00:00:00Z')
 function issued(
   key: KeyObject,
   contents: Omit<Parameters<typeof writeTbsCertificate>[0], 'publicKey' | 'issuer'>,
+  issuer = authorityName,
 ) {
-  const tbs = writeTbsCertificate({ ...contents, issuer: authorityName, publicKey: rsaPublicKeyOf(key) })
+  const tbs = writeTbsCertificate({ ...contents, issuer, publicKey: rsaPublicKeyOf(key) })
   return writeCertificate(tbs, sign('sha256', tbs, authorityKey))
 }
 
@@ -297,6 +300,39 @@ const raw = (oid: string, critical: boolean, value: string): Extension => ({
   value: octets(value),
 })
 
+t.test('an authority of old, with T.61 umlauts in its name, issues', async (t) => {
+  const name = nameDer(
+    subject(['O', 'Köln GmbH', tag.teletexString], ['CN', 'Grüße \u009b', tag.teletexString]),
+  )
+  const extensions = [
+    basicConstraints(true, 0),
+    keyUsage(['keyCertSign']),
+    subjectKeyIdentifier(authorityIdentifier),
+  ]
+  const life = { notBefore: new Date('2026-01-01T00:00:00Z'), notAfter: authorityEnds }
+  const old = issued(authorityKey, { serialNumber, subject: name, extensions, ...life }, name)
+  const issuer = await openIssuer(
+    pem('CERTIFICATE', old),
+    'ca.pem',
+    signingKey(authorityKey, signerWith),
+    new Date('2027-01-01T00:00:00Z'),
+  )
+  t.equal(issuer.record.subject, 'CN=Grüße \\c2\\9b,O=Köln GmbH', 'described as the Latin-1 it is')
+
+  const below = issued(
+    leafKey,
+    { serialNumber, subject: nameDer(leafSubject), extensions: leafExtensions(), ...life },
+    issuer.certificate.subject.der,
+  )
+  t.equal(hex(readCertificate(below).issuer.der), hex(name), 'copied octet for octet')
+  t.strictSame(checkHgsCertificate(below, old, { purpose: 'https' }), [])
+  const { write } = scratch(t)
+  const files = [write('ca.pem', pem('CERTIFICATE', old)), write('leaf.pem', pem('CERTIFICATE', below))]
+  const moment = `${Date.UTC(2027, 0) / 1000}`
+  const verified = await run('openssl', ['verify', '-attime', moment, '-CAfile', ...files])
+  t.match(verified, { status: 0, text: /: OK\n$/ }, 'openssl verifies it')
+})
+
 t.test('what is no certificate of version 3 is refused', async (t) => {
   t.equal(hex(certificateOf()), hex(leaf), 'the certificate to alter is the one above')
   const [tbs, algorithm, signature] = readDer(leaf).children.map((part) => asn1.raw(part))
@@ -522,7 +558,27 @@ const planted: Fault[] = [
     'subjectAttributes',
   ],
   ['an empty CN', cn(''), ['subject: CN is empty'], 'subjectAttributes'],
-  ['a CN in a BMPString', cn('hgs', tag.bmpString), ['subject: CN in string type 30'], null],
+  ['a CN in a BMPString', cn('hgs', tag.bmpString), ['subject: CN in string type 30'], 'subjectAttributes'],
+  ['a CN in an IA5String', cn('hgs', tag.ia5String), ['subject: CN in string type 22'], 'subjectAttributes'],
+  [
+    'attributes in the string types of others',
+    {
+      subject: nameDer([
+        ['C', 'DE', tag.utf8String],
+        ['serialNumber', '42', tag.ia5String],
+        ['DC', 'test', tag.printableString],
+        ['emailAddress', 'a@b.test', tag.utf8String],
+        ['CN', 'hgs.contoso.com'],
+      ]),
+    },
+    [
+      'subject: C in string type 12',
+      'subject: serialNumber in string type 22',
+      'subject: DC in string type 19',
+      'subject: emailAddress in string type 12',
+    ],
+    'subjectAttributes',
+  ],
   [
     'a CN in a TeletexString',
     cn('hgs', tag.teletexString),
@@ -541,21 +597,6 @@ const planted: Fault[] = [
     'subjectAttributes',
   ],
   ['no subject at all', { subject: nameDer([]) }, ['subject: empty'], 'subject'],
-  [
-    'an RDN out of order',
-    {
-      subject: unordered(
-        multiValuedName([
-          [
-            ['CN', 'hgs.contoso.com'],
-            ['O', 'Contoso'],
-          ],
-        ]),
-      ),
-    },
-    ['subject: a SET OF that is not in order'],
-    null,
-  ],
   [
     'no subject key identifier',
     exchanged(oids.subjectKeyIdentifier),
@@ -858,6 +899,20 @@ t.test('each planted fault is found', async (t) => {
         'Latin-1 in a UTF8String',
         certificateOf(cn(Buffer.from('Köln', 'latin1'))),
         'subject: CN is not UTF-8',
+      ],
+      [
+        'an RDN out of order',
+        certificateOf({
+          subject: unordered(
+            multiValuedName([
+              [
+                ['CN', 'hgs.contoso.com'],
+                ['O', 'Contoso'],
+              ],
+            ]),
+          ),
+        }),
+        'subject: a SET OF that is not in order',
       ],
       [
         '@ in a PrintableString',

@@ -7,6 +7,7 @@ import {
   modernised,
   nameFrom,
   readName,
+  stringTypesOf,
   valuesOf,
 } from '../../src/x509/name.ts'
 import {
@@ -16,6 +17,7 @@ import {
   rsaKey,
   selfSigned,
   subject,
+  tlv,
   type Subject,
 } from '../support/requests.ts'
 import { demand } from '../support/witnesses.ts'
@@ -59,6 +61,7 @@ t.test('a name is read as it stands (RFC 5280 §4.1.2.4)', async (t) => {
       [tag.bmpString, 'Grüße 東'],
       [tag.ia5String, 'a@b'],
       [tag.teletexString, 'Contoso'],
+      [tag.teletexString, 'Köln'], // as Latin-1
       [tag.visibleString, 'Contoso'],
       [tag.numericString, '123'],
     ] as const) {
@@ -94,7 +97,13 @@ t.test('a name is read as it stands (RFC 5280 §4.1.2.4)', async (t) => {
 
   t.test('but not when it is no Name', async (t) => {
     const octets = (text: string) => readDer(Buffer.from(text.replaceAll(' ', ''), 'hex'))
-    const many = Array.from({ length: 65 }, (): Subject[number] => ['OU', 'x'])
+    const many = Array.from({ length: 65 }, (_, i): Subject[number] => [`2.5.4.${i}`, 'x'])
+    const pair = subject(['CN', 'a'], ['OU', 'b'])
+    const attributesOf = (rdn: Subject) =>
+      readDer(multiValuedName([rdn])).children[0]!.children.map(({ der }) => der)
+    const rdnOf = (...attributes: Uint8Array[]) =>
+      readDer(tlv(tag.sequence, tlv(tag.set, Buffer.concat(attributes))))
+    t.equal(readName(rdnOf(...attributesOf(pair))).rdns[0]?.length, 2)
     const refused: [what: string, read: () => unknown, message: string | RegExp][] = [
       ['nothing', () => readName(undefined), 'the name is missing'],
       ['a SET', () => readName(octets('31 00')), 'the name has another type than it should have'],
@@ -120,12 +129,26 @@ t.test('a name is read as it stands (RFC 5280 §4.1.2.4)', async (t) => {
         /not a string of a known type/,
       ],
       ['wrong UTF-8', () => nameOf(['CN', Uint8Array.of(0xfc)]), /not well encoded/],
-      ['T.61 umlauts', () => nameOf(['CN', 'Köln', tag.teletexString]), /outside ASCII/],
       ['65 RDNs', () => nameOf(...many), 'the name holds more than it should'],
       [
         '65 attributes in an RDN',
         () => readName(readDer(multiValuedName([many]))),
         'the name has too many attributes',
+      ],
+      [
+        'an RDN out of the order of DER (X.690 §11.6)',
+        () => readName(rdnOf(...attributesOf(pair).toReversed())),
+        'the attributes of a relative distinguished name are not in the order of DER',
+      ],
+      [
+        'an RDN with two common names (X.501 §9.3)',
+        () => readName(readDer(multiValuedName([subject(['CN', 'a'], ['CN', 'b'], ['OU', 'c'])]))),
+        'a relative distinguished name holds the same type of attribute twice',
+      ],
+      [
+        'an RDN with the same attribute twice',
+        () => readName(readDer(multiValuedName([subject(['CN', 'a'], ['CN', 'a'])]))),
+        'a relative distinguished name holds the same type of attribute twice',
       ],
     ]
     for (const [what, read, message] of refused) t.throws(read, refusal(message), what)
@@ -163,6 +186,17 @@ t.test('a BMPString becomes a UTF8String, and nothing else changes', async (t) =
   t.equal(hex(beyond.der), hex(nameDer(subject(['CN', '🏰']))), 'surrogate pairs become one character')
 })
 
+t.test('the string types of each attribute (RFC 5280 §4.1.2.4, appendix A.1)', async (t) => {
+  const directoryString = [tag.utf8String, tag.printableString]
+  const types: Record<string, number[]> = {
+    C: [tag.printableString],
+    serialNumber: [tag.printableString],
+    DC: [tag.ia5String],
+    emailAddress: [tag.ia5String],
+  }
+  for (const { short } of attributeTypes) t.same(stringTypesOf(short), types[short] ?? directoryString, short)
+})
+
 t.test('what is written for people (RFC 4514)', async (t) => {
   const values: [value: string, described: string][] = [
     ['Contoso', 'Contoso'],
@@ -179,6 +213,8 @@ t.test('what is written for people (RFC 4514)', async (t) => {
     ['a\0b', 'a\\00b'],
     ['a\n{"level":60}', 'a\\0a{\\"level\\":60}'],
     ['\x1b[2J\x7f', '\\1b[2J\\7f'],
+    ['\u009b2J', '\\c2\\9b2J'],
+    ['hgs\u202emoc', 'hgs\\e2\\80\\aemoc'],
     ['Grüße 東京', 'Grüße 東京'],
   ]
   for (const [value, described] of values) {

@@ -1,0 +1,167 @@
+/** What stands in headers, going in and coming out, and bodies that say one thing twice. */
+import { readFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import t from 'tap'
+import { parse } from 'yaml'
+import { repeatedMember } from '../../src/http/json.ts'
+import { openApiFile } from '../../src/http/openapi.ts'
+import { freshRequest, inProcess } from '../support/inProcess.ts'
+import { asPem } from '../support/requests.ts'
+
+t.test('Accept: the most specific range counts, then the quality, then the order', async (t) => {
+  const service = await inProcess(t)
+  const issued = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const pem = 'application/pem-certificate-chain'
+  const der = 'application/pkix-cert'
+  for (const [accept, expected] of [
+    ['', 'application/json'],
+    [' ', 'application/json'],
+    ['application/json;q=0, */*', pem],
+    ['*/*, application/json;q=0', pem],
+    [`${der};q=0.5, ${pem};q=0.6`, pem],
+    [`${der}, ${pem}`, der],
+    [`*/*;q=0.1, ${der};q=0.2`, der],
+    [`APPLICATION/PKIX-CERT ; Q=1`, der],
+    ['text/html, application/*;q=0.2', 'application/json'],
+  ] as const) {
+    const answer = await service.get(`/v1/certificates/${issued.json.id}`, { accept })
+    t.match(answer, { status: 200, headers: { vary: 'accept' } }, `"${accept}"`)
+    t.equal(String(answer.headers['content-type']).split(';')[0], expected, `"${accept}"`)
+  }
+  for (const accept of ['text/html', '*/*;q=0', 'application/*;q=0, application/json;q=0', `${der};q=none`])
+    t.match(await service.get(`/v1/certificates/${issued.json.id}`, { accept }), { status: 406 }, accept)
+})
+
+t.test('API keys do not travel in clear over a network', async (t) => {
+  const service = await inProcess(t)
+  const apiKey = await service.apiKey('requester')
+  const ask = async (remoteAddress: string, url: string): Promise<string> => {
+    const headers = { authorization: `Bearer ${apiKey}`, 'x-forwarded-proto': 'https' }
+    const answer = await service.server.inject({ url, remoteAddress, headers })
+    return `${answer.statusCode} ${answer.json<{ code?: string }>().code ?? ''}`
+  }
+  for (const local of ['127.0.0.1', '127.8.8.8', '::1', '::ffff:127.0.0.1'])
+    t.equal(await ask(local, '/v1/certificates'), '200 ', local)
+  for (const remote of ['192.0.2.7', '2001:db8::1', '::ffff:192.0.2.7', '::127.0.0.1'])
+    t.equal(await ask(remote, '/v1/certificates'), '403 insecureTransport', remote)
+  t.equal(await ask('192.0.2.7', '/livez'), '200 ', 'what needs no key may')
+
+  const proxied = await service.again({}, { trustedProxies: ['192.0.2.0/24'] })
+  const through = async (remoteAddress: string, protocol?: string): Promise<number> => {
+    const headers = {
+      authorization: `Bearer ${apiKey}`,
+      ...(protocol === undefined ? {} : { 'x-forwarded-proto': protocol }),
+    }
+    return (await proxied.server.inject({ url: '/v1/certificates', remoteAddress, headers })).statusCode
+  }
+  t.equal(await through('192.0.2.7', 'https'), 200, 'a proxy that is named, and says it spoke TLS')
+  t.equal(await through('192.0.2.7', 'http'), 403, 'a proxy that did not')
+  t.equal(await through('192.0.2.7'), 403, 'a proxy that does not say')
+  t.equal(await through('198.51.100.1', 'https'), 403, 'somebody who only says so')
+})
+
+t.test('a second Host header is refused', async (t) => {
+  const { server } = await inProcess(t)
+  const { port } = new URL(await server.listen({ host: '127.0.0.1', port: 0 }))
+  const answer = await new Promise<string>((resolve) => {
+    let heard = ''
+    const socket = connect(Number(port), '127.0.0.1', () =>
+      socket.write('GET /livez HTTP/1.1\r\nHost: a\r\nhost: b\r\nConnection: close\r\n\r\n'),
+    )
+    socket.on('data', (chunk) => (heard += chunk.toString())).on('close', () => resolve(heard))
+  })
+  t.match(answer, /^HTTP\/1\.1 400 .*more than one Host/s)
+})
+
+t.test('a member that stands twice', async (t) => {
+  for (const [json, found] of [
+    ['{"a":1,"a":2}', 'a'],
+    ['{"a":1,"\\u0061":2}', 'a'],
+    ['{"a" : {"b":1} , "c":[{"b":1},{"b":2,"d":0,"b":3}]}', 'b'],
+    ['{"a":{"a":{"a":1}},"b":"\\"a\\":{","c":"a"}', null],
+    ['[{"a":1},{"a":1}]', null],
+    ['{"x":"}","y":"{","x":1}', 'x'],
+    ['{"x\\\\":1,"x\\"":2,"x":3}', null],
+    ['"{\\"a\\":1,\\"a\\":2}"', null],
+    ['{"":1,"":2}', ''],
+    ['7', null],
+  ] as const) {
+    JSON.parse(json)
+    t.equal(repeatedMember(json), found, json)
+  }
+  t.equal(repeatedMember(`{"a":${JSON.stringify('\\"{'.repeat(20_000))}}`), null, 'long')
+
+  const service = await inProcess(t)
+  const csr = JSON.stringify(asPem(freshRequest()))
+  const refused = await service.post('/v1/certificates', {
+    body: `{"purpose":"signing","csr":${csr},"purpose":"https"}`,
+    type: 'application/json',
+  })
+  t.match(refused, {
+    status: 400,
+    json: { code: 'invalidRequest', errors: [{ pointer: '/purpose', detail: /twice/ }] },
+  })
+  t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'and nothing is issued')
+})
+
+t.test('what the pages of the documentation refuse is no fault of the service', async (t) => {
+  const service = await inProcess(t)
+  for (const [url, headers] of [
+    ['/docs/static/swagger-ui.css', { range: 'bytes=99999999-' }],
+    ['/docs/static/swagger-ui.css', { 'if-match': '"x"' }],
+    ['/docs/static/../../package.json', {}],
+    ['/docs/static/..%2f..%2fpackage.json', {}],
+    ['/docs/static/%00', {}],
+    ['/docs/static/.hidden', {}],
+  ] as const) {
+    const { status, json } = await service.get(url, { as: null, headers })
+    t.ok(status >= 400 && status < 500 && typeof json.code === 'string', `${url}: ${status} ${json.code}`)
+  }
+})
+
+t.test('every header that an answer has is described', async (t) => {
+  const service = await inProcess(t)
+  interface Described {
+    readonly responses: Record<string, { readonly headers?: object }>
+  }
+  const { paths } = parse(readFileSync(openApiFile, 'utf8')) as {
+    paths: Record<string, Record<string, Described>>
+  }
+  const general =
+    /^(content-(type|length|disposition)|date|connection|keep-alive|x-request-id|cache-control|x-content-type-options|vary)$/
+  const body = { purpose: 'signing', csr: asPem(freshRequest()) }
+  const issued = await service.post('/v1/certificates', { body })
+  await service.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(freshRequest()) } })
+  const { id } = issued.json as { id: string }
+  const idempotent = { headers: { 'idempotency-key': 'the-same-again' }, body: {} }
+  await service.post(`/v1/certificates/${id}/renewals`, idempotent)
+  const answers = [
+    ['post', '/v1/certificates', issued, ['location']],
+    [
+      'post',
+      '/v1/certificates/{ref}/renewals',
+      await service.post(`/v1/certificates/${id}/renewals`, idempotent),
+      ['idempotent-replayed', 'location'],
+    ],
+    ['get', '/v1/certificates', await service.get('/v1/certificates?limit=1'), ['link']],
+    ['get', '/v1/certificates', await service.get('/v1/certificates', { as: null }), ['www-authenticate']],
+    [
+      'get',
+      '/v1/certificates/{ref}/renewal-info',
+      await service.get(`/v1/certificates/${id}/renewal-info`),
+      ['retry-after'],
+    ],
+  ] as const
+  for (const [method, path, answer, expected] of answers) {
+    const special = Object.keys(answer.headers).filter((name) => !general.test(name))
+    t.strictSame(special.sort(), expected, `${method} ${path}: ${answer.status}`)
+    const described = Object.keys(paths[path]![method]!.responses[answer.status]!.headers ?? {})
+    t.strictSame(
+      special.filter((name) => !described.includes(name)),
+      [],
+      'all of them described',
+    )
+  }
+})
