@@ -41,11 +41,15 @@ async function main(): Promise<void> {
   process.on('uncaughtException', (error) => end(1, error))
   process.on('unhandledRejection', (error) => end(1, error))
 
+  const readiness = { draining: false }
+  const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
+  let started = false
+  let exitCode = 0
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0))
+
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
   const issuer = named ?? (await openLab(lab!))
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
-  const readiness = { draining: false }
-  const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
   const store = await openRecord(config, log, (reason) => {
     log.fatal(
       { err: reason },
@@ -85,17 +89,9 @@ async function main(): Promise<void> {
     readiness,
   })
   opened.unshift(() => server.close())
-  const address = await server.listen({ host: config.host, port: config.port })
-
-  async function stop(code: number): Promise<void> {
-    if (readiness.draining) end(code) // asked twice: at once
-    readiness.draining = true
-    setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
-    for (const close of opened) await close()
-    log.info({}, 'stopped')
-    end(code)
-  }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0))
+  const address = readiness.draining ? null : await server.listen({ host: config.host, port: config.port })
+  started = true
+  if (address === null || readiness.draining) return conclude()
 
   const facts = {
     version,
@@ -117,6 +113,20 @@ async function main(): Promise<void> {
       })
       process.stdout.write(`${lines.join('\n')}\n`)
     }
+  }
+
+  async function stop(code: number): Promise<void> {
+    if (readiness.draining) end(code) // asked twice: at once
+    readiness.draining = true
+    exitCode = code
+    setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
+    if (started) await conclude() // else the start does it, once nothing is half open
+  }
+
+  async function conclude(): Promise<void> {
+    for (const close of opened) await close()
+    log.info({}, 'stopped')
+    end(exitCode)
   }
 
   function end(code: number, error?: unknown): never {

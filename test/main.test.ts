@@ -39,6 +39,7 @@ import { opensslLikeRequest, rsaKey, rsaSpki, tlv } from './support/requests.ts'
 import {
   attemptService,
   labApiKeyOf,
+  launchService,
   newFolder,
   onTerminal,
   productionIn,
@@ -732,6 +733,20 @@ async function answersBefore(end: Promise<unknown>, port: number): Promise<boole
   }
   return false
 }
+
+t.test('a signal while it starts', async (t) => {
+  const folder = newFolder(t)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const starting = launchService(t, folder)
+    while (!existsSync(join(folder, 'data'))) await sleep(2) // it is about to make its authority
+    starting.send(signal)
+    t.match(await starting.exited, { code: 0, signal: null }, `${signal} ends it in order`)
+    t.notMatch(starting.stdout.join(), /"msg":"listening"/, 'before it listens')
+    t.match(JSON.parse(starting.stdout.at(-1)!), { msg: 'stopped' })
+    t.match(await (await startService(t, { folder })).stop(), { code: 0 }, 'and the next start goes well')
+    rmSync(join(folder, 'data'), { recursive: true })
+  }
+})
 
 t.test('SIGTERM under load', async (t) => {
   const folder = newFolder(t)

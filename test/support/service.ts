@@ -79,6 +79,10 @@ export function newFolder(t: Test): string {
   return folder
 }
 
+/** Starts the service, and waits for nothing. */
+export const launchService = (t: Test, folder: string): Process =>
+  launch(t, folder, 'main', [], { HGSCA_DATA_DIR: join(folder, 'data') })[1]
+
 /** Starts the service and waits until it listens. */
 export async function startService(
   t: Test,
@@ -155,12 +159,18 @@ export async function runCli(
   return { ...(await command.exited), ...command }
 }
 
-/** The service on a terminal, made by script(1) of util-linux: what it says, and how it ended. */
+/**
+ * The service on a terminal, made by script(1) of util-linux: what it says, and how it ended.
+ * The shell that script starts gives way to the service: it would die of a Ctrl-C that the service survives.
+ */
 export function onTerminal(t: Test, folder: string, env: Environment): Process {
   const command = [process.execPath, ...program('main', false)]
   const line = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
   const variables = { HGSCA_PORT: '0', HGSCA_DATA_DIR: join(folder, 'data'), ...env }
-  return watch(t, spawn('script', ['-qefc', line, '/dev/null'], { cwd: folder, env: environment(variables) }))
+  return watch(
+    t,
+    spawn('script', ['-qefc', `exec ${line}`, '/dev/null'], { cwd: folder, env: environment(variables) }),
+  )
 }
 
 function launch(
