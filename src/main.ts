@@ -42,6 +42,7 @@ async function main(): Promise<void> {
   process.on('unhandledRejection', (error) => end(1, error))
 
   const readiness = { draining: false }
+  const ending = new AbortController()
   const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
   let started = false
   let exitCode = 0
@@ -64,7 +65,7 @@ async function main(): Promise<void> {
     store,
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
-    generateKey: keyGenerator(),
+    generateKey: keyGenerator(undefined, undefined, ending.signal),
     now,
     log,
     underWay: new Map(),
@@ -118,6 +119,7 @@ async function main(): Promise<void> {
   async function stop(code: number): Promise<void> {
     if (readiness.draining) end(code) // asked twice: at once
     readiness.draining = true
+    ending.abort()
     exitCode = code
     setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
     if (started) await conclude() // else the start does it, once nothing is half open

@@ -34,19 +34,20 @@ async function generateKey(bits: number): Promise<GeneratedKey> {
  * A generator that makes at most `atOnce` keys at a time and lets at most `waiting` others wait.
  *
  * @param atOnce - two less than the threads of the pool (4 by default in Node) leaves room for signatures.
- * @throws CaError `busy` from the generator when the queue is full.
+ * @param ending - once aborted, who waits and who comes is refused: a key may take seconds, and an end has ten.
+ * @throws CaError `busy` from the generator when the queue is full, or the end has come.
  */
-export function keyGenerator(atOnce = 2, waiting = 32): KeyGenerator {
+export function keyGenerator(atOnce = 2, waiting = 32, ending?: AbortSignal): KeyGenerator {
   let running = 0
-  const queue: (() => void)[] = []
+  const queue: { begin: () => void; refuse: (reason: CaError) => void }[] = []
+  const busy = (why: string) => new CaError('busy', why, { facts: { retryAfterSeconds: 5 } })
+  const over = () => busy('The service is about to end and begins no more keys.')
+  ending?.addEventListener('abort', () => queue.splice(0).forEach(({ refuse }) => refuse(over())))
   return async (bits) => {
+    if (ending?.aborted === true) throw over()
     if (running >= atOnce) {
-      if (queue.length >= waiting) {
-        throw new CaError('busy', `${running + queue.length} keys are being made already.`, {
-          facts: { retryAfterSeconds: 5 },
-        })
-      }
-      await new Promise<void>((resolve) => queue.push(resolve))
+      if (queue.length >= waiting) throw busy(`${running + queue.length} keys are being made already.`)
+      await new Promise<void>((begin, refuse) => queue.push({ begin, refuse }))
     } else {
       running++
     }
@@ -55,7 +56,7 @@ export function keyGenerator(atOnce = 2, waiting = 32): KeyGenerator {
     } finally {
       const next = queue.shift()
       if (next === undefined) running--
-      else next()
+      else next.begin()
     }
   }
 }

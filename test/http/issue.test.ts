@@ -493,6 +493,17 @@ t.test('a certificate with a key made by the service', async (t) => {
     const busy = answers.filter(({ status }) => status === 503)
     t.equal(busy.length, 2)
     t.match(busy[0], { json: { code: 'busy' }, headers: { 'retry-after': '5' } })
+
+    const ending = new AbortController()
+    const generate = keyGenerator(1, 9, ending.signal)
+    const keys = Promise.allSettled([generate(2048), generate(2048), generate(2048)])
+    ending.abort()
+    const ends = [...(await keys), ...(await Promise.allSettled([generate(2048)]))]
+    t.strictSame(
+      ends.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'rejected', 'rejected'],
+      'at the end what is begun is finished, and nothing else is begun',
+    )
   })
 })
 
