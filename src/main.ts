@@ -21,6 +21,7 @@ import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
 import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
+import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
 
@@ -28,6 +29,7 @@ const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
+const logCapacity = 1_048_576 // octets of log that wait for a reader: some thousand lines
 
 const version = (
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -205,14 +207,17 @@ async function openRecord(
 
 /** JSON lines on standard output; at a terminal, where people read, only what is wrong. */
 function openLog(config: Config): Logger {
-  return pino(
+  const log: Logger = pino(
     {
       level: config.logLevel ?? (onTerminal ? 'warn' : 'info'),
       base: { service: 'hgs-ca' },
       timestamp: pino.stdTimeFunctions.isoTime,
     },
-    pino.destination({ dest: 1, sync: true }),
+    lines(process.stdout.fd, logCapacity, (dropped) =>
+      log.warn({ dropped }, 'lines of this log were dropped: nobody took them'),
+    ),
   )
+  return log
 }
 
 main().catch((error: unknown) => {

@@ -6,15 +6,19 @@
 import { createPrivateKey, generateKeyPairSync, sign, X509Certificate, type KeyObject } from 'node:crypto'
 import {
   chmodSync,
+  closeSync,
+  constants,
   copyFileSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { Agent } from 'node:http'
 import { get as httpsGet } from 'node:https'
@@ -745,6 +749,38 @@ t.test('a signal while it starts', async (t) => {
     t.match(JSON.parse(starting.stdout.at(-1)!), { msg: 'stopped' })
     t.match(await (await startService(t, { folder })).stop(), { code: 0 }, 'and the next start goes well')
     rmSync(join(folder, 'data'), { recursive: true })
+  }
+})
+
+t.test('a log that nobody takes', async (t) => {
+  const fifo = join(newFolder(t), 'fifo')
+  await demand('mkfifo', [fifo])
+  const full = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
+  t.throws(() => {
+    for (;;) writeSync(full, Buffer.alloc(4096))
+  }, 'is full')
+  t.jobs = 2
+  for (const [what, stdout] of [
+    ['a full pipe whose reader sleeps', full],
+    ['a full disk', openSync('/dev/full', 'w')],
+  ] as const) {
+    void t.test(what, { buffered: true }, async (t) => {
+      const folder = newFolder(t)
+      const port = await freePort()
+      const service = launchService(t, folder, { HGSCA_PORT: String(port) }, stdout)
+      const lives = await answersBefore(Promise.race([service.exited, sleep(20_000)]), port)
+      if (!lives) return t.fail(`it does not start: ${service.stderr()}`)
+      const apiKey = readFileSync(join(folder, 'data/lab-api-key'), 'utf8').trim()
+      const target = { url: `http://127.0.0.1:${port}`, apiKey }
+      for (let i = 0; i < 20; i++) t.equal((await get(target, '/v1/certificates')).status, 200)
+      const signalled = performance.now()
+      service.send('SIGTERM')
+      const late = sleep(12_000, 'still there', { ref: false })
+      t.match(await Promise.race([service.exited, late]), { code: 0, signal: null }, 'ends in order')
+      t.comment(`after ${Math.round(performance.now() - signalled)} ms`)
+      t.equal(service.stderr(), '')
+      closeSync(stdout)
+    })
   }
 })
 
