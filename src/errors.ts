@@ -125,7 +125,7 @@ export const codes = {
   },
   busy: {
     title: 'The service has more to do than it can take on.',
-    cause: 'More keys are being made at the moment than the queue holds.',
+    cause: 'More keys are asked for at the moment than can be made soon, or the service is about to end.',
     remedy: 'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header.',
   },
   storeUnavailable: {

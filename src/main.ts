@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     store,
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
-    generateKey: keyGenerator(undefined, undefined, ending.signal),
+    generateKey: keyGenerator({ ending: ending.signal }),
     now,
     log,
     underWay: new Map(),

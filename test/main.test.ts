@@ -872,11 +872,7 @@ t.test('SIGTERM while many wait for a key', async (t) => {
   const statuses = (await Promise.all(keys)).map(
     (reply) => reply.outcome === 'answered' && String(reply.status),
   )
-  t.strictSame(
-    [...new Set(statuses)].sort(),
-    ['201', '503'],
-    'who is served gets a key, who waits is refused',
-  )
+  t.strictSame(new Set(statuses), new Set(['201', '503']), 'who is served gets a key, who waits is refused')
 })
 
 t.test('a second SIGTERM ends it without waiting for what is begun', async (t) => {
