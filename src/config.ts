@@ -80,9 +80,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const fault = (sentence: string) => void faults.push(sentence)
 
   const known = [...Object.keys(settings), ...secrets.map((name) => `${name}_FILE`)]
-  for (const name of Object.keys(env)) {
-    if (name.startsWith('HGSCA_') && !known.includes(name))
-      fault(`${name} is not a setting. There are: ${known.join(', ')}.`)
+  for (const [name, text = ''] of Object.entries(env)) {
+    if (!name.startsWith('HGSCA_')) continue
+    if (!known.includes(name)) fault(`${name} is not a setting. There are: ${known.join(', ')}.`)
+    // A variable of a script that came out empty would choose a default, or lab mode, unnoticed.
+    else if (text.trim() === '') fault(`${name} is set, but empty. Give it a value, or leave it out.`)
   }
 
   const value = (name: Setting): string | null => env[name]?.trim() || null

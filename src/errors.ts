@@ -132,9 +132,21 @@ export const codes = {
     remedy:
       'A certification request of an HGS key has less than 10 kB. Look whether the right file was sent.',
   },
+  headersTooLarge: {
+    title: 'The headers of the request are too large.',
+    cause: 'The request line and the headers together are larger than any genuine ones.',
+    remedy:
+      'Send fewer or shorter headers. Look whether a proxy adds cookies or tokens that nobody here reads.',
+  },
+  requestTimeout: {
+    title: 'The request did not come in time.',
+    cause: 'The connection was opened, but the headers or the body came too slowly or not at all.',
+    remedy:
+      'Repeat the request, with the same Idempotency-Key. If it stays so, look at the network or a proxy.',
+  },
   busy: {
     title: 'The service has more to do than it can take on.',
-    cause: 'More keys are being made at the moment than the queue holds.',
+    cause: 'More keys are asked for at the moment than can be made soon, or the service is about to end.',
     remedy: 'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header.',
   },
   storeUnavailable: {

@@ -21,6 +21,7 @@ import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
 import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
+import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
 
@@ -28,6 +29,7 @@ const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
+const logCapacity = 1_048_576 // octets of log that wait for a reader: some thousand lines
 
 const version = (
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -41,11 +43,16 @@ async function main(): Promise<void> {
   process.on('uncaughtException', (error) => end(1, error))
   process.on('unhandledRejection', (error) => end(1, error))
 
+  const readiness = { draining: false }
+  const ending = new AbortController()
+  const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
+  let started = false
+  let exitCode = 0
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0))
+
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
   const issuer = named ?? (await openLab(lab!))
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
-  const readiness = { draining: false }
-  const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
   const store = await openRecord(config, log, (reason) => {
     log.fatal(
       { err: reason },
@@ -60,7 +67,7 @@ async function main(): Promise<void> {
     store,
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
-    generateKey: keyGenerator(),
+    generateKey: keyGenerator({ ending: ending.signal }),
     now,
     log,
     underWay: new Map(),
@@ -85,17 +92,9 @@ async function main(): Promise<void> {
     readiness,
   })
   opened.unshift(() => server.close())
-  const address = await server.listen({ host: config.host, port: config.port })
-
-  async function stop(code: number): Promise<void> {
-    if (readiness.draining) end(code) // asked twice: at once
-    readiness.draining = true
-    setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
-    for (const close of opened) await close()
-    log.info({}, 'stopped')
-    end(code)
-  }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0))
+  const address = readiness.draining ? null : await server.listen({ host: config.host, port: config.port })
+  started = true
+  if (address === null || readiness.draining) return conclude()
 
   const facts = {
     version,
@@ -117,6 +116,21 @@ async function main(): Promise<void> {
       })
       process.stdout.write(`${lines.join('\n')}\n`)
     }
+  }
+
+  async function stop(code: number): Promise<void> {
+    if (readiness.draining) end(code) // asked twice: at once
+    readiness.draining = true
+    ending.abort()
+    exitCode = code
+    setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
+    if (started) await conclude() // else the start does it, once nothing is half open
+  }
+
+  async function conclude(): Promise<void> {
+    for (const close of opened) await close()
+    log.info({}, 'stopped')
+    end(exitCode)
   }
 
   function end(code: number, error?: unknown): never {
@@ -193,14 +207,17 @@ async function openRecord(
 
 /** JSON lines on standard output; at a terminal, where people read, only what is wrong. */
 function openLog(config: Config): Logger {
-  return pino(
+  const log: Logger = pino(
     {
       level: config.logLevel ?? (onTerminal ? 'warn' : 'info'),
       base: { service: 'hgs-ca' },
       timestamp: pino.stdTimeFunctions.isoTime,
     },
-    pino.destination({ dest: 1, sync: true }),
+    lines(process.stdout.fd, logCapacity, (dropped) =>
+      log.warn({ dropped }, 'lines of this log were dropped: nobody took them'),
+    ),
   )
+  return log
 }
 
 main().catch((error: unknown) => {

@@ -61,11 +61,6 @@ t.test('without any setting', async (t) => {
     'it is lab mode, on this machine only',
   )
   t.match(
-    readConfig({ HGSCA_PORT: ' ', HGSCA_DATA_DIR: '' }),
-    { port: 8080, dataDir: resolve('data') },
-    'an empty setting is none',
-  )
-  t.match(
     readConfig({ HGSCA_PORT: '0', HGSCA_DATA_DIR: '/srv/lab', HGSCA_HOST: '::1', HGSCA_LOG_LEVEL: 'debug' }),
     {
       mode: 'lab',
@@ -192,6 +187,21 @@ t.test('a secret comes by variable or by file', async (t) => {
   })
 })
 
+t.test('what is set is not empty', async (t) => {
+  const names = ['HOST', 'PORT', 'DATA_DIR', 'TRUSTED_PROXIES', 'LOG_LEVEL'].map((name) => `HGSCA_${name}`)
+  const ofFiles = ['CA_CERTIFICATE', 'TLS_CERTIFICATE'].map((name) => `HGSCA_${name}_FILE`)
+  const secrets = ['DATABASE_URL', 'CA_KEY', 'CA_KEY_PASSPHRASE', 'TLS_KEY'].flatMap((name) => [
+    `HGSCA_${name}`,
+    `HGSCA_${name}_FILE`,
+  ])
+  for (const name of [...names, ...ofFiles, ...secrets])
+    for (const empty of ['', ' '])
+      t.ok(
+        faultsOf({ [name]: empty }).includes(`${name} is set, but empty. Give it a value, or leave it out.`),
+        `${name}='${empty}'`,
+      )
+})
+
 t.test('each fault has its sentence', async (t) => {
   const { env, path, write } = files(t)
   const tlsKey = write('tls.key', 'x')
@@ -241,7 +251,7 @@ t.test('each fault has its sentence', async (t) => {
     ],
     [
       'all but the passphrase',
-      { ...env, HGSCA_CA_KEY_PASSPHRASE_FILE: '' },
+      Object.fromEntries(Object.entries(env).filter(([name]) => !name.includes('PASSPHRASE'))),
       `HGSCA_CA_KEY_PASSPHRASE_FILE is missing. ${why}`,
     ],
     [

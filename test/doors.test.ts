@@ -16,10 +16,11 @@ interface Arrows {
   readonly types: readonly string[]
 }
 
-const everything = ['config', 'lab', 'errors', 'x509', 'hgs', 'keys', 'store', 'authority', 'http']
+const everything = ['config', 'lab', 'log', 'errors', 'x509', 'hgs', 'keys', 'store', 'authority', 'http']
 
 const arrows: Readonly<Record<string, Arrows>> = {
   errors: { values: [], types: [] },
+  log: { values: [], types: [] },
   x509: { values: ['errors'], types: [] },
   hgs: { values: ['x509', 'errors'], types: [] },
   keys: { values: ['x509', 'errors'], types: [] },

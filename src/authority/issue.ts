@@ -29,6 +29,8 @@ export interface Order {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when the client has gone. A key made here is for nobody else. */
+  readonly abandoned: AbortSignal
 }
 
 export interface KeyFromRequest {
@@ -76,6 +78,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
       try {
         const pin = publicKeyPin(proposal.publicKey)
         await refuseKnownKey(ca, pin, order.purpose)
+        if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
         const id = ca.store.newId(ca.now())
         const outcome = await carryOut(ca, {
@@ -110,6 +113,12 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
     }),
   )
 }
+
+/** For who repeats the request, and waits for the answer to the first: this one gives none. */
+const goneBefore = (): CaError =>
+  new CaError('busy', 'The client that asked first has gone; its key was thrown away.', {
+    facts: { retryAfterSeconds: 1 },
+  })
 
 async function proposalFromRequest(
   ca: CertificationAuthority,
@@ -186,7 +195,7 @@ async function proposalWithNewKey(
     certificate: null,
   }
   const warnings = await judged(exhibit, profile, null, ca.issuer)
-  const { privateKey, publicKey } = await ca.generateKey(key.bits)
+  const { privateKey, publicKey } = await ca.generateKey(key.bits, order.abandoned)
   return {
     publicKey,
     subject,

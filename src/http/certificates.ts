@@ -81,7 +81,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     },
     async (request, reply) => {
       const body = request.body as IssueBody | Uint8Array | undefined
-      const order = issueOrder(request, body, request.query)
+      const order = issueOrder(reply, body, request.query)
       const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
       return sendIssued(reply, await issue(ca, order), format)
     },

@@ -1,6 +1,6 @@
 /** From an HTTP request to an order: JSON, or a raw certification request with its parameters in the query. */
 import { createHash } from 'node:crypto'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Order } from '../authority/issue.ts'
 import type { RenewalOrder } from '../authority/renew.ts'
 import { CaError, type Fault } from '../errors.ts'
@@ -13,12 +13,25 @@ import type { IssueBody, IssueQuery, RenewalBody, RenewalQuery } from './schemas
 type Body<T> = T | Uint8Array | undefined | null
 
 /** @throws CaError `invalidRequest` with every contradiction between the fields. */
-export function issueOrder(request: FastifyRequest, body: Body<IssueBody>, query: IssueQuery): Order {
+export function issueOrder(reply: FastifyReply, body: Body<IssueBody>, query: IssueQuery): Order {
+  const { request } = reply
   const asked = body instanceof Uint8Array ? rawOrder(body, query) : jsonOrder(body, query)
-  return { ...asked, by: requesterOf(request), idempotency: idempotencyOf(request, body) }
+  return {
+    ...asked,
+    by: requesterOf(request),
+    idempotency: idempotencyOf(request, body),
+    abandoned: goneBeforeAnswered(reply),
+  }
 }
 
-type Asked = Omit<Order, 'by' | 'idempotency'>
+type Asked = Omit<Order, 'by' | 'idempotency' | 'abandoned'>
+
+function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
+  const gone = new AbortController()
+  if (raw.destroyed) gone.abort()
+  else raw.once('close', () => gone.abort()) // also when it is answered: then nobody looks
+  return gone.signal
+}
 
 function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked {
   if (body === undefined || body === null) throw invalid([{ pointer: '/', detail: 'the body is missing' }])

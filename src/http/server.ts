@@ -3,11 +3,14 @@
  * It listens to nobody yet; main.ts does that.
  */
 import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
-import { CaError } from '../errors.ts'
+import { CaError, type Code } from '../errors.ts'
 import { requirePermissions } from './authenticate.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
@@ -30,15 +33,20 @@ export interface ServerOptions {
 }
 
 const bodyLimit = 65_536 // octets; the largest genuine body, a request of an 8192-bit key, has 5,000
+/** Milliseconds within which a request comes, at whatever pace; looked at each second. */
+const patience = { headersTimeout: 10_000, requestTimeout: 15_000, connectionsCheckingInterval: 1_000 }
+const lingering = 1_000 // milliseconds that a client has to read an answer that came before it had sent all
 
 export async function buildServer(options: ServerOptions): Promise<FastifyInstance> {
   const app = Fastify({
-    ...(options.tls === null ? {} : { https: { ...options.tls, minVersion: 'TLSv1.2' as const } }),
+    ...(options.tls === null
+      ? { http: patience }
+      : { https: { ...options.tls, ...patience, minVersion: 'TLSv1.2' as const } }),
     loggerInstance: options.log,
     // One line of our own instead, with nothing in it that a client wrote but its request id.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit,
-    requestTimeout: 15_000, // milliseconds; Fastify's default waits for ever
+    requestTimeout: patience.requestTimeout, // Fastify's default waits for ever
     connectionTimeout: 60_000, // longer than the making of a queued 4096-bit key
     keepAliveTimeout: 5_000,
     routerOptions: { maxParamLength: 256 },
@@ -64,15 +72,16 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     // The socket is all there is before a request is understood: answer in the same shape, then close.
     clientErrorHandler: (error, socket) => {
       if (!socket.writable) return
-      const tooLarge = (error as NodeJS.ErrnoException).code === 'HPE_HEADER_OVERFLOW'
-      const refusal = new CaError(
+      const [code, detail] = clientErrors[(error as NodeJS.ErrnoException).code ?? ''] ?? [
         'invalidRequest',
-        tooLarge ? 'The headers are too large.' : 'This is not well-formed HTTP.',
+        'This is not well-formed HTTP.',
+      ]
+      const body = JSON.stringify(problemDocument(new CaError(code, detail), randomUUID()))
+      const status = `${statuses[code]} ${STATUS_CODES[statuses[code]]}`
+      socket.write(
+        `HTTP/1.1 ${status}\r\ncontent-type: ${problemType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
       )
-      const body = JSON.stringify(problemDocument(refusal, randomUUID()))
-      socket.end(
-        `HTTP/1.1 ${statuses.invalidRequest} Bad Request\r\ncontent-type: ${problemType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-      )
+      closeGently(socket)
     },
   })
 
@@ -91,6 +100,15 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       throw new CaError('invalidRequest', 'There is more than one Host header.')
     // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the record.
     if (request.headers['content-length'] === '0') delete request.raw.headers['content-type']
+  })
+  // Who is answered before the body is there cannot keep the connection by sending it slowly.
+  app.addHook('onSend', async ({ raw }, reply) => {
+    const { 'content-length': length = '0', 'transfer-encoding': chunked } = raw.headers
+    if (raw.complete || (length === '0' && chunked === undefined)) return
+    await nextTurn() // what came together with the headers is read by then
+    if (raw.complete) return
+    reply.header('connection', 'close')
+    raw.socket.destroySoon = () => closeGently(raw.socket) // what Node calls after such an answer
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, apiKey, ip: address } = request
@@ -121,6 +139,20 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
   return app
+}
+
+const clientErrors: Readonly<Record<string, [Code, string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: [
+    'requestTimeout',
+    `The headers did not come within ${patience.headersTimeout / 1_000} s, or the body within ${patience.requestTimeout / 1_000} s.`,
+  ],
+  HPE_HEADER_OVERFLOW: ['headersTooLarge', 'The headers are larger than 16 KiB.'],
+}
+
+/** To destroy a socket while the client still sends would take the answer from it (RFC 9112 §9.6). */
+function closeGently(socket: Socket): void {
+  socket.end()
+  setTimeout(() => socket.destroy(), lingering).unref()
 }
 
 /** An address that exists, asked with a method that it does not know, is another mistake than one that does not. */

@@ -15,7 +15,8 @@ export interface GeneratedKey {
   readonly publicKey: RsaPublicKey
 }
 
-export type KeyGenerator = (bits: number) => Promise<GeneratedKey>
+/** `abandoned`: aborted when nobody waits for the key any more; then none is begun. */
+export type KeyGenerator = (bits: number, abandoned?: AbortSignal) => Promise<GeneratedKey>
 
 const generate = promisify(generateKeyPair)
 
@@ -30,32 +31,69 @@ async function generateKey(bits: number): Promise<GeneratedKey> {
   return { privateKey, publicKey: rsaPublicKeyOf(imported) }
 }
 
+export interface Bounds {
+  /** Two less than the threads of the pool (4 by default in Node) leaves room for signatures. */
+  readonly atOnce?: number
+  readonly waiting?: number
+  /** Milliseconds that anybody waits at most: less than a client does, and than an idle connection lasts. */
+  readonly patience?: number
+  /** Once aborted, who waits and who comes is refused: a key may take seconds, and an end has ten. */
+  readonly ending?: AbortSignal
+}
+
+interface Waiting {
+  readonly begin: () => void
+  readonly refuse: (why: string) => void
+}
+
 /**
  * A generator that makes at most `atOnce` keys at a time and lets at most `waiting` others wait.
  *
- * @param atOnce - two less than the threads of the pool (4 by default in Node) leaves room for signatures.
- * @throws CaError `busy` from the generator when the queue is full.
+ * @throws CaError `busy` from the generator when the queue is full or too slow, nobody waits for the
+ *   key any more, or the end has come.
  */
-export function keyGenerator(atOnce = 2, waiting = 32): KeyGenerator {
+export function keyGenerator({
+  atOnce = 2,
+  waiting = 32,
+  patience = 20_000,
+  ending,
+}: Bounds = {}): KeyGenerator {
   let running = 0
-  const queue: (() => void)[] = []
-  return async (bits) => {
-    if (running >= atOnce) {
-      if (queue.length >= waiting) {
-        throw new CaError('busy', `${running + queue.length} keys are being made already.`, {
-          facts: { retryAfterSeconds: 5 },
-        })
+  const queue = new Set<Waiting>()
+  const busy = (why: string) => new CaError('busy', why, { facts: { retryAfterSeconds: 5 } })
+  const gone = 'The client has gone.'
+  const over = 'The service is about to end and begins no more keys.'
+  ending?.addEventListener('abort', () => queue.forEach(({ refuse }) => refuse(over)))
+
+  const turn = (abandoned: AbortSignal | undefined) =>
+    new Promise<void>((resolve, reject) => {
+      const leave = () => {
+        queue.delete(place)
+        clearTimeout(late)
+        abandoned?.removeEventListener('abort', goneNow)
       }
-      await new Promise<void>((resolve) => queue.push(resolve))
-    } else {
-      running++
-    }
+      const place: Waiting = {
+        begin: () => (leave(), resolve()),
+        refuse: (why) => (leave(), reject(busy(why))),
+      }
+      const late = setTimeout(place.refuse, patience, 'The keys before this one take too long.')
+      const goneNow = () => place.refuse(gone)
+      abandoned?.addEventListener('abort', goneNow)
+      queue.add(place)
+    })
+
+  return async (bits, abandoned) => {
+    if (ending?.aborted === true) throw busy(over)
+    if (abandoned?.aborted === true) throw busy(gone)
+    if (running < atOnce) running++
+    else if (queue.size < waiting) await turn(abandoned)
+    else throw busy(`${running + queue.size} keys are being made already.`)
     try {
       return await generateKey(bits)
     } finally {
-      const next = queue.shift()
+      const [next] = queue
       if (next === undefined) running--
-      else next()
+      else next.begin()
     }
   }
 }

@@ -2,6 +2,7 @@
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { readCertificate } from '../../src/x509/certificate.ts'
 import { checkHgsCertificate } from '../support/checker.ts'
@@ -485,7 +486,7 @@ t.test('a certificate with a key made by the service', async (t) => {
 
   t.test('waits its turn, and is refused when the queue is full', async (t) => {
     const { keyGenerator } = await import('../../src/keys/generate.ts')
-    const narrow = await service.again({ generateKey: keyGenerator(1, 1) })
+    const narrow = await service.again({ generateKey: keyGenerator({ atOnce: 1, waiting: 1 }) })
     const answers = await Promise.all(
       Array.from({ length: 4 }, () => narrow.post('/v1/certificates', { body: withKey() })),
     )
@@ -493,6 +494,64 @@ t.test('a certificate with a key made by the service', async (t) => {
     const busy = answers.filter(({ status }) => status === 503)
     t.equal(busy.length, 2)
     t.match(busy[0], { json: { code: 'busy' }, headers: { 'retry-after': '5' } })
+  })
+
+  t.test('is not certified for a client that has gone', async (t) => {
+    const made: Uint8Array[] = []
+    const fresh = await inProcess(t)
+    let make = () => {}
+    const gate = new Promise<void>((resolve) => (make = resolve))
+    const signals: AbortSignal[] = []
+    let recorded = 0
+    const slow = await fresh.again({
+      store: {
+        ...fresh.ca.store,
+        recordIntent: (...all) => (recorded++, fresh.ca.store.recordIntent(...all)),
+      },
+      generateKey: async (bits, abandoned) => {
+        signals.push(abandoned!)
+        await gate
+        const key = await fresh.ca.generateKey(bits)
+        made.push(key.privateKey)
+        return key
+      },
+    })
+    const url = await slow.server.listen({ host: '127.0.0.1', port: 0 })
+    const key = await slow.apiKey('requester')
+    const orders = Array.from({ length: 6 }, (_, i) => {
+      const controller = new AbortController()
+      const order = fetch(`${url}/v1/certificates`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${key}`,
+          'content-type': 'application/json',
+          'idempotency-key': `order-${i}-0000000000000000`,
+        },
+        body: JSON.stringify(withKey()),
+        signal: controller.signal,
+      })
+      return { controller, order: order.catch(() => null) }
+    })
+    while (signals.length < 6) await sleep(5)
+    for (const { controller } of orders.slice(1)) controller.abort()
+    while (signals.filter(({ aborted }) => aborted).length < 5) await sleep(5)
+    const repeated = slow.post('/v1/certificates', {
+      body: withKey(),
+      as: key,
+      headers: { 'idempotency-key': 'order-5-0000000000000000' },
+    })
+    make()
+    const answers = await Promise.all(orders.map(({ order }) => order))
+    t.strictSame(
+      answers.map((answer) => answer?.status),
+      [201, undefined, undefined, undefined, undefined, undefined],
+    )
+    const wiped = () => made.length === 6 && made.every((octets) => octets.every((octet) => octet === 0))
+    for (let i = 0; i < 2_000 && !wiped(); i++) await sleep(10)
+    t.ok(wiped(), 'the keys are wiped')
+    t.match(await repeated, { status: 503, json: { code: 'busy' } }, 'who repeats at once is to ask again')
+    t.equal((await fresh.get('/v1/certificates')).json.items.length, 1, 'who waits gets a certificate, alone')
+    t.equal(recorded, 1, 'and nothing is on record of the others')
   })
 })
 

@@ -79,6 +79,10 @@ export function newFolder(t: Test): string {
   return folder
 }
 
+/** Starts the service, and waits for nothing. Its standard output may go to another file. */
+export const launchService = (t: Test, folder: string, env: Environment = {}, stdout?: number): Process =>
+  launch(t, folder, 'main', [], { HGSCA_DATA_DIR: join(folder, 'data'), ...env }, { stdout })[1]
+
 /** Starts the service and waits until it listens. */
 export async function startService(
   t: Test,
@@ -155,12 +159,18 @@ export async function runCli(
   return { ...(await command.exited), ...command }
 }
 
-/** The service on a terminal, made by script(1) of util-linux: what it says, and how it ended. */
+/**
+ * The service on a terminal, made by script(1) of util-linux: what it says, and how it ended.
+ * The shell that script starts gives way to the service: it would die of a Ctrl-C that the service survives.
+ */
 export function onTerminal(t: Test, folder: string, env: Environment): Process {
   const command = [process.execPath, ...program('main', false)]
   const line = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
   const variables = { HGSCA_PORT: '0', HGSCA_DATA_DIR: join(folder, 'data'), ...env }
-  return watch(t, spawn('script', ['-qefc', line, '/dev/null'], { cwd: folder, env: environment(variables) }))
+  return watch(
+    t,
+    spawn('script', ['-qefc', `exec ${line}`, '/dev/null'], { cwd: folder, env: environment(variables) }),
+  )
 }
 
 function launch(
@@ -169,7 +179,11 @@ function launch(
   name: 'main' | 'cli',
   args: readonly string[],
   env: Environment,
-  { watched = false, counted = false }: Pick<Start, 'watched' | 'counted'> = {},
+  {
+    watched = false,
+    counted = false,
+    stdout = 'pipe',
+  }: Pick<Start, 'watched' | 'counted'> & { stdout?: number | 'pipe' | undefined } = {},
 ): [ChildProcess, Process] {
   const port = name === 'main' ? { HGSCA_PORT: '0' } : {}
   const variables = { ...port, ...env }
@@ -184,7 +198,7 @@ function launch(
   const child = spawn(command!, words, {
     cwd: folder,
     env: environment(variables),
-    stdio: watched ? ['pipe', 'pipe', 'pipe', 'ipc'] : 'pipe',
+    stdio: ['pipe', stdout, 'pipe', ...(watched ? ['ipc' as const] : [])],
   })
   return [child, watch(t, child)]
 }
@@ -194,7 +208,7 @@ function watch(t: Test, child: ChildProcess): Process {
   const stdout: string[] = []
   let unfinished = ''
   let stderr = ''
-  child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
     const lines = (unfinished + chunk).split(/\r?\n/)
     unfinished = lines.pop()!
     stdout.push(...lines)
