@@ -738,7 +738,9 @@ async function answersBefore(end: Promise<unknown>, port: number): Promise<boole
   return false
 }
 
-t.test('a signal while it starts', async (t) => {
+// These need no machine for themselves, and run beside each other.
+t.jobs = 3
+void t.test('a signal while it starts', { buffered: true }, async (t) => {
   const folder = newFolder(t)
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     const starting = launchService(t, folder)
@@ -747,21 +749,25 @@ t.test('a signal while it starts', async (t) => {
     t.match(await starting.exited, { code: 0, signal: null }, `${signal} ends it in order`)
     t.notMatch(starting.stdout.join(), /"msg":"listening"/, 'before it listens')
     t.match(JSON.parse(starting.stdout.at(-1)!), { msg: 'stopped' })
-    t.match(await (await startService(t, { folder })).stop(), { code: 0 }, 'and the next start goes well')
-    rmSync(join(folder, 'data'), { recursive: true })
+    if (signal === 'SIGINT') rmSync(join(folder, 'data'), { recursive: true })
   }
+  t.match(await (await startService(t, { folder })).stop(), { code: 0 }, 'and the next start goes well')
 })
 
-t.test('a log that nobody takes', async (t) => {
-  const fifo = join(newFolder(t), 'fifo')
-  await demand('mkfifo', [fifo])
+void t.test('a log that nobody takes', { buffered: true }, async (t) => {
+  const [fifo, otherFifo] = ['full', 'left'].map((name) => join(newFolder(t), name)) as [string, string]
+  await demand('mkfifo', [fifo, otherFifo])
   const full = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
   t.throws(() => {
     for (;;) writeSync(full, Buffer.alloc(4096))
   }, 'is full')
+  const reader = openSync(otherFifo, constants.O_RDONLY | constants.O_NONBLOCK)
+  const left = openSync(otherFifo, constants.O_WRONLY)
+  closeSync(reader)
   t.jobs = 2
   for (const [what, stdout] of [
     ['a full pipe whose reader sleeps', full],
+    ['a pipe whose reader has gone', left],
     ['a full disk', openSync('/dev/full', 'w')],
   ] as const) {
     void t.test(what, { buffered: true }, async (t) => {
@@ -782,6 +788,24 @@ t.test('a log that nobody takes', async (t) => {
       closeSync(stdout)
     })
   }
+})
+
+void t.test('a second SIGTERM ends it without waiting for what is begun', { buffered: true }, async (t) => {
+  const service = await startService(t)
+  const socket = connect(Number(new URL(service.url).port), '127.0.0.1')
+  const closed = new Promise((resolve) => socket.on('error', () => undefined).on('close', resolve))
+  const head = ['POST /v1/certificates HTTP/1.1', 'Host: x', `Authorization: Bearer ${labApiKeyOf(service)}`]
+  const type = ['Content-Type: application/json', 'Content-Length: 100', '', '{']
+  socket.write([...head, ...type].join('\r\n')) // a request that does not end
+  await sleep(200)
+  service.send('SIGTERM')
+  t.equal(await Promise.race([service.exited, sleep(500, 'waiting')]), 'waiting', 'the first is not enough')
+  const signalled = performance.now()
+  service.send('SIGTERM')
+  t.match(await service.exited, { code: 0, signal: null })
+  const milliseconds = Math.round(performance.now() - signalled)
+  t.ok(milliseconds < 3_000, `after ${milliseconds} ms`)
+  await closed
 })
 
 t.test('SIGTERM under load', async (t) => {
@@ -873,24 +897,6 @@ t.test('SIGTERM while many wait for a key', async (t) => {
     (reply) => reply.outcome === 'answered' && String(reply.status),
   )
   t.strictSame(new Set(statuses), new Set(['201', '503']), 'who is served gets a key, who waits is refused')
-})
-
-t.test('a second SIGTERM ends it without waiting for what is begun', async (t) => {
-  const service = await startService(t)
-  const socket = connect(Number(new URL(service.url).port), '127.0.0.1')
-  const closed = new Promise((resolve) => socket.on('error', () => undefined).on('close', resolve))
-  const head = ['POST /v1/certificates HTTP/1.1', 'Host: x', `Authorization: Bearer ${labApiKeyOf(service)}`]
-  const type = ['Content-Type: application/json', 'Content-Length: 100', '', '{']
-  socket.write([...head, ...type].join('\r\n')) // a request that does not end
-  await sleep(200)
-  service.send('SIGTERM')
-  t.equal(await Promise.race([service.exited, sleep(500, 'waiting')]), 'waiting', 'the first is not enough')
-  const signalled = performance.now()
-  service.send('SIGTERM')
-  t.match(await service.exited, { code: 0, signal: null })
-  const milliseconds = Math.round(performance.now() - signalled)
-  t.ok(milliseconds < 3_000, `after ${milliseconds} ms`)
-  await closed
 })
 
 t.test('no request holds the event loop', async (t) => {
