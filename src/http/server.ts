@@ -76,7 +76,12 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
         'invalidRequest',
         'This is not well-formed HTTP.',
       ]
-      const body = JSON.stringify(problemDocument(new CaError(code, detail), randomUUID()))
+      const requestId = randomUUID()
+      options.log.info(
+        { requestId, problem: code, address: socket.remoteAddress },
+        'answered without a request',
+      )
+      const body = JSON.stringify(problemDocument(new CaError(code, detail), requestId))
       const status = `${statuses[code]} ${STATUS_CODES[statuses[code]]}`
       socket.write(
         `HTTP/1.1 ${status}\r\ncontent-type: ${problemType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,

@@ -314,9 +314,10 @@ t.test('what is wrong is told', async (t) => {
   })
 
   t.test('even to what is no HTTP', async (t) => {
+    const said: string[] = []
     const server = await buildServer({
       ca: service.ca,
-      log: pino({ enabled: false }),
+      log: pino({}, { write: (line: string) => void said.push(line) }),
       version: '0',
       lab: true,
       tls: null,
@@ -333,9 +334,13 @@ t.test('what is wrong is told', async (t) => {
         socket.on('close', () => resolve(heard))
         socket.on('error', () => resolve(heard))
       })
+    const answer = await talk('HELO\r\n\r\n')
+    t.match(answer, /^HTTP\/1\.1 400 .*application\/problem\+json.*"code":"invalidRequest"/s)
+    const [, requestId] = /"requestId":"([^"]+)"/.exec(answer)!
     t.match(
-      await talk('HELO\r\n\r\n'),
-      /^HTTP\/1\.1 400 .*application\/problem\+json.*"code":"invalidRequest"/s,
+      said.filter((line) => line.includes(requestId!)).map((line) => JSON.parse(line) as object),
+      [{ problem: 'invalidRequest', address: '127.0.0.1' }],
+      'and the log knows the answer by its id',
     )
     t.match(
       await talk(`GET / HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`),
