@@ -5,7 +5,7 @@
  * The key is written down together with the issuance intent. So there is no claim without an
  * issuance, a refused request can be mended and sent again under its key, and nothing expires.
  */
-import { CaError } from '../errors.ts'
+import { CaError, type Code } from '../errors.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { finish } from './cycle.ts'
@@ -18,6 +18,9 @@ export interface Issued {
   /** Whether this is the answer to a repeated request. */
   readonly replayed: boolean
 }
+
+/** What a request meets when a peer issues what it asks for, after it has looked for its own repetition. */
+const takenMeanwhile: readonly Code[] = ['keyAlreadyCertified', 'certificateSuperseded']
 
 /**
  * Runs `issue` unless the same request was answered before or is being answered now.
@@ -42,9 +45,15 @@ export async function once(
   const outcome = (async () => {
     const earlier = await replay(ca, claim)
     if (earlier !== null) return earlier
-    const result = await issue()
-    if (result !== 'idempotencyKeyTaken') return result
-    return settled((await replay(ca, claim)) ?? 'idempotencyKeyTaken') // a peer was faster
+    const result = await issue().catch((error: unknown) => {
+      if (error instanceof CaError && takenMeanwhile.includes(error.code)) return error
+      throw error
+    })
+    if (result !== 'idempotencyKeyTaken' && !(result instanceof CaError)) return result
+    const meanwhile = await replay(ca, claim) // a peer may have been faster with this very request
+    if (meanwhile !== null) return meanwhile
+    if (result instanceof CaError) throw result
+    return settled(result)
   })()
   ca.underWay.set(name, { fingerprint: claim.fingerprint, outcome })
   try {

@@ -1,7 +1,7 @@
 /** Idempotency-Key: the same key and request give the same certificate, however often and however parallel. */
 import t from 'tap'
 import { resume } from '../../src/authority/resume.ts'
-import { freshKey, freshRequest, inProcess, type InProcess } from '../support/inProcess.ts'
+import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { asPem } from '../support/requests.ts'
 
@@ -65,6 +65,53 @@ for (const database of ['SQLite', 'PostgreSQL'] as const) {
       t.ok(answers.every(({ status }) => status === 201))
       t.equal(new Set(answers.map(({ json }) => json.certificate)).size, 1)
       t.equal((await idsOf(service)).length, before + 1)
+    })
+
+    t.test('gives the same when a peer answers it between two looks at the record', async (t) => {
+      const { store } = service.ca
+      const order = {
+        body: { purpose: 'signing', csr: asPem(freshRequest()) },
+        headers: once('a-peer-is-faster'),
+      }
+      let theirs: Answer | undefined
+      const slow = await service.again({
+        store: {
+          ...store,
+          findLineageByPin: async (pin) => {
+            theirs ??= await service.post('/v1/certificates', order)
+            return store.findLineageByPin(pin)
+          },
+        },
+      })
+      const ours = await slow.post('/v1/certificates', order)
+      t.match(theirs, { status: 201 })
+      t.match(ours, {
+        status: 201,
+        json: { id: theirs!.json.id },
+        headers: { 'idempotent-replayed': 'true' },
+      })
+
+      const address = `/v1/certificates/${ours.json.id}/renewals`
+      const renewal = { body: {}, headers: once('a-renewal-where-a-peer-is-faster') }
+      let looks = 0
+      let renewed: Answer | undefined
+      const slower = await service.again({
+        store: {
+          ...store,
+          findCertificate: async (name) => {
+            if (++looks === 2) renewed = await service.post(address, renewal)
+            return store.findCertificate(name)
+          },
+        },
+      })
+      const repeated = await slower.post(address, renewal)
+      t.match(renewed, { status: 201 })
+      t.match(repeated, { status: 201, json: { id: renewed!.json.id } })
+      t.match(
+        await slower.post(address, { body: {}, headers: once('another-renewal-of-it') }),
+        { status: 409, json: { code: 'certificateSuperseded' } },
+        'who never asked before is told so',
+      )
     })
 
     t.test('gives the key once, and says so', async (t) => {
