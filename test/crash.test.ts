@@ -45,14 +45,14 @@ t.test('a crash at each point of the cycle', async (t) => {
     (tables.prepare(`SELECT count(*) AS n FROM ${table}`).get() as { n: number }).n
 
   const points: [point: string, parts: Partial<CertificationAuthority>, isBegun: boolean][] = [
-    ['before the intent is written', { store: { ...store, recordIntent: async () => died() } }, false],
+    ['before the intent is written', { store: { ...store, recordIntents: async () => died() } }, false],
     [
       'after the intent is written, before anybody is told',
       {
         store: {
           ...store,
-          recordIntent: async (...intent) => {
-            await store.recordIntent(...intent)
+          recordIntents: async (...intents) => {
+            await store.recordIntents(...intents)
             return died()
           },
         },

@@ -132,7 +132,7 @@ t.test('a start tries whatever was interrupted, however much it is', async (t) =
       createdAt: clock.now,
     } as const
     const more = { address: null, requestId: null, objectId: intent.id, details: {} }
-    return ca.store.recordIntent(intent, { newLineage: true, event: { ...event, ...more } })
+    return ca.store.recordIntents([{ intent, newLineage: true, event: { ...event, ...more } }], {})
   }
   const begun = 250
   await Promise.all(Array.from({ length: begun }, (_, i) => begin(i)))

@@ -16,7 +16,9 @@ import type {
   AuthorityRecord,
   CertificateFilter,
   CertificateState,
+  Idempotency,
   Intent,
+  IntentDraft,
   LineageRecord,
   NewAuditEvent,
   NewCertificate,
@@ -138,6 +140,12 @@ function certificateOf(intent: Intent, changes: Partial<NewCertificate> = {}): N
   }
 }
 
+const record = (
+  store: Store,
+  intent: Intent,
+  { idempotency, ...draft }: Omit<IntentDraft, 'intent'> & { readonly idempotency?: Idempotency },
+) => store.recordIntents([{ intent, ...draft }], { ...(idempotency && { idempotency }) })
+
 /** Records an intent and its certificate; a successor when `predecessor` is given. */
 async function issue(
   store: Store,
@@ -161,7 +169,7 @@ async function issue(
         renewedAt: now,
       }
     : null
-  const outcome = await store.recordIntent(intent, { newLineage: predecessor === undefined, event: event() })
+  const outcome = await record(store, intent, { newLineage: predecessor === undefined, event: event() })
   if (outcome !== 'recorded') throw new Error(outcome)
   await store.recordIssued(certificateOf(intent, changes), renewal, event({ objectId: intent.id }))
   return intent
@@ -189,6 +197,82 @@ const storeUnavailable = { name: 'CaError', code: 'storeUnavailable', facts: { r
 
 for (const kind of ['sqlite', 'postgresql'] as const) {
   t.test(`the record in ${kind}`, async (t) => {
+    t.test('records several intents with what belongs to them, or none of it', async (t) => {
+      const { store, sql } = await open(t, kind)
+      await store.registerAuthority(authority)
+      const [old] = [await issue(store)]
+      const certificate = new Uint8Array([1, 2, 3])
+      const kit = {
+        id: uuidv7(now),
+        organization: 'Contoso',
+        serviceName: 'hgs',
+        domain: 'contoso.com',
+        predecessorId: null,
+        reason: 'set-up',
+        requestedBy: 'guardian',
+        createdAt: now,
+      }
+      const adoption = {
+        certificate,
+        thumbprint: 'AB'.repeat(20),
+        serialNumber: '01',
+        subject: 'CN=old',
+        issuer: 'CN=elsewhere',
+        notBefore: now,
+        notAfter: now,
+        proof: 'request',
+        report: '[]',
+      } as const
+      const drafts = (): IntentDraft[] => [
+        {
+          intent: newIntent(),
+          newLineage: true,
+          beside: { adoption, sharedWith: 'a branch', escrow: { escrowKeyId: 'k', sealed: certificate } },
+          event: event(),
+        },
+        {
+          intent: newIntent({ lineage: { ...newIntent().lineage, purpose: 'https' } }),
+          newLineage: true,
+          beside: { replaces: old.lineage.id },
+          event: event(),
+        },
+      ]
+      const countAll = async () => {
+        const names = [...tables, 'Adoption', 'Rekey', 'Sharing', 'EscrowedKey', 'Kit', 'KitMember']
+        const rows = await Promise.all(names.map((name) => sql(`SELECT * FROM "${name}"`)))
+        return Object.fromEntries(names.map((name, i) => [name, rows[i]!.length]))
+      }
+      const before = await countAll()
+      const [first, second] = drafts()
+      const unknown = { ...first!.intent, id: uuidv7(now), authorityId: 'nobody' }
+      await t.rejects(store.recordIntents([second!, { ...first!, intent: unknown }], { kit }))
+      t.same(await countAll(), before, 'nothing, when the second cannot be')
+
+      t.equal(await store.recordIntents([first!, second!], { kit }), 'recorded')
+      const more = { Lineage: 2, IssuanceIntent: 2, AuditEvent: 2, KitMember: 2 }
+      const one = { Adoption: 1, Rekey: 1, Sharing: 1, EscrowedKey: 1, Kit: 1 }
+      const expected = Object.entries({ ...more, ...one }).map(([name, n]) => [name, (before[name] ?? 0) + n])
+      t.match(await countAll(), Object.fromEntries(expected))
+      t.match(await sql('SELECT "purpose", "intentId" FROM "KitMember" ORDER BY "purpose" DESC'), [
+        { purpose: 'https', intentId: second!.intent.id },
+        { purpose: first!.intent.lineage.purpose, intentId: first!.intent.id },
+      ])
+      t.match(await sql('SELECT * FROM "Rekey"'), [
+        { lineageId: second!.intent.lineage.id, replacedId: old.lineage.id },
+      ])
+
+      const again = drafts()[1]!
+      t.equal(await store.recordIntents([again], {}), 'rekeyTaken', 'a key is replaced once')
+      const renewal = { ...kit, id: uuidv7(now), predecessorId: kit.id }
+      const renewed = () => ({ intent: newIntent(), newLineage: true, event: event() })
+      t.equal(await store.recordIntents([renewed()], { kit: renewal }), 'recorded')
+      t.equal(
+        await store.recordIntents([renewed()], { kit: { ...renewal, id: uuidv7(now) } }),
+        'kitTaken',
+        'and a kit renewed once',
+      )
+    })
+
     t.test('knows an authority once, with one audit event', async (t) => {
       const { store, sql } = await open(t, kind)
       const another = { ...authority, id: 'CD'.repeat(32) }
@@ -207,7 +291,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const { store, sql } = await open(t, kind)
       const intent = newIntent()
       const idempotency = { principal: 'guardian', key: 'K-1', fingerprint: 'f'.repeat(64) }
-      t.equal(await store.recordIntent(intent, { newLineage: true, idempotency, event: event() }), 'recorded')
+      t.equal(await record(store, intent, { newLineage: true, idempotency, event: event() }), 'recorded')
       t.same(await store.findIntent(intent.id), intent)
       t.equal((await store.findIntent(intent.id))?.tbsCertificate.constructor, Uint8Array)
       t.same(await store.findIntentByIdempotencyKey('guardian', 'K-1'), {
@@ -229,7 +313,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const { store, sql } = await open(t, kind)
       const idempotency = { principal: 'guardian', key: 'K-1', fingerprint: 'f' }
       const first = newIntent()
-      await store.recordIntent(first, { newLineage: true, idempotency, event: event() })
+      await record(store, first, { newLineage: true, idempotency, event: event() })
       await store.recordIssued(certificateOf(first), null, event())
       const second = await issue(store, {}, first)
       const { lineage } = first
@@ -254,7 +338,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       ] as const
       const before = await counts(sql)
       for (const [outcome, intent, options] of refused) {
-        t.equal(await store.recordIntent(intent, { ...options, event: event() }), outcome)
+        t.equal(await record(store, intent, { ...options, event: event() }), outcome)
       }
       t.same(await counts(sql), before)
     })
@@ -268,10 +352,8 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const others = Array.from({ length: 12 }, () => newIntent())
       const before = await counts(sql)
       const [outcomes, untouched] = await Promise.all([
-        Promise.all(
-          claims.map((intent) => store.recordIntent(intent, { newLineage: false, event: event() })),
-        ),
-        Promise.all(others.map((intent) => store.recordIntent(intent, { newLineage: true, event: event() }))),
+        Promise.all(claims.map((intent) => record(store, intent, { newLineage: false, event: event() }))),
+        Promise.all(others.map((intent) => record(store, intent, { newLineage: true, event: event() }))),
       ])
       t.equal(outcomes.filter((outcome) => outcome === 'recorded').length, 1)
       t.equal(outcomes.filter((outcome) => outcome === 'generationTaken').length, 11)
@@ -288,7 +370,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const { store, sql } = await open(t, kind)
       const intent = await issue(store)
       const waiting = newIntent()
-      await store.recordIntent(waiting, { newLineage: true, event: event() })
+      await record(store, waiting, { newLineage: true, event: event() })
       const before = await counts(sql)
       await sql(
         kind === 'sqlite'
@@ -296,7 +378,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
           : `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no trail''; END';
              CREATE TRIGGER "broken" BEFORE INSERT ON "AuditEvent" FOR EACH ROW EXECUTE FUNCTION broken()`,
       )
-      await t.rejects(store.recordIntent(newIntent(), { newLineage: true, event: event() }))
+      await t.rejects(record(store, newIntent(), { newLineage: true, event: event() }))
       await t.rejects(store.recordIssued(certificateOf(waiting), null, event()))
       await t.rejects(store.createApiKey(apiKey(), event()))
       await t.rejects(store.recordEvent(event()))
@@ -309,13 +391,11 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('shows nobody what is not committed', async (t) => {
       const { store, sql } = await open(t, kind)
       const repeated = newIntent()
-      await store.recordIntent(repeated, { newLineage: true, event: event() })
+      await record(store, repeated, { newLineage: true, event: event() })
       // The lineage of this one is written first, and taken back when its serial number is refused.
       const refused = newIntent({ serialNumber: repeated.serialNumber })
       let over = false
-      const write = store
-        .recordIntent(refused, { newLineage: true, event: event() })
-        .finally(() => (over = true))
+      const write = record(store, refused, { newLineage: true, event: event() }).finally(() => (over = true))
       let looks = 0
       for (; !over; looks += 1) {
         if ((await store.findLineageByPin(refused.lineage.publicKeyPin)) !== null)
@@ -329,7 +409,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('gives a certificate back with all that stands beside it', async (t) => {
       const { store, sql } = await open(t, kind)
       const first = newIntent()
-      await store.recordIntent(first, { newLineage: true, event: event() })
+      await record(store, first, { newLineage: true, event: event() })
       const issued = await store.recordIssued(certificateOf(first), null, event())
       t.same(issued, {
         ...certificateOf(first),
@@ -380,7 +460,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('knows a lineage whose first certificate is still to come', async (t) => {
       const { store } = await open(t, kind)
       const intent = newIntent()
-      await store.recordIntent(intent, { newLineage: true, event: event() })
+      await record(store, intent, { newLineage: true, event: event() })
       t.same(await store.findLineageByPin(intent.lineage.publicKeyPin), {
         ...intent.lineage,
         currentCertificateId: null,
@@ -393,7 +473,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('takes the same certificate twice, with one audit event', async (t) => {
       const { store, sql, unfit } = await open(t, kind)
       const intent = newIntent()
-      await store.recordIntent(intent, { newLineage: true, event: event() })
+      await record(store, intent, { newLineage: true, event: event() })
       const before = await counts(sql)
       const certificate = certificateOf(intent)
       const both = await Promise.all([1, 2].map(() => store.recordIssued(certificate, null, event())))
@@ -421,7 +501,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('is unfit when a certificate is gone after it was written', async (t) => {
       const { store, sql, unfit } = await open(t, kind)
       const intent = newIntent()
-      await store.recordIntent(intent, { newLineage: true, event: event() })
+      await record(store, intent, { newLineage: true, event: event() })
       await sql(
         kind === 'sqlite'
           ? `DROP TRIGGER "Certificate_refuse_delete";
@@ -439,7 +519,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const daysAgo = (days: number): Date => new Date(now.getTime() - days * day)
       const begun = (createdAt: Date) => newIntent({ id: firstUuidv7(createdAt), createdAt })
       const intents = [3, 1, 2].map((days) => begun(daysAgo(days)))
-      for (const intent of intents) await store.recordIntent(intent, { newLineage: true, event: event() })
+      for (const intent of intents) await record(store, intent, { newLineage: true, event: event() })
       const [threeDays, oneDay, twoDays] = intents
       const soon = new Date(now.getTime() + 1)
       t.same(await store.interruptedIntents({ before: soon }), [threeDays, twoDays, oneDay])
@@ -632,9 +712,9 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('an error that is not of the database is left as it is', async (t) => {
       const { store } = await open(t, kind)
       const intent = newIntent({ authorityId: 'nobody' })
-      const error = await store
-        .recordIntent(intent, { newLineage: true, event: event() })
-        .catch((error: unknown) => error)
+      const error = await record(store, intent, { newLineage: true, event: event() }).catch(
+        (error: unknown) => error,
+      )
       t.ok(error instanceof Error)
       t.notOk(error instanceof CaError, 'a reference to nothing is our fault, and not a reason to try again')
     })
@@ -847,7 +927,7 @@ t.test('PostgreSQL', async (t) => {
       await client.query('BEGIN; LOCK TABLE "AuditEvent" IN ACCESS EXCLUSIVE MODE')
       const attempts = Promise.allSettled([
         store.recordEvent(event()),
-        store.recordIntent(newIntent(), { newLineage: true, event: event() }),
+        record(store, newIntent(), { newLineage: true, event: event() }),
         store.revokeApiKey(key, now, event()),
       ])
       await sleep(300)
@@ -872,7 +952,7 @@ t.test('PostgreSQL', async (t) => {
       await t.rejects(store.recordEvent(event()), storeUnavailable)
       await t.rejects(store.findCertificate({ id: intent.id }), storeUnavailable)
       await t.rejects(store.revokeApiKey('nobody', now, event()), storeUnavailable)
-      await t.rejects(store.recordIntent(newIntent(), { newLineage: true, event: event() }), storeUnavailable)
+      await t.rejects(record(store, newIntent(), { newLineage: true, event: event() }), storeUnavailable)
       await t.rejects(migrate(postgres.url('test_1')), storeUnavailable)
       await postgres.resume()
       await t.resolves(store.ping())

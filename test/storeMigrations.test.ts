@@ -21,13 +21,15 @@ import { migrate } from '../src/store/migrate.ts'
 import { startPostgres } from './support/postgres.ts'
 
 const init = '20261123000000_init'
+const migrations = [init, '20261124000000_custody_and_kits'] as const
 const kinds = ['sqlite', 'postgresql'] as const
 type Kind = (typeof kinds)[number]
 type Row = Record<string, unknown>
 
 const projectFile = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
 const schemaOf = (kind: Kind) => projectFile(`prisma/${kind}/schema.prisma`)
-const migrationOf = (kind: Kind) => projectFile(`prisma/${kind}/migrations/${init}/migration.sql`)
+const migrationOf = (kind: Kind, name: string) =>
+  projectFile(`prisma/${kind}/migrations/${name}/migration.sql`)
 
 const postgres = await startPostgres()
 t.teardown(() => postgres.stop())
@@ -67,25 +69,30 @@ for (const kind of kinds) {
       const { url } = await emptyDatabase(t, kind)
       const lines: unknown[] = []
       const log = { info: (facts: object) => lines.push(facts) }
-      t.same(await migrate(url, { log }), [init])
+      t.same(await migrate(url, { log }), migrations)
       t.same(await migrate(url, { log }), [])
-      t.same(lines, [{ migration: init }])
+      t.same(
+        lines,
+        migrations.map((migration) => ({ migration })),
+      )
     })
 
     t.test('keeps the books that Prisma keeps', async (t) => {
       const { sql } = await migratedDatabase(t, kind)
       const rows = await sql(books)
       const time = (value: unknown) => (value instanceof Date ? value : new Date(Number(value))).getTime()
-      t.match(rows, [
-        {
+      t.equal(rows.length, migrations.length)
+      t.match(
+        rows,
+        migrations.map((name) => ({
           id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
-          checksum: createHash('sha256').update(migrationOf(kind)).digest('hex'),
-          migration_name: init,
+          checksum: createHash('sha256').update(migrationOf(kind, name)).digest('hex'),
+          migration_name: name,
           logs: null,
           rolled_back_at: null,
           applied_steps_count: 1,
-        },
-      ])
+        })),
+      )
       t.ok(Math.abs(time(rows[0]?.['started_at']) - Date.now()) < 60_000)
       t.ok(time(rows[0]?.['finished_at']) >= time(rows[0]?.['started_at']))
     })
@@ -97,17 +104,17 @@ for (const kind of kinds) {
       const tables = kind === 'sqlite' ? 'sqlite_master' : "pg_tables WHERE schemaname = 'public'"
       t.equal((await sql(`SELECT * FROM ${tables}`)).length, 1)
       await sql('DROP TABLE "IdempotencyKey"')
-      t.same(await migrate(url), [init])
+      t.same(await migrate(url), migrations)
     })
 
     const refusals = {
       'that was changed after it was applied': [
         `UPDATE "_prisma_migrations" SET "checksum" = 'another'`,
-        /20261123000000_init was changed after it was applied/,
+        /2026112[34]000000_\w+ was changed after it was applied/,
       ],
       'that failed and was left half done': [
         `UPDATE "_prisma_migrations" SET "finished_at" = NULL`,
-        /20261123000000_init failed earlier and was left half done/,
+        /2026112[34]000000_\w+ failed earlier and was left half done/,
       ],
       'of a newer version of this service': [
         `UPDATE "_prisma_migrations" SET "migration_name" = '29990101000000_later'`,
@@ -146,7 +153,7 @@ for (const kind of kinds) {
       await new Promise((resolve) => setTimeout(resolve, 300))
       t.equal(done, false)
       await sql(unlocked)
-      t.same(await waiting, [init])
+      t.same(await waiting, migrations)
     })
   })
 }
@@ -178,10 +185,10 @@ t.test('four instances that start at once migrate once', async (t) => {
   for (const [index, kind] of kinds.entries()) {
     t.same(
       applied.flatMap((names) => names[index] ?? []),
-      [init],
+      migrations,
       kind,
     )
-    t.equal((await databases[index]?.sql(books))?.length, 1)
+    t.equal((await databases[index]?.sql(books))?.length, migrations.length)
   }
 })
 
@@ -227,15 +234,13 @@ t.test('the schema', async (t) => {
         content: projectFile('prisma/sqlite/migrations/migration_lock.toml'),
       },
       shadowDbInitScript: '',
-      migrationDirectories: [
-        {
-          path: init,
-          migrationFile: {
-            path: 'migration.sql',
-            content: { tag: 'ok' as const, value: migrationOf('sqlite') },
-          },
+      migrationDirectories: migrations.map((name) => ({
+        path: name,
+        migrationFile: {
+          path: 'migration.sql',
+          content: { tag: 'ok' as const, value: migrationOf('sqlite', name) },
         },
-      ],
+      })),
     }
     t.match(
       await engine.diagnoseMigrationHistory({ migrationsList, optInToShadowDatabase: false, filters }),
@@ -260,6 +265,13 @@ const kept = {
   Revocation: /revocations are never changed or deleted: /,
   IdempotencyKey: /idempotency keys are never changed or deleted: /,
   AuditEvent: /audit events are never changed or deleted: /,
+  Adoption: /adoptions are never changed or deleted: /,
+  Rekey: /rekeys are never changed or deleted: /,
+  Sharing: /sharings are never changed or deleted: /,
+  EscrowedKey: /escrowed keys are never changed or deleted: /,
+  Delivery: /deliveries are never changed or deleted: /,
+  Kit: /kits are never changed or deleted: /,
+  KitMember: /kits are never changed or deleted: /,
 } as const
 
 for (const kind of kinds) {
@@ -320,7 +332,14 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "IdempotencyKey" VALUES ('p', 'k', 'f', '1', ${at});
     INSERT INTO "ApiKey" VALUES ('K', 'hash', 'admin', 'owner', ${at}, ${at}, NULL);
     INSERT INTO "AuditEvent" VALUES ('E', ${at}, 'type', 'success', 'actor', NULL, NULL, NULL, '{}');
-    INSERT INTO "Renewal" VALUES ('1', '1', 'record', NULL, 'r', ${at});`
+    INSERT INTO "Renewal" VALUES ('1', '1', 'record', NULL, 'r', ${at});
+    INSERT INTO "Adoption" VALUES ('L', ${octets}, 't', '1', 'CN=1', 'CN=A', ${at}, ${at}, 'request', '[]', NULL, 'r', ${at});
+    INSERT INTO "Rekey" VALUES ('L', 'L', NULL, 'r', ${at});
+    INSERT INTO "Sharing" VALUES ('S', 'L', 'a branch', 'r', ${at});
+    INSERT INTO "EscrowedKey" VALUES ('L', 'k', ${octets}, ${at});
+    INSERT INTO "Delivery" VALUES ('D', 'L', '1', 'rebuilt', 'r', ${at});
+    INSERT INTO "Kit" VALUES ('K', 'Contoso', 'hgs', 'contoso.com', NULL, NULL, 'r', ${at});
+    INSERT INTO "KitMember" VALUES ('K', 'https', '1');`
 }
 
 const filters = { externalTables: [], externalEnums: [] }

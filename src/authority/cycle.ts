@@ -9,7 +9,16 @@
 import { randomBytes } from 'node:crypto'
 import { CaError } from '../errors.ts'
 import type { Profile } from '../hgs/profiles.ts'
-import type { CertificateRecord, Idempotency, Intent, IntentOutcome, LineageRecord } from '../store/model.ts'
+import type {
+  BesideLineage,
+  CertificateRecord,
+  Idempotency,
+  Intent,
+  IntentDraft,
+  IntentOutcome,
+  LineageRecord,
+  NewKit,
+} from '../store/model.ts'
 import {
   readCertificate,
   subjectAltNamesOf,
@@ -63,24 +72,50 @@ export interface Plan {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** What is recorded beside a new lineage. */
+  readonly beside?: BesideLineage
 }
 
 const instanceOctet = 0x01 // keeps every serial number positive and of one length
 const randomOctets = 16 // 128 bits from the CSPRNG; 17 octets in all, inside the 20 of RFC 5280 §4.1.2.2
 
+type Refused = Exclude<IntentOutcome, 'recorded' | 'serialNumberTaken'>
+
 /** Carries a plan out. What comes back instead of a certificate says what was already taken; nothing was signed then. */
-export async function carryOut(
+export async function carryOut(ca: CertificationAuthority, plan: Plan): Promise<CertificateRecord | Refused> {
+  const issued = await carryOutAll(ca, [plan], plan.idempotency)
+  return typeof issued === 'string' ? issued : issued[0]!
+}
+
+/**
+ * Carries out plans that belong together. They are written down all or none; once written down, each
+ * will be finished, by whoever meets it.
+ *
+ * @param kit - what they are together.
+ */
+export async function carryOutAll(
   ca: CertificationAuthority,
-  plan: Plan,
-): Promise<CertificateRecord | Exclude<IntentOutcome, 'recorded' | 'serialNumberTaken'>> {
+  plans: readonly Plan[],
+  idempotency: Idempotency | null,
+  kit?: NewKit,
+): Promise<CertificateRecord[] | Refused> {
   for (let attempt = 1; attempt <= 3; attempt++) {
-    const intent = await draft(ca, plan)
-    const outcome = await ca.store.recordIntent(intent, {
-      newLineage: plan.newLineage,
-      idempotency: plan.idempotency ?? undefined,
-      event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address),
-    })
-    if (outcome === 'recorded') return finish(ca, intent)
+    const drafts: IntentDraft[] = []
+    for (const plan of plans) {
+      const intent = await draft(ca, plan)
+      drafts.push({
+        intent,
+        newLineage: plan.newLineage,
+        beside: plan.beside,
+        event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address),
+      })
+    }
+    const outcome = await ca.store.recordIntents(drafts, { idempotency: idempotency ?? undefined, kit })
+    if (outcome === 'recorded') {
+      const issued: CertificateRecord[] = []
+      for (const { intent } of drafts) issued.push(await finish(ca, intent))
+      return issued
+    }
     if (outcome !== 'serialNumberTaken') return outcome
   }
   throw new Error('128 random bits came out the same three times: the random source is broken')

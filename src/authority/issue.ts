@@ -104,8 +104,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           idempotency: order.idempotency,
         })
         if (outcome === 'idempotencyKeyTaken') return outcome
-        if (outcome === 'keyTaken' || outcome === 'generationTaken')
-          throw await keyAlreadyCertified(ca, pin, order.purpose)
+        if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
         return { certificate: outcome, pfx: await pfxOf(ca, order.key, proposal, outcome), replayed: false }
       } finally {
         proposal.privateKey?.fill(0)

@@ -114,6 +114,8 @@ async function renewOnce(
       await refuseUnlessCurrent(ca, await findCertificate(ca, predecessor.id))
       throw new Error('a generation is taken, but by no renewal')
     case 'keyTaken':
+    case 'rekeyTaken':
+    case 'kitTaken':
       throw new Error('a renewal made a lineage')
     default:
       return { certificate: outcome, pfx: null, replayed: false }

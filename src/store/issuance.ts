@@ -10,9 +10,11 @@ import type {
   CertificateRecord,
   Idempotency,
   Intent,
+  IntentDraft,
   IntentOutcome,
   NewAuditEvent,
   NewCertificate,
+  NewKit,
   NewRenewal,
   Purpose,
 } from './model.ts'
@@ -21,7 +23,7 @@ import { readCertificate } from './certificates.ts'
 import { violatedConstraint } from './faults.ts'
 import { insert } from './rows.ts'
 import { scan } from './scan.ts'
-import { firstUuidv7 } from './uuid.ts'
+import { firstUuidv7, uuidv7 } from './uuid.ts'
 
 /** What it means that a unique constraint refused an intent. PostgreSQL calls a primary key `_pkey`. */
 const outcomes: Readonly<Record<string, IntentOutcome>> = {
@@ -31,6 +33,8 @@ const outcomes: Readonly<Record<string, IntentOutcome>> = {
   IssuanceIntent_serialNumber: 'serialNumberTaken',
   IdempotencyKey_principal_key: 'idempotencyKeyTaken',
   IdempotencyKey_pkey: 'idempotencyKeyTaken',
+  Rekey_replacedId: 'rekeyTaken',
+  Kit_predecessorId: 'kitTaken',
 }
 
 /** How many interrupted intents are read in one go. */
@@ -46,6 +50,43 @@ export function issuanceFunctions(database: Database) {
         select: { fingerprint: true, intentId: true },
       }),
     )
+  }
+
+  /**
+   * Transaction 1: what is about to be signed, durable when this resolves; several together, or none
+   * of them. Anything but `recorded` left nothing behind. When several things are taken at once, the
+   * idempotency key comes first, because then the request is a repetition and has its answer already.
+   *
+   * @param options.kit - what the intents are together.
+   */
+  async function recordIntents(
+    drafts: readonly IntentDraft[],
+    {
+      idempotency,
+      kit,
+    }: { readonly idempotency?: Idempotency | undefined; readonly kit?: NewKit | undefined },
+  ): Promise<IntentOutcome> {
+    const rows = drafts.flatMap(rowsOfIntent)
+    const [first] = drafts
+    if (first === undefined) throw new RangeError('no intent to record')
+    const { createdAt } = first.intent
+    if (kit !== undefined) rows.push(...rowsOfKit(kit, drafts))
+    if (idempotency !== undefined) {
+      const { principal, key, fingerprint } = idempotency
+      rows.push(
+        insert('IdempotencyKey', { principal, key, fingerprint, intentId: first.intent.id, createdAt }),
+      )
+    }
+    try {
+      await database.add(rows)
+      return 'recorded'
+    } catch (error) {
+      const outcome = outcomes[violatedConstraint(error) ?? '']
+      if (outcome === undefined) throw error
+      if (outcome === 'idempotencyKeyTaken' || idempotency === undefined) return outcome
+      const repeated = await findIdempotencyKey(idempotency.principal, idempotency.key)
+      return repeated ? 'idempotencyKeyTaken' : outcome
+    }
   }
 
   return {
@@ -77,31 +118,7 @@ export function issuanceFunctions(database: Database) {
       }
     },
 
-    /**
-     * Transaction 1: what is about to be signed, durable when this resolves. Anything but `recorded`
-     * left nothing behind. When several things are taken at once, the idempotency key comes first,
-     * because then the request is a repetition and has its answer already.
-     */
-    async recordIntent(
-      intent: Intent,
-      options: {
-        readonly newLineage: boolean
-        readonly idempotency?: Idempotency | undefined
-        readonly event: NewAuditEvent
-      },
-    ): Promise<IntentOutcome> {
-      const { idempotency } = options
-      try {
-        await database.add(rowsOfIntent(intent, options))
-        return 'recorded'
-      } catch (error) {
-        const outcome = outcomes[violatedConstraint(error) ?? '']
-        if (outcome === undefined) throw error
-        if (outcome === 'idempotencyKeyTaken' || idempotency === undefined) return outcome
-        const repeated = await findIdempotencyKey(idempotency.principal, idempotency.key)
-        return repeated ? 'idempotencyKeyTaken' : outcome
-      }
-    },
+    recordIntents,
 
     /**
      * Transaction 2: what was signed. It is then read on the other connection, and compared. When a
@@ -190,13 +207,11 @@ export function issuanceFunctions(database: Database) {
   }
 }
 
-function rowsOfIntent(
-  intent: Intent,
-  options: { newLineage: boolean; idempotency?: Idempotency | undefined; event: NewAuditEvent },
-): Prisma.Sql[] {
+function rowsOfIntent({ intent, newLineage, beside, event }: IntentDraft): Prisma.Sql[] {
   const rows: Prisma.Sql[] = []
-  if (options.newLineage) {
-    const { id, purpose, publicKeyPin, createdAt } = intent.lineage
+  const { lineage } = intent
+  if (newLineage) {
+    const { id, purpose, publicKeyPin, createdAt } = lineage
     rows.push(insert('Lineage', { id, purpose, publicKeyPin, createdAt }))
   }
   const { id, authorityId, generation, predecessorId, serialNumber } = intent
@@ -205,7 +220,7 @@ function rowsOfIntent(
     insert('IssuanceIntent', {
       id,
       authorityId,
-      lineageId: intent.lineage.id,
+      lineageId: lineage.id,
       generation,
       predecessorId,
       serialNumber,
@@ -218,12 +233,51 @@ function rowsOfIntent(
       createdAt,
     }),
   )
-  if (options.idempotency !== undefined) {
-    const { principal, key, fingerprint } = options.idempotency
-    rows.push(insert('IdempotencyKey', { principal, key, fingerprint, intentId: id, createdAt }))
+  const told = { reason, requestedBy }
+  const { adoption, replaces, sharedWith, escrow } = beside ?? {}
+  if (adoption !== undefined) {
+    const { thumbprint, subject, issuer, notBefore, notAfter, proof, report } = adoption
+    const certificate = own(adoption.certificate)
+    const names = { thumbprint, serialNumber: adoption.serialNumber, subject, issuer }
+    const period = { notBefore, notAfter }
+    rows.push(
+      insert('Adoption', {
+        lineageId: lineage.id,
+        certificate,
+        ...names,
+        ...period,
+        proof,
+        report,
+        ...told,
+        adoptedAt: createdAt,
+      }),
+    )
   }
-  rows.push(auditRow(options.event))
+  if (replaces !== undefined)
+    rows.push(insert('Rekey', { lineageId: lineage.id, replacedId: replaces, ...told, rekeyedAt: createdAt }))
+  if (sharedWith !== undefined) {
+    const declared = { lineageId: lineage.id, sharedWith, requestedBy, declaredAt: createdAt }
+    rows.push(insert('Sharing', { id: uuidv7(createdAt), ...declared }))
+  }
+  if (escrow !== undefined) {
+    const { escrowKeyId, sealed } = escrow
+    const row = { lineageId: lineage.id, escrowKeyId, sealed: own(sealed), escrowedAt: createdAt }
+    rows.push(insert('EscrowedKey', row))
+  }
+  rows.push(auditRow(event))
   return rows
+}
+
+/** A kit, with the issuances it consists of. */
+function rowsOfKit(kit: NewKit, drafts: readonly IntentDraft[]): Prisma.Sql[] {
+  const { id, organization, serviceName, domain, predecessorId, reason, requestedBy, createdAt } = kit
+  const names = { organization, serviceName, domain }
+  return [
+    insert('Kit', { id, ...names, predecessorId, reason, requestedBy, createdAt }),
+    ...drafts.map(({ intent }) =>
+      insert('KitMember', { kitId: id, purpose: intent.lineage.purpose, intentId: intent.id }),
+    ),
+  ]
 }
 
 function rowsOfCertificate(

@@ -47,9 +47,59 @@ export interface Idempotency {
   readonly fingerprint: string
 }
 
+/** A certificate made elsewhere: generation 0 of the lineage that goes on with its key. */
+export interface NewAdoption {
+  readonly certificate: Uint8Array
+  readonly thumbprint: string
+  readonly serialNumber: string
+  readonly subject: string
+  readonly issuer: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+  readonly proof: 'request' | 'pfx'
+  /** JSON: what the rule table said of it. */
+  readonly report: string
+}
+
+/** What becomes durable together with the first intent of a lineage. */
+export interface BesideLineage {
+  readonly adoption?: NewAdoption | undefined
+  /** The id of the lineage whose key this one replaces. */
+  readonly replaces?: string | undefined
+  /** Who else has this key on purpose. */
+  readonly sharedWith?: string | undefined
+  readonly escrow?: { readonly escrowKeyId: string; readonly sealed: Uint8Array } | undefined
+}
+
+export interface IntentDraft {
+  readonly intent: Intent
+  readonly newLineage: boolean
+  readonly beside?: BesideLineage | undefined
+  readonly event: NewAuditEvent
+}
+
+/** What one HGS needs, issued together. */
+export interface NewKit {
+  readonly id: string
+  readonly organization: string
+  readonly serviceName: string
+  readonly domain: string
+  /** The kit whose keys this one renews. */
+  readonly predecessorId: string | null
+  readonly reason: string | null
+  readonly requestedBy: string
+  readonly createdAt: Date
+}
+
 /** What became of an intent: recorded, or refused because something in it is already taken. */
 export type IntentOutcome =
-  'recorded' | 'keyTaken' | 'generationTaken' | 'idempotencyKeyTaken' | 'serialNumberTaken'
+  | 'recorded'
+  | 'keyTaken'
+  | 'generationTaken'
+  | 'idempotencyKeyTaken'
+  | 'serialNumberTaken'
+  | 'rekeyTaken'
+  | 'kitTaken'
 
 export interface NewCertificate {
   readonly id: string

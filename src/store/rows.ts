@@ -15,6 +15,13 @@ interface Rows {
   readonly Renewal: Prisma.RenewalUncheckedCreateInput
   readonly IdempotencyKey: Prisma.IdempotencyKeyUncheckedCreateInput
   readonly ApiKey: Prisma.ApiKeyUncheckedCreateInput
+  readonly Adoption: Prisma.AdoptionUncheckedCreateInput
+  readonly Rekey: Prisma.RekeyUncheckedCreateInput
+  readonly Sharing: Prisma.SharingUncheckedCreateInput
+  readonly EscrowedKey: Prisma.EscrowedKeyUncheckedCreateInput
+  readonly Delivery: Prisma.DeliveryUncheckedCreateInput
+  readonly Kit: Prisma.KitUncheckedCreateInput
+  readonly KitMember: Prisma.KitMemberUncheckedCreateInput
   readonly AuditEvent: Prisma.AuditEventUncheckedCreateInput
 }
 

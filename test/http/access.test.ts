@@ -277,7 +277,7 @@ t.test('what is wrong is told', async (t) => {
         }),
       )
     const { store } = service.ca
-    const broken = await service.again({ store: { ...store, recordIntent: failing, ping: failing } })
+    const broken = await service.again({ store: { ...store, recordIntents: failing, ping: failing } })
     const answer = await broken.post('/v1/certificates', {
       body: { purpose: 'signing', csr: asPem(freshRequest()) },
     })

@@ -506,7 +506,7 @@ t.test('a certificate with a key made by the service', async (t) => {
     const slow = await fresh.again({
       store: {
         ...fresh.ca.store,
-        recordIntent: (...all) => (recorded++, fresh.ca.store.recordIntent(...all)),
+        recordIntents: (...all) => (recorded++, fresh.ca.store.recordIntents(...all)),
       },
       generateKey: async (bits, abandoned) => {
         signals.push(abandoned!)
@@ -564,9 +564,9 @@ t.test(
     const drawn: string[] = []
     const taken = (times: number): typeof store => ({
       ...store,
-      recordIntent: async (intent, options) => {
-        drawn.push(intent.serialNumber)
-        return drawn.length <= times ? 'serialNumberTaken' : store.recordIntent(intent, options)
+      recordIntents: async (drafts, options) => {
+        drawn.push(drafts[0]!.intent.serialNumber)
+        return drawn.length <= times ? 'serialNumberTaken' : store.recordIntents(drafts, options)
       },
     })
     const unlucky = await service.again({ store: taken(2) })
