@@ -12,6 +12,7 @@ import {
 } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
 import { PemError, requestDer } from '../x509/pem.ts'
+import { isSignedBy } from '../x509/signedData.ts'
 import type { Issuer } from './authority.ts'
 import { judgeByConstraints } from './nameConstraints.ts'
 
@@ -34,6 +35,15 @@ export function readRequestFile(file: Uint8Array | string): CertificationRequest
   }
 }
 
+/** What the rule table is told of a request before anything has been calculated. */
+export const requestExhibit = (request: CertificationRequest): NonNullable<Exhibit['request']> => ({
+  signatureAlgorithm: request.signatureAlgorithm,
+  envelope: request.envelope,
+  possession: null,
+  envelopeSignatures: request.signedData?.signers ?? [],
+  envelopePossession: null,
+})
+
 /**
  * Judges an exhibit by the rule table, and its names by what the issuer may certify. Possession is
  * calculated only with a key whose numbers are sound.
@@ -49,15 +59,12 @@ export async function judged(
 ): Promise<Row[]> {
   let rows = judge(exhibit, profile)
   const rsa = exhibit.publicKey?.rsa
-  if (
-    request !== null &&
-    exhibit.request !== null &&
-    rsa &&
-    keyIsSound(rows) &&
-    holds(rows, 'requestSignature')
-  ) {
-    const possession = await provesPossession(request, rsa)
-    rows = judge({ ...exhibit, request: { ...exhibit.request, possession } }, profile)
+  if (request !== null && exhibit.request !== null && rsa && keyIsSound(rows)) {
+    const { signedData } = request
+    const possession = holds(rows, 'requestSignature') ? await provesPossession(request, rsa) : null
+    const envelopePossession =
+      signedData !== null && holds(rows, 'envelopeSignature') ? await isSignedBy(signedData, rsa) : null
+    rows = judge({ ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }, profile)
   }
   const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
   if (byIssuer !== null) rows = [...rows, byIssuer]
