@@ -237,8 +237,8 @@ export const rules: readonly Rule[] = [
     id: 'envelopeSignature',
     property: 'Signature of the envelope',
     required: () => 'RSA with SHA-256, SHA-384 or SHA-512 (PKCS#1 v1.5)',
-    judge: ({ request }) => {
-      if (request === null || request.envelopeSignatures.length === 0) return null
+    judge: ({ request, publicKey }) => {
+      if (request === null || !publicKey?.rsa || request.envelopeSignatures.length === 0) return null
       const unknown = request.envelopeSignatures.find(({ digest }) => digest === null)
       if (unknown !== undefined) return fail(describeOid(unknown.signatureAlgorithm))
       const digests = request.envelopeSignatures.map(({ digest }) => digest!)

@@ -404,6 +404,15 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'fail',
       'rsassaPss (1.2.840.113549.1.1.10)',
     ],
+    [
+      'no RSA key',
+      {
+        ...signedWith([null, oids.ecdsaWithSHA256]),
+        publicKey: readSubjectPublicKeyInfo(readDer(spkiOf(ecKey()))),
+      },
+      undefined,
+      undefined,
+    ],
     ['no envelope', signedWith(), undefined, undefined],
     ['no request', { request: null }, undefined, undefined],
   ],

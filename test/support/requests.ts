@@ -16,7 +16,7 @@ import {
   writeExtensions,
   type Extension,
 } from '../../src/x509/extensions.ts'
-import { keyIdentifier, rsaPublicKeyOf } from '../../src/x509/key.ts'
+import { rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { oids } from '../../src/x509/oids.ts'
 import { pem } from './witnesses.ts'
 
@@ -248,13 +248,13 @@ export const windowsRequest = (parts: Partial<RequestParts> = {}): Uint8Array =>
 }
 
 /** The key identifier Windows asks for: SHA-1 over the bits of the key, or over anything else. */
-export const requestedSki = (key: KeyObject): Extension =>
-  subjectKeyIdentifier(
-    new Uint8Array(
-      createHash('sha1')
-        .update(readDer(spkiOf(key)).children[1]!.content.subarray(1))
-        .digest(),
-    ),
+export const requestedSki = (key: KeyObject): Extension => subjectKeyIdentifier(bitsDigest(key))
+
+const bitsDigest = (key: KeyObject): Uint8Array =>
+  new Uint8Array(
+    createHash('sha1')
+      .update(readDer(spkiOf(key)).children[1]!.content.subarray(1))
+      .digest(),
   )
 
 const anyExtension = (oid: string, value: asn1.Asn1, critical = false): Extension => ({
@@ -325,7 +325,7 @@ export function selfSigned(key: KeyObject, name: Subject = [['CN', 'old.contoso.
     notBefore: new Date('2025-01-01T00:00:00Z'),
     notAfter: new Date('2027-01-01T00:00:00Z'),
     publicKey: rsaPublicKeyOf(key),
-    extensions: [keyUsage(['digitalSignature', 'dataEncipherment'])],
+    extensions: [keyUsage(['digitalSignature', 'dataEncipherment']), requestedSki(key)],
   })
   return writeCertificate(tbs, sign('sha256', tbs, key))
 }
@@ -406,7 +406,7 @@ export function signerInfo(parts: SignerParts): asn1.Asn1 {
   return asn1.sequence(
     asn1.integer(parts.version ?? (tbs === undefined ? 3 : 1)),
     tbs === undefined
-      ? asn1.taggedPrimitive(0, keyIdentifier(rsaPublicKeyOf(key)))
+      ? asn1.taggedPrimitive(0, bitsDigest(key))
       : asn1.sequence(asn1.raw(tbs.children[3]!), asn1.raw(tbs.children[1]!)),
     digestAlgorithm(hash),
     ...(attributes === null ? [] : [asn1.raw(Uint8Array.from([0xa0, ...attributes.subarray(1)]))]),
