@@ -6,6 +6,8 @@ import { describeOid, oids } from '../x509/oids.ts'
 
 export interface Findings {
   readonly keyBits: number
+  /** The PKCS#10 that it was made from, and whether the record holds it too; null when there was none. */
+  readonly request: { readonly sha256: string; readonly kept: boolean } | null
   /** Who made the key: whoever sent the request, or this service. */
   readonly keyOrigin: 'requester' | 'service'
   readonly provider: ProviderEvidence

@@ -18,7 +18,7 @@ import { pointerTo } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
-import { judged, readRequestFile, requestExhibit } from './request.ts'
+import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom, type Validity } from './validity.ts'
 import { refuseRenewal } from './windowsRenewal.ts'
 
@@ -56,6 +56,7 @@ interface Proposal {
   readonly subject: Name
   readonly dnsNames: readonly string[]
   readonly certificationRequest: Uint8Array | null
+  readonly request: Findings['request']
   readonly provider: ProviderEvidence
   readonly warnings: readonly Row[]
   readonly ignored: readonly string[]
@@ -162,15 +163,16 @@ async function proposalFromRequest(
     request,
     ca.issuer,
   )
+  const { notes, ...memory } = remembered(ca, request)
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
     subject,
     dnsNames: names.dnsNames,
-    certificationRequest: request.der,
+    ...memory,
     provider,
     warnings,
     ignored: ignoredOf(request),
-    notes: [...names.notes, ...encodingNote(request, subject)],
+    notes: [...names.notes, ...encodingNote(request, subject), ...notes],
     privateKey: null,
   }
 }
@@ -200,6 +202,7 @@ async function proposalWithNewKey(
     subject,
     dnsNames,
     certificationRequest: null,
+    request: null,
     provider,
     warnings,
     ignored: [],
@@ -245,6 +248,7 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
 
 const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   keyBits: proposal.publicKey.bits,
+  request: proposal.request,
   keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
   provider: proposal.provider,
   warnings: proposal.warnings,

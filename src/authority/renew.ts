@@ -21,7 +21,7 @@ import { findCertificate, pointerTo } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
-import { judged, readRequestFile, requestExhibit } from './request.ts'
+import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom } from './validity.ts'
 import { namedPredecessor } from './windowsRenewal.ts'
 
@@ -79,6 +79,7 @@ async function renewOnce(
     ca.issuer,
   )
 
+  const memory = request && remembered(ca, request)
   const outcome = await carryOut(ca, {
     id: ca.store.newId(ca.now()),
     profile,
@@ -90,14 +91,20 @@ async function renewOnce(
     subject: old.subject.der,
     dnsNames: names.map(({ text }) => text!),
     validity,
-    certificationRequest: request?.der ?? null,
+    certificationRequest: memory?.certificationRequest ?? null,
     findings: {
       keyBits: publicKey.bits,
+      request: memory?.request ?? null,
       keyOrigin: findings.keyOrigin,
       provider,
       warnings,
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
-      notes: [...namedNote(named, predecessor), ...expiryNote(predecessor, ca.now()), ...validity.notes],
+      notes: [
+        ...namedNote(named, predecessor),
+        ...expiryNote(predecessor, ca.now()),
+        ...validity.notes,
+        ...(memory?.notes ?? []),
+      ],
     },
     reason: order.reason,
     by: order.by,
