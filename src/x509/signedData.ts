@@ -52,52 +52,64 @@ export function readSignedData(contentInfo: Element): SignedData {
   const [type, explicit] = sequence(contentInfo, 'the envelope', 2, 2)
   if (oid(type, 'the type of the envelope') !== oids.signedData)
     throw new DerError('the envelope is not SignedData')
-  const only = expect(explicit, tag.contextConstructed(0), 'SignedData').children
-  if (only.length > 1) throw new DerError('the envelope holds more than it should')
-  const parts = sequence(only[0], 'SignedData', 4, 6)
-  smallInteger(parts[0], 'the version of SignedData')
-  const digests = expect(parts[1], tag.set, 'the digest algorithms of SignedData').children
-  if (digests.length > maximumSigners) throw new DerError('SignedData has too many digest algorithms')
-
+  // Without revocation lists [1], which certreq does not write.
+  const parts = sequence(only(explicit, 'SignedData'), 'SignedData', 4, 5)
   const [contentType, content] = sequence(parts[2], 'the content of SignedData', 1, 2)
   if (content === undefined) throw new DerError('it is a chain of certificates (PKCS#7), not a request')
-  const octets = expect(content, tag.contextConstructed(0), 'the content of SignedData').children
-  if (octets.length > 1) throw new DerError('the content of SignedData holds more than it should')
-  const octetString = expect(octets[0], tag.octetString, 'the content of SignedData')
-
-  // certificates [0] OPTIONAL; certreq writes no revocation lists [1].
-  if (parts.length > 5) throw new DerError('SignedData holds more than it should')
+  const octets = expect(
+    only(content, 'the content of SignedData'),
+    tag.octetString,
+    'the content of SignedData',
+  )
   const certificates =
     parts.length === 4
       ? []
       : expect(parts[3], tag.contextConstructed(0), 'the certificates of SignedData').children
   if (certificates.length > maximumCertificates) throw new DerError('SignedData has too many certificates')
 
-  const signers = expect(parts.at(-1), tag.set, 'the signatures of SignedData').children
-  if (signers.length === 0) throw new DerError('SignedData is signed by nobody')
-  if (signers.length > maximumSigners) throw new DerError('SignedData is signed by too many')
-  return {
+  const announced = expect(parts[1], tag.set, 'the digest algorithms of SignedData').children
+  const signatures = expect(parts.at(-1), tag.set, 'the signatures of SignedData').children
+  if (signatures.length === 0) throw new DerError('SignedData is signed by nobody')
+  if (Math.max(signatures.length, announced.length) > maximumSigners)
+    throw new DerError('SignedData is signed by too many')
+  const digestAlgorithms = announced.map((one) => identifier(one, 'a digest algorithm of SignedData'))
+  const signers = signatures.map((one) => readSignerInfo(one, digestAlgorithms))
+
+  const signed: SignedData = {
     contentType: oid(contentType, 'the type of the content'),
-    content: octetString.content,
+    content: octets.content,
     certificates: certificates.map((one) => expect(one, tag.sequence, 'a certificate of SignedData')),
-    signers: signers.map(readSignerInfo),
+    signers,
   }
+  const plain = signed.contentType === oids.data && signers.every(({ name }) => 'issuer' in name)
+  if (smallInteger(parts[0], 'the version of SignedData') !== (plain ? 1 : 3))
+    throw new DerError('the version of SignedData does not go with what is in it')
+  return signed
 }
 
-function readSignerInfo(element: Element): SignerInfo {
-  const [version, sid, digestAlgorithm, ...rest] = sequence(element, 'a signature of SignedData', 5, 7)
+/** What stands in [0] EXPLICIT. */
+function only(explicit: Element | undefined, what: string): Element | undefined {
+  const { children } = expect(explicit, tag.contextConstructed(0), what)
+  if (children.length > 1) throw new DerError(`${what} holds more than it should`)
+  return children[0]
+}
+
+/** Without unsigned attributes [1], which certreq does not write. */
+function readSignerInfo(element: Element, announced: readonly string[]): SignerInfo {
+  const parts = sequence(element, 'a signature of SignedData', 5, 6)
+  const [version, sid, digestAlgorithm] = parts
+  const attributes = parts.length === 6 ? parts[3] : undefined
+  const [algorithm, signature] = parts.slice(-2)
   const name = readSignerName(sid)
   if (smallInteger(version, 'the version of a signature') !== ('issuer' in name ? 1 : 3))
     throw new DerError('the version of a signature does not go with its signer')
-  const attributes = rest[0]?.tag === tag.contextConstructed(0) ? rest.shift() : undefined
-  const [algorithm, signature, unsignedAttributes] = rest
-  if (rest.length > 3) throw new DerError('a signature of SignedData holds more than it should')
-  if (unsignedAttributes !== undefined)
-    expect(unsignedAttributes, tag.contextConstructed(1), 'the unsigned attributes')
-  const signatureAlgorithm = identifier(algorithm, 'the signature algorithm of SignedData')
+  const digest = identifier(digestAlgorithm, 'the digest algorithm of a signature')
+  if (!announced.includes(digest))
+    throw new DerError('SignedData does not announce the digest of a signature')
+  const signatureAlgorithm = identifier(algorithm, 'the algorithm of a signature')
   return {
     name,
-    digest: digestOf(identifier(digestAlgorithm, 'the digest algorithm'), signatureAlgorithm),
+    digest: digestOf(digest, signatureAlgorithm),
     signatureAlgorithm,
     signedAttributes: attributes === undefined ? null : readSignedAttributes(attributes),
     signature: expect(signature, tag.octetString, 'a signature of SignedData').content,
@@ -113,9 +125,13 @@ function readSignerName(sid: Element | undefined): SignerName {
   }
 }
 
-/** The type of an AlgorithmIdentifier. No algorithm that is known here has parameters but NULL. */
+/** The type of an AlgorithmIdentifier. No algorithm that is accepted here has parameters but NULL. */
 function identifier(element: Element | undefined, what: string): string {
-  return oid(sequence(element, what, 1, 2)[0], what)
+  const [type, parameters] = sequence(element, what, 1, 2)
+  const name = oid(type, what)
+  if (parameters !== undefined && name !== oids.rsassaPss)
+    expect(parameters, tag.null, `the parameter of ${what}`)
+  return name
 }
 
 const digests: Readonly<Record<string, Digest>> = {
@@ -134,6 +150,7 @@ function digestOf(digestAlgorithm: string, signatureAlgorithm: string): Digest |
 
 /** SignedAttributes ::= SET OF Attribute, with content type and message digest (RFC 5652 §5.3, §11). */
 function readSignedAttributes(element: Element): SignedAttributes {
+  expect(element, tag.contextConstructed(0), 'the signed attributes')
   if (element.children.length > maximumAttributes) throw new DerError('a signature has too many attributes')
   const attributes = new Map<string, Element>()
   for (const child of element.children) {

@@ -16,7 +16,7 @@ import {
   writeExtensions,
   type Extension,
 } from '../../src/x509/extensions.ts'
-import { rsaPublicKeyOf } from '../../src/x509/key.ts'
+import { hex, rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { oids } from '../../src/x509/oids.ts'
 import { pem } from './witnesses.ts'
 
@@ -333,9 +333,13 @@ export function selfSigned(key: KeyObject, name: Subject = [['CN', 'old.contoso.
 export interface SignedDataParts {
   readonly contentType: string
   readonly content: Uint8Array
-  readonly version?: number
   readonly certificates?: readonly Uint8Array[]
   readonly signer: asn1.Asn1 | readonly asn1.Asn1[]
+  /** What differs on purpose. */
+  readonly version?: number
+  readonly digestAlgorithms?: readonly asn1.Asn1[]
+  /** Between the content and the signatures. */
+  readonly more?: readonly asn1.Asn1[]
 }
 
 const digestOids: Readonly<Record<string, string>> = {
@@ -349,28 +353,31 @@ const digestAlgorithm = (hash: Hash): asn1.Asn1 =>
 const rsa = (): asn1.Asn1 => asn1.algorithm(oids.rsaEncryption, asn1.nothing())
 
 /** ContentInfo with SignedData (RFC 2315 §9, RFC 5652 §5). */
-export const signedData = ({
-  contentType,
-  content,
-  version = contentType === oids.data ? 1 : 3,
-  certificates = [],
-  signer,
-}: SignedDataParts): Uint8Array =>
-  asn1.toDer(
+export function signedData(parts: SignedDataParts): Uint8Array {
+  const { contentType, content, certificates = [], more = [] } = parts
+  const signers = [parts.signer].flat()
+  const fields = signers.map((signer) => readDer(asn1.toDer(signer)).children)
+  const plain = contentType === oids.data && fields.every(([version]) => version?.content[0] === 1)
+  const digests = new Map(
+    fields.flatMap(([, , digest]) => (digest === undefined ? [] : [[hex(digest.der), digest]])),
+  )
+  return asn1.toDer(
     asn1.sequence(
       asn1.oid(oids.signedData),
       asn1.tagged(
         0,
         asn1.sequence(
-          asn1.integer(version),
-          asn1.set(digestAlgorithm('sha1')),
+          asn1.integer(parts.version ?? (plain ? 1 : 3)),
+          asn1.set(...(parts.digestAlgorithms ?? [...digests.values()].map((digest) => asn1.raw(digest)))),
           asn1.sequence(asn1.oid(contentType), asn1.tagged(0, asn1.octetString(content))),
           ...(certificates.length === 0 ? [] : [asn1.tagged(0, ...certificates.map((der) => asn1.raw(der)))]),
-          asn1.set(...[signer].flat()),
+          ...more,
+          asn1.set(...signers),
         ),
       ),
     ),
   )
+}
 
 export interface SignerParts {
   readonly content: Uint8Array
