@@ -28,6 +28,8 @@ export interface Config {
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
   readonly trustedProxies: readonly string[]
   readonly logLevel: LogLevel | null
+  /** Whether requests are kept as they came, with what they tell of persons and machines. */
+  readonly keepClientInfo: boolean
 }
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
@@ -47,6 +49,8 @@ const settings = {
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
   HGSCA_TRUSTED_PROXIES:
     'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
+  HGSCA_KEEP_CLIENT_INFO:
+    'Whether requests of Windows are kept with the names of machine, user and process in them: yes or no. Default no. These are personal data, and the record is never deleted.',
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
@@ -178,6 +182,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
+  const keepClientInfo = value('HGSCA_KEEP_CLIENT_INFO') ?? 'no'
+  if (keepClientInfo !== 'yes' && keepClientInfo !== 'no')
+    fault(`HGSCA_KEEP_CLIENT_INFO: ${keepClientInfo} is neither yes nor no.`)
+
   const authority =
     certificate?.pem && key?.content.length && passphrase
       ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
@@ -193,6 +201,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,
     logLevel,
+    keepClientInfo: keepClientInfo === 'yes',
   }
 }
 

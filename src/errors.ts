@@ -21,9 +21,9 @@ export const codes = {
   malformedCertificationRequest: {
     title: 'The certification request cannot be read.',
     cause:
-      'The bytes are not a PKCS#10 certification request in strict DER (RFC 2986), as PEM, bare base64, UTF-16 or binary. Windows would say 0x8007000D, "The data is invalid."',
+      'The bytes are not a certification request in strict DER: PKCS#10 (RFC 2986), alone or in PKCS#7 or CMC, as PEM, bare base64, UTF-16 or binary. Windows would say 0x8007000D, "The data is invalid."',
     remedy:
-      'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept it.',
+      'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept a PKCS#10, and `openssl cms -cmsout -print -in FILE -inform PEM` should show the others.',
   },
   profileViolation: {
     title: 'The request does not fit the HGS profile.',
@@ -38,12 +38,26 @@ export const codes = {
     remedy:
       'To extend its life, renew the certificate that the answer points to. For another purpose or cluster, make a new key. After a lost answer, repeat the request with the same Idempotency-Key.',
   },
+  requestIsRenewal: {
+    title: 'This is a request to renew a certificate, sent where first certificates are issued.',
+    cause:
+      'The request names a certificate that it renews, in attribute 1.3.6.1.4.1.311.13.1, as certreq does with RenewalCert.',
+    remedy:
+      'POST it to the renewals of that certificate, which the answer names when it is one of this authority. For a first certificate, leave RenewalCert out.',
+  },
   renewalKeyChanged: {
     title: 'A renewal keeps its key; this request has another one.',
     cause:
       'The public key of the request is not the key of the certificate to renew. Shielded VMs would not start with it. Windows calls this CERTSRV_E_RENEWAL_BAD_PUBLIC_KEY, 0x80094816.',
     remedy:
       'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is a new certificate, not a renewal.',
+  },
+  renewalCertificateMismatch: {
+    title: 'The request renews another certificate.',
+    cause:
+      'A renewal of Windows names the certificate that it renews, in attribute 1.3.6.1.4.1.311.13.1 and as signer of its PKCS#7. What is named there is missing, or is not, octet by octet, one of the key in the address. Windows calls this CERTSRV_E_BAD_RENEWAL_CERT_ATTRIBUTE, 0x8009400E.',
+    remedy:
+      'Make the request with RenewalCert = the thumbprint in this answer, or send it to the renewals of the certificate that it names. A plain PKCS#10 over the same key, or no request at all, renews too.',
   },
   keyAlreadyDelivered: {
     title: 'The PFX was handed out at most once.',

@@ -70,6 +70,7 @@ async function main(): Promise<void> {
     generateKey: keyGenerator({ ending: ending.signal }),
     now,
     log,
+    keepClientInfo: config.keepClientInfo,
     underWay: new Map(),
   }
   await resume(ca, { before: now() })

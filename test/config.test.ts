@@ -57,11 +57,18 @@ t.test('without any setting', async (t) => {
       tls: null,
       trustedProxies: [],
       logLevel: null,
+      keepClientInfo: false,
     },
     'it is lab mode, on this machine only',
   )
   t.match(
-    readConfig({ HGSCA_PORT: '0', HGSCA_DATA_DIR: '/srv/lab', HGSCA_HOST: '::1', HGSCA_LOG_LEVEL: 'debug' }),
+    readConfig({
+      HGSCA_PORT: '0',
+      HGSCA_DATA_DIR: '/srv/lab',
+      HGSCA_HOST: '::1',
+      HGSCA_LOG_LEVEL: 'debug',
+      HGSCA_KEEP_CLIENT_INFO: 'yes',
+    }),
     {
       mode: 'lab',
       port: 0,
@@ -69,6 +76,7 @@ t.test('without any setting', async (t) => {
       databaseUrl: 'file:/srv/lab/hgs-ca.db',
       host: '::1',
       logLevel: 'debug',
+      keepClientInfo: true,
     },
     'lab mode can be moved',
   )
@@ -216,6 +224,11 @@ t.test('each fault has its sentence', async (t) => {
       /^HGSCA_POTR is not a setting\. There are: HGSCA_HOST, .*HGSCA_DATABASE_URL_FILE/,
     ],
     ['a file variant of what is no secret', { HGSCA_HOST_FILE: '/x' }, /^HGSCA_HOST_FILE is not a setting/],
+    [
+      'keeping client info by another word',
+      { HGSCA_KEEP_CLIENT_INFO: 'true' },
+      'HGSCA_KEEP_CLIENT_INFO: true is neither yes nor no.',
+    ],
     ['a port that is none', { HGSCA_PORT: '65536' }, 'HGSCA_PORT: 65536 is not a port.'],
     ['a port in words', { HGSCA_PORT: '-1' }, 'HGSCA_PORT: -1 is not a port.'],
     ['a port in hex', { HGSCA_PORT: '0x50' }, 'HGSCA_PORT: 0x50 is not a port.'],

@@ -42,6 +42,8 @@ export interface CertificationAuthority {
   readonly generateKey: KeyGenerator
   readonly now: () => Date
   readonly log: Log
+  /** Whether requests are kept as they came, with what they tell of persons and machines. */
+  readonly keepClientInfo: boolean
   /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */
   readonly underWay: Map<string, { readonly fingerprint: string; readonly outcome: Promise<unknown> }>
 }

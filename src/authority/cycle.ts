@@ -178,6 +178,7 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
   }
 
   const subject = describeName(certificate.subject)
+  const { request } = JSON.parse(intent.findings) as Findings
   const at = ca.now()
   const { predecessorId } = intent
   const recorded = await ca.store.recordIssued(
@@ -202,7 +203,7 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       : {
           certificateId: intent.id,
           predecessorId,
-          proof: intent.certificationRequest === null ? 'record' : 'request',
+          proof: request || intent.certificationRequest ? 'request' : 'record',
           reason: intent.reason,
           requestedBy: intent.requestedBy,
           renewedAt: at,

@@ -64,3 +64,15 @@ export function renewalWindow({ notBefore, notAfter }: CertificateRecord): { sta
     end: new Date(notAfter.getTime() - Math.floor(lifetime / 6)),
   }
 }
+
+/** Where a refusal points to: the certificate to look at instead. */
+export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
+  certificate === null
+    ? {}
+    : {
+        certificate: {
+          id: certificate.id,
+          href: `/v1/certificates/${certificate.id}`,
+          thumbprint: certificate.thumbprint,
+        },
+      }

@@ -2,10 +2,12 @@
 import type { ProviderEvidence } from '../hgs/provider.ts'
 import type { Row } from '../hgs/rules.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
-import { describeOid } from '../x509/oids.ts'
+import { describeOid, oids } from '../x509/oids.ts'
 
 export interface Findings {
   readonly keyBits: number
+  /** The PKCS#10 that it was made from, and whether the record holds it too; null when there was none. */
+  readonly request: { readonly sha256: string; readonly kept: boolean } | null
   /** Who made the key: whoever sent the request, or this service. */
   readonly keyOrigin: 'requester' | 'service'
   readonly provider: ProviderEvidence
@@ -17,8 +19,12 @@ export interface Findings {
   readonly notes: readonly string[]
 }
 
-/** Extensions and attributes of a request that never reach a certificate. Their values may be personal: names only. */
+/** Extensions, attributes and controls of a request that never reach a certificate. Their values may be personal: names only. */
 export const ignoredOf = (request: CertificationRequest): string[] => [
   ...request.extensions.map(({ oid }) => `extension ${describeOid(oid)}`),
   ...request.attributes.map((oid) => `attribute ${describeOid(oid)}`),
+  // Windows repeats the attributes of the request in this one.
+  ...request.controls
+    .filter((oid) => oid !== oids.microsoftCmcAddAttributes)
+    .map((oid) => `control ${describeOid(oid)}`),
 ]

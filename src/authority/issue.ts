@@ -14,11 +14,13 @@ import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
+import { pointerTo } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
-import { judged, readRequestFile } from './request.ts'
+import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom, type Validity } from './validity.ts'
+import { refuseRenewal } from './windowsRenewal.ts'
 
 export interface Order {
   readonly purpose: Purpose
@@ -54,6 +56,7 @@ interface Proposal {
   readonly subject: Name
   readonly dnsNames: readonly string[]
   readonly certificationRequest: Uint8Array | null
+  readonly request: Findings['request']
   readonly provider: ProviderEvidence
   readonly warnings: readonly Row[]
   readonly ignored: readonly string[]
@@ -63,7 +66,7 @@ interface Proposal {
 }
 
 /**
- * @throws CaError `malformedCertificationRequest`, `profileViolation`, `keyAlreadyCertified`,
+ * @throws CaError `malformedCertificationRequest`, `requestIsRenewal`, `profileViolation`, `keyAlreadyCertified`,
  *   `issuanceInterrupted`, `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`.
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
@@ -126,6 +129,7 @@ async function proposalFromRequest(
   profile: Profile,
 ): Promise<Proposal> {
   const request = readRequestFile(key.file)
+  await refuseRenewal(ca, request)
   const requested = request.subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
   if (
     order.dnsNames !== null &&
@@ -151,26 +155,23 @@ async function proposalFromRequest(
       subject,
       subjectAltNames: [...asGeneralNames(names.dnsNames), ...others],
       provider,
-      request: {
-        signatureAlgorithm: request.signatureAlgorithm,
-        envelope: request.envelope,
-        possession: null,
-      },
+      request: requestExhibit(request),
       certificate: null,
     },
     profile,
     request,
     ca.issuer,
   )
+  const { notes, ...memory } = remembered(ca, request)
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
     subject,
     dnsNames: names.dnsNames,
-    certificationRequest: request.der,
+    ...memory,
     provider,
     warnings,
     ignored: ignoredOf(request),
-    notes: [...names.notes, ...encodingNote(request, subject)],
+    notes: [...names.notes, ...encodingNote(request, subject), ...notes],
     privateKey: null,
   }
 }
@@ -200,6 +201,7 @@ async function proposalWithNewKey(
     subject,
     dnsNames,
     certificationRequest: null,
+    request: null,
     provider,
     warnings,
     ignored: [],
@@ -245,6 +247,7 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
 
 const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   keyBits: proposal.publicKey.bits,
+  request: proposal.request,
   keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
   provider: proposal.provider,
   warnings: proposal.warnings,
@@ -279,18 +282,6 @@ async function keyAlreadyCertified(
     },
   )
 }
-
-/** Where a refusal points to: the certificate to look at instead. */
-export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
-  certificate === null
-    ? {}
-    : {
-        certificate: {
-          id: certificate.id,
-          href: `/v1/certificates/${certificate.id}`,
-          thumbprint: certificate.thumbprint,
-        },
-      }
 
 async function pfxOf(
   ca: CertificationAuthority,

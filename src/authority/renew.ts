@@ -17,13 +17,13 @@ import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
-import { findCertificate } from './find.ts'
+import { findCertificate, pointerTo } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
-import { pointerTo } from './issue.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
-import { judged, readRequestFile } from './request.ts'
+import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom } from './validity.ts'
+import { namedPredecessor } from './windowsRenewal.ts'
 
 export interface RenewalOrder {
   /** Id, serial number or thumbprint of the certificate to renew. */
@@ -38,7 +38,7 @@ export interface RenewalOrder {
 }
 
 /**
- * @throws CaError `notFound`, `renewalKeyChanged`, `certificateRevoked`, `certificateSuperseded`,
+ * @throws CaError `notFound`, `renewalKeyChanged`, `renewalCertificateMismatch`, `certificateRevoked`, `certificateSuperseded`,
  *   and all that `issue` throws.
  */
 export async function renew(ca: CertificationAuthority, order: RenewalOrder): Promise<Issued> {
@@ -55,6 +55,7 @@ async function renewOnce(
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
   if (request !== null) refuseAnotherKey(predecessor, request)
+  const named = request === null ? null : await namedPredecessor(ca, predecessor, request)
   await refuseUnlessCurrent(ca, predecessor)
 
   const profile = profiles[predecessor.purpose]
@@ -70,10 +71,7 @@ async function renewOnce(
       subject: old.subject,
       subjectAltNames: names,
       provider,
-      request:
-        request === null
-          ? null
-          : { signatureAlgorithm: request.signatureAlgorithm, envelope: request.envelope, possession: null },
+      request: request && requestExhibit(request),
       certificate: null,
     },
     profile,
@@ -81,6 +79,7 @@ async function renewOnce(
     ca.issuer,
   )
 
+  const memory = request && remembered(ca, request)
   const outcome = await carryOut(ca, {
     id: ca.store.newId(ca.now()),
     profile,
@@ -92,14 +91,20 @@ async function renewOnce(
     subject: old.subject.der,
     dnsNames: names.map(({ text }) => text!),
     validity,
-    certificationRequest: request?.der ?? null,
+    certificationRequest: memory?.certificationRequest ?? null,
     findings: {
       keyBits: publicKey.bits,
+      request: memory?.request ?? null,
       keyOrigin: findings.keyOrigin,
       provider,
       warnings,
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
-      notes: [...expiryNote(predecessor, ca.now()), ...validity.notes],
+      notes: [
+        ...namedNote(named, predecessor),
+        ...expiryNote(predecessor, ca.now()),
+        ...validity.notes,
+        ...(memory?.notes ?? []),
+      ],
     },
     reason: order.reason,
     by: order.by,
@@ -214,6 +219,13 @@ function differences(
         ]),
   ]
 }
+
+const namedNote = (named: CertificateRecord | null, predecessor: CertificateRecord): string[] =>
+  named === null || named.id === predecessor.id
+    ? []
+    : [
+        `The request names generation ${named.generation} as the certificate that it renews. Generation ${predecessor.generation}, over the same key, was renewed.`,
+      ]
 
 function expiryNote({ notAfter }: CertificateRecord, now: Date): string[] {
   if (notAfter >= now) return []

@@ -11,8 +11,12 @@ import {
   type CertificationRequest,
 } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
+import { hexDigest } from '../x509/key.ts'
+import { oids } from '../x509/oids.ts'
 import { PemError, requestDer } from '../x509/pem.ts'
-import type { Issuer } from './authority.ts'
+import { isSignedBy } from '../x509/signedData.ts'
+import type { CertificationAuthority, Issuer } from './authority.ts'
+import type { Findings } from './findings.ts'
 import { judgeByConstraints } from './nameConstraints.ts'
 
 /** @throws CaError `malformedCertificationRequest`. */
@@ -35,6 +39,40 @@ export function readRequestFile(file: Uint8Array | string): CertificationRequest
 }
 
 /**
+ * What is remembered of a request. Client info, and whatever else may tell of a person or a machine or
+ * be a secret, is only kept when the operator wants it: then the request is, whole. A part of it would
+ * prove nothing, so otherwise only its digest is.
+ */
+export function remembered(
+  { keepClientInfo }: Pick<CertificationAuthority, 'keepClientInfo'>,
+  request: CertificationRequest,
+): { certificationRequest: Uint8Array | null; request: NonNullable<Findings['request']>; notes: string[] } {
+  const { der, attributes, extensions, subjectAltNames } = request
+  const tells =
+    attributes.some((type) => type !== oids.microsoftOsVersion) ||
+    extensions.some(({ oid }) => oid === oids.microsoftSecurityIdentifier) ||
+    subjectAltNames.some(({ type }) => type !== 'dNSName')
+  const kept = keepClientInfo || !tells
+  const sha256 = hexDigest('sha256', der)
+  return {
+    certificationRequest: kept ? der : null,
+    request: { sha256, kept },
+    notes: kept
+      ? []
+      : [`The request may tell of a person or a machine, so it was not kept. Its SHA-256 is ${sha256}.`],
+  }
+}
+
+/** What the rule table is told of a request before anything has been calculated. */
+export const requestExhibit = (request: CertificationRequest): NonNullable<Exhibit['request']> => ({
+  signatureAlgorithm: request.signatureAlgorithm,
+  envelope: request.envelope,
+  possession: null,
+  envelopeSignatures: request.signedData?.signers ?? [],
+  envelopePossession: null,
+})
+
+/**
  * Judges an exhibit by the rule table, and its names by what the issuer may certify. Possession is
  * calculated only with a key whose numbers are sound.
  *
@@ -49,15 +87,12 @@ export async function judged(
 ): Promise<Row[]> {
   let rows = judge(exhibit, profile)
   const rsa = exhibit.publicKey?.rsa
-  if (
-    request !== null &&
-    exhibit.request !== null &&
-    rsa &&
-    keyIsSound(rows) &&
-    holds(rows, 'requestSignature')
-  ) {
-    const possession = await provesPossession(request, rsa)
-    rows = judge({ ...exhibit, request: { ...exhibit.request, possession } }, profile)
+  if (request !== null && exhibit.request !== null && rsa && keyIsSound(rows)) {
+    const { signedData } = request
+    const possession = holds(rows, 'requestSignature') ? await provesPossession(request, rsa) : null
+    const envelopePossession =
+      signedData !== null && holds(rows, 'envelopeSignature') ? await isSignedBy(signedData, rsa) : null
+    rows = judge({ ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }, profile)
   }
   const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
   if (byIssuer !== null) rows = [...rows, byIssuer]

@@ -20,6 +20,7 @@ import {
 import { hex, keyIdentifier, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { attributeTypes, describeName, fits, stringTypesOf, valuesOf, type Name } from '../x509/name.ts'
 import { describeOid, oids } from '../x509/oids.ts'
+import type { SignerInfo } from '../x509/signedData.ts'
 import { dnsNameFault } from './dnsName.ts'
 import { legibilityFault, visible } from './legible.ts'
 import type { Profile } from './profiles.ts'
@@ -37,6 +38,10 @@ export interface Exhibit {
     readonly envelope: Envelope | null
     /** Whether its signature verifies with its own key; null while that has not been calculated. */
     readonly possession: boolean | null
+    /** The signatures of its envelope; none without one. */
+    readonly envelopeSignatures: readonly Pick<SignerInfo, 'digest' | 'signatureAlgorithm'>[]
+    /** Whether those verify with the key of the request; null while that has not been calculated. */
+    readonly envelopePossession: boolean | null
   } | null
   readonly certificate: { readonly certificate: Certificate; readonly issuer: Certificate } | null
 }
@@ -199,10 +204,9 @@ export const rules: readonly Rule[] = [
   {
     id: 'requestFormat',
     property: 'Format of the request',
-    required: () => 'PKCS#10',
-    judge: ({ request }) => request && passIf(request.envelope === null, request.envelope ?? 'PKCS#10'),
-    fix: () =>
-      'certreq: RequestType = PKCS10. To renew: the same with KeyContainer and UseExistingKeySet = TRUE, or send no request at all.',
+    required: () => 'PKCS#10, alone or in PKCS#7 or CMC',
+    judge: ({ request }) => request && pass(request.envelope ?? 'PKCS#10'),
+    fix: () => 'certreq: RequestType = PKCS10.',
   },
   {
     id: 'requestSignature',
@@ -228,6 +232,35 @@ export const rules: readonly Rule[] = [
             request.possession ? 'its signature verifies' : 'its signature does not verify',
           ),
     fix: () => 'The request was altered or was signed with another key. Make it again and send it unchanged.',
+  },
+  {
+    id: 'envelopeSignature',
+    property: 'Signature of the envelope',
+    required: () => 'RSA with SHA-256, SHA-384 or SHA-512 (PKCS#1 v1.5)',
+    judge: ({ request, publicKey }) => {
+      if (request === null || !publicKey?.rsa || request.envelopeSignatures.length === 0) return null
+      const unknown = request.envelopeSignatures.find(({ digest }) => digest === null)
+      if (unknown !== undefined) return fail(describeOid(unknown.signatureAlgorithm))
+      const digests = request.envelopeSignatures.map(({ digest }) => digest!)
+      return digests.includes('sha1')
+        ? warn('SHA-1. The certificate is signed with SHA-256 all the same')
+        : pass(list(digests.map((digest) => `RSA with ${digest.replace('sha', 'SHA-')}`)))
+    },
+    fix: () => 'certreq: HashAlgorithm = sha256, AlternateSignatureAlgorithm = FALSE.',
+  },
+  {
+    id: 'envelopePossession',
+    property: 'Possession of the private key, by the envelope',
+    required: () => 'the envelope is signed with the key of the request, and with no other',
+    judge: ({ request }) =>
+      request === null || request.envelopePossession === null
+        ? null
+        : passIf(
+            request.envelopePossession,
+            request.envelopePossession ? 'its signature verifies' : 'its signature does not verify',
+          ),
+    fix: () =>
+      'The envelope was altered or was signed with another key. Make it again and send it unchanged. Who sends a request is known by the API key, not by the signature of an enrolment agent.',
   },
   {
     id: 'subject',

@@ -9,6 +9,7 @@ const binary = (description: string) => Type.Unsafe<Uint8Array>({ description })
 /** The media types of a raw certification request, with what each holds. */
 export const rawRequestTypes = {
   'application/pkcs10': 'DER (RFC 5967)',
+  'application/pkcs7-mime': 'PKCS#7 or CMC around it (RFC 8551, RFC 5273), in DER or base64',
   'application/x-pem-file': 'PEM, as certreq and openssl write it',
 } as const
 

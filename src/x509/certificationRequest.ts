@@ -27,6 +27,7 @@ import {
 } from './key.ts'
 import { readName, type Name } from './name.ts'
 import { oids } from './oids.ts'
+import { readSignedData, type Digest, type SignedData } from './signedData.ts'
 
 /** The Microsoft provider attribute, 1.3.6.1.4.1.311.13.2.2: what the client says holds its key. */
 export interface ProviderAttribute {
@@ -41,6 +42,10 @@ export interface CertificationRequest {
   /** The PKCS#10 structure, without any envelope. */
   readonly der: Uint8Array
   readonly envelope: Envelope | null
+  /** The envelope with its signatures. */
+  readonly signedData: SignedData | null
+  /** The certificate that it says it renews, in DER (1.3.6.1.4.1.311.13.1, [MS-WCCE] 2.2.2.7.3). */
+  readonly renewalCertificate: Uint8Array | null
   readonly subject: Name
   readonly publicKey: SubjectPublicKeyInfo
   readonly signatureAlgorithm: string
@@ -50,6 +55,8 @@ export interface CertificationRequest {
   readonly extensions: readonly Extension[]
   /** The types of its other attributes. Their values may be personal and are not read. */
   readonly attributes: readonly string[]
+  /** The types of the controls of its CMC envelope, which are not read either. */
+  readonly controls: readonly string[]
   readonly signedOctets: Uint8Array
   readonly signature: Uint8Array
 }
@@ -59,26 +66,24 @@ const maximumSize = 16_384 // octets; the largest genuine one, a PKCS#7 renewal 
 /** @throws DerError when the octets are not a certification request, with or without an envelope. */
 export function readCertificationRequest(der: Uint8Array): CertificationRequest {
   const outer = readDer(der, maximumSize)
-  const { request, envelope } = unwrap(outer)
+  const { request, envelope, signedData, controls } = unwrap(outer)
 
   const [info, algorithm, signature] = sequence(request, 'the certification request', 3, 3)
   const parts = sequence(info, 'certificationRequestInfo', 4, 4)
   if (smallInteger(parts[0], 'the version') !== 0) throw new DerError('the version of the request is not 0')
 
   const attributes = readAttributes(parts[3]!)
-  const requested = [oids.extensionRequest, oids.microsoftExtensionRequest].flatMap((type) => {
-    const value = single(attributes, type)
-    return value === undefined ? [] : [...readExtensions(value).values()]
-  })
-  if (new Set(requested.map((extension) => extension.oid)).size !== requested.length) {
-    throw new DerError('an extension is requested twice')
-  }
+  const requested = requestedExtensions(attributes)
   const san = requested.find((extension) => extension.oid === oids.subjectAltName)
   const provider = single(attributes, oids.microsoftProvider)
+  const renewed = single(attributes, oids.microsoftRenewalCertificate)
 
   return {
     der: request.der,
     envelope,
+    signedData,
+    renewalCertificate:
+      renewed === undefined ? null : expect(renewed, tag.sequence, 'the renewal certificate').der,
     subject: readName(parts[1]),
     publicKey: readSubjectPublicKeyInfo(parts[2]),
     signatureAlgorithm: oid(
@@ -89,6 +94,7 @@ export function readCertificationRequest(der: Uint8Array): CertificationRequest 
     subjectAltNames: san === undefined ? [] : readSubjectAltName(san.value),
     extensions: requested.filter((extension) => extension !== san),
     attributes: [...attributes.keys()].filter((type) => !readAttributeTypes.includes(type)),
+    controls,
     signedOctets: info!.der,
     signature: bitStringOctets(signature, 'the signature'),
   }
@@ -98,6 +104,7 @@ const readAttributeTypes: readonly string[] = [
   oids.extensionRequest,
   oids.microsoftExtensionRequest,
   oids.microsoftProvider,
+  oids.microsoftRenewalCertificate,
 ]
 
 /** Attributes ::= [0] IMPLICIT SET OF Attribute (RFC 2986 §4.1). */
@@ -121,6 +128,22 @@ function single(attributes: ReadonlyMap<string, readonly Element[]>, type: strin
   return values?.[0]
 }
 
+/** From both attributes. What both ask for must be the same in both. */
+function requestedExtensions(attributes: ReadonlyMap<string, readonly Element[]>): readonly Extension[] {
+  const requested = new Map<string, Extension>()
+  for (const type of [oids.extensionRequest, oids.microsoftExtensionRequest]) {
+    const value = single(attributes, type)
+    if (value === undefined) continue
+    for (const [name, extension] of readExtensions(value)) {
+      const other = requested.get(name)
+      if (other !== undefined && Buffer.compare(other.value, extension.value) !== 0)
+        throw new DerError(`the extension ${name} is requested twice, with different values`)
+      if (other === undefined) requested.set(name, extension)
+    }
+  }
+  return [...requested.values()]
+}
+
 /** CSPProvider ::= SEQUENCE { keySpec INTEGER, cspName BMPString, signature BIT STRING } */
 function readProvider(element: Element): ProviderAttribute {
   const [keySpec, name] = sequence(element, 'the provider attribute', 3, 3)
@@ -130,51 +153,60 @@ function readProvider(element: Element): ProviderAttribute {
   }
 }
 
-/**
- * The PKCS#10 inside what Windows wraps around it. The outer signature is not verified here: the
- * request inside is judged, and proves possession, by itself.
- */
-function unwrap(outer: Element): { request: Element; envelope: Envelope | null } {
+interface Unwrapped {
+  readonly request: Element
+  readonly envelope: Envelope | null
+  readonly signedData: SignedData | null
+  readonly controls: readonly string[]
+}
+
+/** The PKCS#10 inside what Windows wraps around it, and the wrapping, which is not verified here. */
+function unwrap(outer: Element): Unwrapped {
   const [first] = outer.children
   if (first?.tag === tag.integer) throw new DerError('it is a PFX or a private key, not a request')
   if (first?.children[0]?.tag === tag.contextConstructed(0))
     throw new DerError('it is a certificate, not a request')
-  if (first?.tag !== tag.oid) return { request: outer, envelope: null }
-  const [type, content] = sequence(outer, 'the envelope', 2, 2)
-  if (oid(type, 'the type of the envelope') !== oids.signedData)
-    throw new DerError('the envelope is not SignedData')
-  const signedData = sequence(
-    expect(content, tag.contextConstructed(0), 'SignedData').children[0],
-    'SignedData',
-    4,
-    6,
-  )
-  const [innerType, inner] = sequence(signedData[2], 'the content of SignedData', 1, 2)
-  if (inner === undefined) throw new DerError('it is a chain of certificates (PKCS#7), not a request')
-  const octets = expect(inner, tag.contextConstructed(0), 'the content of SignedData').children[0]
-  const body = readDer(expect(octets, tag.octetString, 'the content of SignedData').content, maximumSize)
+  if (first?.tag !== tag.oid) return { request: outer, envelope: null, signedData: null, controls: [] }
 
-  switch (oid(innerType, 'the type of the content')) {
-    case oids.data: {
-      // A renewal holds the PKCS#10 itself, or a CMC message that holds it.
+  const signedData = readSignedData(outer)
+  const body = readDer(signedData.content, maximumSize)
+  switch (signedData.contentType) {
+    case oids.data:
+      // [MS-WCCE] 3.1.1.4.3.2.1: a PKCS#10, with one signature, by the key of the old certificate.
       if (body.children[0]?.tag === tag.oid) throw new DerError('an envelope inside the envelope')
-      return { request: body, envelope: 'PKCS#7' }
-    }
-    case oids.pkiData: {
-      // PKIData ::= SEQUENCE { controls, reqSequence, cmsSequence, otherMsgSequence } (RFC 5272 §3.2.1)
-      const requests = sequence(sequence(body, 'PKIData', 4, 4)[1], 'the requests of PKIData')
-      if (requests.length !== 1) throw new DerError('PKIData does not hold exactly one request')
-      // TaggedRequest: tcr [0] SEQUENCE { bodyPartID, certificationRequest }
-      const { children } = expect(requests[0], tag.contextConstructed(0), 'the request of PKIData')
-      return { request: expect(children[1], tag.sequence, 'the request of PKIData'), envelope: 'CMC' }
-    }
+      if (signedData.signers.length > 1) throw new DerError('a PKCS#7 request is signed by more than one')
+      return { request: body, envelope: 'PKCS#7', signedData, controls: [] }
+    case oids.pkiData:
+      return { ...readPkiData(body), envelope: 'CMC', signedData }
     default:
       throw new DerError('the envelope holds neither PKCS#10 nor CMC')
   }
 }
 
+const maximumControls = 16
+
+/** PKIData ::= SEQUENCE { controls, reqSequence, cmsSequence, otherMsgSequence } (RFC 5272 §3.2.1) */
+function readPkiData(element: Element): Pick<Unwrapped, 'request' | 'controls'> {
+  const [controls, requests, messages, others] = sequence(element, 'PKIData', 4, 4)
+  const tagged = sequence(requests, 'the requests of PKIData')
+  if (tagged.length !== 1) throw new DerError('PKIData does not hold exactly one request')
+  // TaggedRequest: tcr [0] SEQUENCE { bodyPartID, certificationRequest }
+  const { children } = expect(tagged[0], tag.contextConstructed(0), 'the request of PKIData')
+  const request = expect(children[1], tag.sequence, 'the request of PKIData')
+  if (children.length > 2) throw new DerError('the request of PKIData holds more than it should')
+  sequence(messages, 'the messages in PKIData', 0, 0)
+  sequence(others, 'the other messages in PKIData', 0, 0)
+  return {
+    request,
+    // TaggedAttribute ::= SEQUENCE { bodyPartID, attrType, attrValues }
+    controls: sequence(controls, 'the controls of PKIData', 0, maximumControls).map((control) =>
+      oid(sequence(control, 'a control of PKIData', 3, 3)[1], 'the type of a control'),
+    ),
+  }
+}
+
 /** The digests a request may be signed with, and be verified; SHA-1 is what certreq uses by default. */
-export const possessionDigests: Readonly<Record<string, 'sha1' | 'sha256' | 'sha384' | 'sha512'>> = {
+export const possessionDigests: Readonly<Record<string, Digest>> = {
   [oids.sha1WithRSAEncryption]: 'sha1',
   [oids.sha256WithRSAEncryption]: 'sha256',
   [oids.sha384WithRSAEncryption]: 'sha384',

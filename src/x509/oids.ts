@@ -16,6 +16,12 @@ export const oids = {
   dsaWithSHA1: '1.2.840.10040.4.3',
   ed25519: '1.3.101.112',
 
+  // Digests (RFC 3370, RFC 5754)
+  sha1: '1.3.14.3.2.26',
+  sha256: '2.16.840.1.101.3.4.2.1',
+  sha384: '2.16.840.1.101.3.4.2.2',
+  sha512: '2.16.840.1.101.3.4.2.3',
+
   // Certificate extensions (RFC 5280 §4.2)
   subjectKeyIdentifier: '2.5.29.14',
   keyUsage: '2.5.29.15',
@@ -49,7 +55,10 @@ export const oids = {
   // Envelopes around a request (RFC 5652, RFC 5272)
   data: '1.2.840.113549.1.7.1',
   signedData: '1.2.840.113549.1.7.2',
+  contentType: '1.2.840.113549.1.9.3',
+  messageDigest: '1.2.840.113549.1.9.4',
   pkiData: '1.3.6.1.5.5.7.12.2',
+  microsoftCmcAddAttributes: '1.3.6.1.4.1.311.10.10.1',
 } as const
 
 export type OidName = keyof typeof oids

@@ -49,7 +49,14 @@ function fromBase64(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(compact, 'base64'))
 }
 
-const requestLabels = ['CERTIFICATE REQUEST', 'NEW CERTIFICATE REQUEST', 'PKCS7', 'CMS', 'CMC']
+const requestLabels = [
+  'CERTIFICATE REQUEST',
+  'NEW CERTIFICATE REQUEST',
+  'PKCS7',
+  'PKCS #7 SIGNED DATA',
+  'CMS',
+  'CMC',
+]
 
 /**
  * The DER of the one certification request in a file, whatever the file's clothes.

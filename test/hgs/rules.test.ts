@@ -22,6 +22,7 @@ import {
 import { keyIdentifier, readSubjectPublicKeyInfo, rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { nameFrom, readName } from '../../src/x509/name.ts'
 import { oids } from '../../src/x509/oids.ts'
+import { isSignedBy, type Digest } from '../../src/x509/signedData.ts'
 import {
   cmcEnvelope,
   ecKey,
@@ -57,7 +58,13 @@ const good: Exhibit = {
   subject: nameOf(subject(['O', 'Contoso'], ['CN', 'hgs.contoso.com'])),
   subjectAltNames: dns('hgs.contoso.com', 'hgs01.contoso.com'),
   provider: gradeProvider({ keySpec: 0, name: 'Microsoft Software Key Storage Provider' }, null),
-  request: { signatureAlgorithm: oids.sha256WithRSAEncryption, envelope: null, possession: true },
+  request: {
+    signatureAlgorithm: oids.sha256WithRSAEncryption,
+    envelope: null,
+    possession: true,
+    envelopeSignatures: [],
+    envelopePossession: null,
+  },
   certificate: null,
 }
 
@@ -73,6 +80,11 @@ const exhibitOf = async (request: CertificationRequest): Promise<Exhibit> => ({
     signatureAlgorithm: request.signatureAlgorithm,
     envelope: request.envelope,
     possession: request.publicKey.rsa && (await provesPossession(request, request.publicKey.rsa)),
+    envelopeSignatures: request.signedData?.signers ?? [],
+    envelopePossession:
+      request.publicKey.rsa &&
+      request.signedData &&
+      (await isSignedBy(request.signedData, request.publicKey.rsa)),
   },
   certificate: null,
 })
@@ -213,6 +225,10 @@ type Case = [what: string, change: Partial<Exhibit>, verdict: Verdict | undefine
 const request = (change: Partial<NonNullable<Exhibit['request']>>): Partial<Exhibit> => ({
   request: { ...good.request!, ...change },
 })
+const signedWith = (...signatures: readonly (readonly [Digest | null, string])[]): Partial<Exhibit> =>
+  request({
+    envelopeSignatures: signatures.map(([digest, signatureAlgorithm]) => ({ digest, signatureAlgorithm })),
+  })
 const named = (...attributes: Subject): Partial<Exhibit> => ({ subject: nameOf(attributes) })
 const provider = (keySpec: number, name: string, declared: string | null = null): Partial<Exhibit> => ({
   provider: gradeProvider({ keySpec, name }, declared),
@@ -333,8 +349,8 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     ['no RSA key', { publicKey: readSubjectPublicKeyInfo(readDer(spkiOf(ecKey()))) }, undefined, undefined],
   ],
   requestFormat: [
-    ['a renewal', request({ envelope: 'PKCS#7' }), 'fail', 'PKCS#7'],
-    ['CMC', request({ envelope: 'CMC' }), 'fail', 'CMC'],
+    ['a renewal', request({ envelope: 'PKCS#7' }), 'pass', 'PKCS#7'],
+    ['CMC', request({ envelope: 'CMC' }), 'pass', 'CMC'],
     ['no request', { request: null }, undefined, undefined],
   ],
   requestSignature: [
@@ -368,6 +384,44 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     ['no request', { request: null }, undefined, undefined],
   ],
   possession: [['another key', request({ possession: false }), 'fail', 'its signature does not verify']],
+  envelopeSignature: [
+    ['SHA-256', signedWith(['sha256', oids.rsaEncryption]), 'pass', 'RSA with SHA-256'],
+    [
+      'two',
+      signedWith(['sha384', oids.rsaEncryption], ['sha512', oids.sha512WithRSAEncryption]),
+      'pass',
+      'RSA with SHA-384, RSA with SHA-512',
+    ],
+    [
+      'SHA-1',
+      signedWith(['sha256', oids.rsaEncryption], ['sha1', oids.rsaEncryption]),
+      'warn',
+      'SHA-1. The certificate is signed with SHA-256 all the same',
+    ],
+    [
+      'PSS',
+      signedWith(['sha1', oids.rsaEncryption], [null, oids.rsassaPss]),
+      'fail',
+      'rsassaPss (1.2.840.113549.1.1.10)',
+    ],
+    [
+      'no RSA key',
+      {
+        ...signedWith([null, oids.ecdsaWithSHA256]),
+        publicKey: readSubjectPublicKeyInfo(readDer(spkiOf(ecKey()))),
+      },
+      undefined,
+      undefined,
+    ],
+    ['no envelope', signedWith(), undefined, undefined],
+    ['no request', { request: null }, undefined, undefined],
+  ],
+  envelopePossession: [
+    ['the same key', request({ envelopePossession: true }), 'pass', 'its signature verifies'],
+    ['another key', request({ envelopePossession: false }), 'fail', 'its signature does not verify'],
+    ['no envelope', {}, undefined, undefined],
+    ['no request', { request: null }, undefined, undefined],
+  ],
   subject: [['an empty one', named(), 'fail', 'empty']],
   subjectAttributes: [
     ['an empty subject', named(), 'pass', 'all in order'],
@@ -687,7 +741,6 @@ t.test('all violations are told at once', async (t) => {
     [
       'provider',
       'keySize',
-      'requestFormat',
       'requestSignature',
       'possession',
       'subjectAttributes',
@@ -697,7 +750,7 @@ t.test('all violations are told at once', async (t) => {
   )
   t.strictSame(
     verdicts.filter(({ verdict }) => verdict === 'warn').map(({ rule }) => rule),
-    ['subjectRecognisable'],
+    ['envelopeSignature', 'subjectRecognisable'],
   )
 })
 
@@ -708,10 +761,10 @@ t.test('what Windows writes is judged as it deserves', async (t) => {
     'certreq, EC P-256 in a KSP': ['keyAlgorithm'],
     'certreq, DSA 1024 with SHA-1 in a legacy CSP': ['provider', 'keyAlgorithm'],
     'certreq, RSA 3072 with a smuggled security identifier': [],
-    'MMC, CMC with a legacy CSP': ['provider', 'requestFormat', 'dnsNames'],
+    'MMC, CMC with a legacy CSP': ['provider', 'dnsNames'],
     'IIS Manager, legacy CSP': ['provider'],
     'Windows Server 2003, RSA 1024, the older extension attribute': ['provider', 'keySize'],
-    'certreq renewal in PKCS#7, with another key': ['provider', 'requestFormat', 'subjectAltNameTypes'],
+    'certreq renewal in PKCS#7, with another key': ['provider', 'envelopePossession', 'subjectAltNameTypes'],
   }
   for (const [form, broken] of Object.entries(forms)) {
     const exhibit = await exhibitOf(readCertificationRequest(windowsForms[form as WindowsForm]()))

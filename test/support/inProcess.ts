@@ -96,6 +96,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     generateKey: keyGenerator(),
     now,
     log: logger,
+    keepClientInfo: false,
     underWay: new Map(),
   }
   const apiKey = async (role: Role, days = 4000): Promise<string> => {

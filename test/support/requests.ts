@@ -16,7 +16,7 @@ import {
   writeExtensions,
   type Extension,
 } from '../../src/x509/extensions.ts'
-import { rsaPublicKeyOf } from '../../src/x509/key.ts'
+import { hex, rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { oids } from '../../src/x509/oids.ts'
 import { pem } from './witnesses.ts'
 
@@ -248,13 +248,13 @@ export const windowsRequest = (parts: Partial<RequestParts> = {}): Uint8Array =>
 }
 
 /** The key identifier Windows asks for: SHA-1 over the bits of the key, or over anything else. */
-export const requestedSki = (key: KeyObject): Extension =>
-  subjectKeyIdentifier(
-    new Uint8Array(
-      createHash('sha1')
-        .update(readDer(spkiOf(key)).children[1]!.content.subarray(1))
-        .digest(),
-    ),
+export const requestedSki = (key: KeyObject): Extension => subjectKeyIdentifier(bitsDigest(key))
+
+const bitsDigest = (key: KeyObject): Uint8Array =>
+  new Uint8Array(
+    createHash('sha1')
+      .update(readDer(spkiOf(key)).children[1]!.content.subarray(1))
+      .digest(),
   )
 
 const anyExtension = (oid: string, value: asn1.Asn1, critical = false): Extension => ({
@@ -325,62 +325,120 @@ export function selfSigned(key: KeyObject, name: Subject = [['CN', 'old.contoso.
     notBefore: new Date('2025-01-01T00:00:00Z'),
     notAfter: new Date('2027-01-01T00:00:00Z'),
     publicKey: rsaPublicKeyOf(key),
-    extensions: [keyUsage(['digitalSignature', 'dataEncipherment'])],
+    extensions: [keyUsage(['digitalSignature', 'dataEncipherment']), requestedSki(key)],
   })
   return writeCertificate(tbs, sign('sha256', tbs, key))
 }
 
-interface SignedDataParts {
-  readonly version: number
+export interface SignedDataParts {
   readonly contentType: string
   readonly content: Uint8Array
   readonly certificates?: readonly Uint8Array[]
-  readonly signer: asn1.Asn1
+  readonly signer: asn1.Asn1 | readonly asn1.Asn1[]
+  /** What differs on purpose. */
+  readonly version?: number
+  readonly digestAlgorithms?: readonly asn1.Asn1[]
+  /** Between the content and the signatures. */
+  readonly more?: readonly asn1.Asn1[]
 }
 
-const sha1 = (): asn1.Asn1 => asn1.algorithm('1.3.14.3.2.26', asn1.nothing())
+const digestOids: Readonly<Record<string, string>> = {
+  sha1: oids.sha1,
+  sha256: oids.sha256,
+  sha384: oids.sha384,
+  sha512: oids.sha512,
+}
+const digestAlgorithm = (hash: Hash): asn1.Asn1 =>
+  asn1.algorithm(digestOids[hash] ?? '1.2.840.113549.2.5', asn1.nothing())
 const rsa = (): asn1.Asn1 => asn1.algorithm(oids.rsaEncryption, asn1.nothing())
 
 /** ContentInfo with SignedData (RFC 2315 §9, RFC 5652 §5). */
-export const signedData = ({
-  version,
-  contentType,
-  content,
-  certificates = [],
-  signer,
-}: SignedDataParts): Uint8Array =>
-  asn1.toDer(
+export function signedData(parts: SignedDataParts): Uint8Array {
+  const { contentType, content, certificates = [], more = [] } = parts
+  const signers = [parts.signer].flat()
+  const fields = signers.map((signer) => readDer(asn1.toDer(signer)).children)
+  const plain = contentType === oids.data && fields.every(([version]) => version?.content[0] === 1)
+  const digests = new Map(
+    fields.flatMap(([, , digest]) => (digest === undefined ? [] : [[hex(digest.der), digest]])),
+  )
+  return asn1.toDer(
     asn1.sequence(
       asn1.oid(oids.signedData),
       asn1.tagged(
         0,
         asn1.sequence(
-          asn1.integer(version),
-          asn1.set(sha1()),
+          asn1.integer(parts.version ?? (plain ? 1 : 3)),
+          asn1.set(...(parts.digestAlgorithms ?? [...digests.values()].map((digest) => asn1.raw(digest)))),
           asn1.sequence(asn1.oid(contentType), asn1.tagged(0, asn1.octetString(content))),
           ...(certificates.length === 0 ? [] : [asn1.tagged(0, ...certificates.map((der) => asn1.raw(der)))]),
-          asn1.set(signer),
+          ...more,
+          asn1.set(...signers),
         ),
       ),
     ),
   )
+}
+
+export interface SignerParts {
+  readonly content: Uint8Array
+  readonly key: KeyObject
+  readonly hash?: Hash
+  /** Names the signer by issuer and serial number; without one it is named by its key identifier. */
+  readonly certificate?: Uint8Array
+  /** With signed attributes, of this content type; null signs the content itself. */
+  readonly contentType: string | null
+  /** What differs on purpose. */
+  readonly digest?: Uint8Array
+  readonly signatureAlgorithm?: asn1.Asn1
+  readonly attributes?: readonly asn1.Asn1[]
+  readonly version?: number
+}
+
+/** SignerInfo (RFC 5652 §5.3). */
+export function signerInfo(parts: SignerParts): asn1.Asn1 {
+  const { content, key, hash = 'sha1', certificate, contentType } = parts
+  const tbs = certificate && readDer(certificate).children[0]!
+  const digest = parts.digest ?? createHash(hash).update(content).digest()
+  const attributes =
+    contentType === null
+      ? null
+      : asn1.toDer(
+          asn1.set(
+            ...(parts.attributes ?? [
+              requestAttribute(oids.contentType, asn1.oid(contentType)),
+              requestAttribute(oids.messageDigest, asn1.octetString(digest)),
+            ]),
+          ),
+        )
+  return asn1.sequence(
+    asn1.integer(parts.version ?? (tbs === undefined ? 3 : 1)),
+    tbs === undefined
+      ? asn1.taggedPrimitive(0, bitsDigest(key))
+      : asn1.sequence(asn1.raw(tbs.children[3]!), asn1.raw(tbs.children[1]!)),
+    digestAlgorithm(hash),
+    ...(attributes === null ? [] : [asn1.raw(Uint8Array.from([0xa0, ...attributes.subarray(1)]))]),
+    parts.signatureAlgorithm ?? rsa(),
+    asn1.octetString(sign(hash, attributes ?? content, key)),
+  )
+}
+
+/** The attribute of a request that names the certificate it renews. */
+export const renews = (certificate: Uint8Array): asn1.Asn1 =>
+  requestAttribute(oids.microsoftRenewalCertificate, asn1.raw(certificate))
 
 /** A PKCS#7 renewal as certreq writes it: SignedData over `content`, signed with the key of the old certificate. */
-export function renewalEnvelope(
+export const renewalEnvelope = (
   content: Uint8Array,
   oldKey: KeyObject,
   oldCertificate: Uint8Array,
-): Uint8Array {
-  const tbs = readDer(oldCertificate).children[0]!
-  const signer = asn1.sequence(
-    asn1.integer(1),
-    asn1.sequence(asn1.raw(tbs.children[3]!), asn1.raw(tbs.children[1]!)),
-    sha1(),
-    rsa(),
-    asn1.octetString(sign('sha1', content, oldKey)),
-  )
-  return signedData({ version: 1, contentType: oids.data, content, certificates: [oldCertificate], signer })
-}
+  hash: Hash = 'sha1',
+): Uint8Array =>
+  signedData({
+    contentType: oids.data,
+    content,
+    certificates: [oldCertificate],
+    signer: signerInfo({ content, key: oldKey, hash, certificate: oldCertificate, contentType: null }),
+  })
 
 /** PKIData (RFC 5272 §3.2.1) with the requests given, and what MMC puts beside them. */
 export const pkiData = (...requests: Uint8Array[]): Uint8Array =>
@@ -415,21 +473,27 @@ export const pkiData = (...requests: Uint8Array[]): Uint8Array =>
   )
 
 /** A CMC message as the enrolment of MMC writes it, signed with the new key itself. */
-export function cmcEnvelope(content: Uint8Array, key: KeyObject): Uint8Array {
-  const signedAttributes = asn1.set(
-    requestAttribute('1.2.840.113549.1.9.3', asn1.oid(oids.pkiData)),
-    requestAttribute('1.2.840.113549.1.9.4', asn1.octetString(createHash('sha1').update(content).digest())),
-  )
-  const der = asn1.toDer(signedAttributes)
-  const signer = asn1.sequence(
-    asn1.integer(3),
-    asn1.taggedPrimitive(0, createHash('sha1').update(spkiOf(key)).digest()),
-    sha1(),
-    asn1.raw(Uint8Array.from([0xa0, ...der.subarray(1)])),
-    rsa(),
-    asn1.octetString(sign('sha1', der, key)),
-  )
-  return signedData({ version: 3, contentType: oids.pkiData, content, signer })
+export const cmcEnvelope = (content: Uint8Array, key: KeyObject, hash: Hash = 'sha1'): Uint8Array =>
+  signedData({
+    contentType: oids.pkiData,
+    content,
+    signer: signerInfo({ content, key, hash, contentType: oids.pkiData }),
+  })
+
+/** A CMC renewal with two signatures ([MS-WCCE] 3.1.1.4.3.2.2): by the key of the request, and by the old certificate. */
+export const cmcRenewalEnvelope = (
+  content: Uint8Array,
+  key: KeyObject,
+  oldCertificate: Uint8Array,
+  hash: Hash = 'sha1',
+): Uint8Array => {
+  const parts = { content, key, hash, contentType: oids.pkiData }
+  return signedData({
+    contentType: oids.pkiData,
+    content,
+    certificates: [oldCertificate],
+    signer: [signerInfo(parts), signerInfo({ ...parts, certificate: oldCertificate })],
+  })
 }
 
 // The forms that Windows writes
@@ -562,7 +626,7 @@ export const windowsForms = {
         keyUsage(['digitalSignature', 'keyEncipherment']),
         requestedSki(key),
       ],
-      attributes: [requestAttribute(oids.microsoftRenewalCertificate, asn1.raw(oldCertificate))],
+      attributes: [renews(oldCertificate)],
     })
     return renewalEnvelope(request, oldKey, oldCertificate)
   },

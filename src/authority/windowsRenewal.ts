@@ -1,0 +1,109 @@
+/**
+ * Renewals as Windows writes them: the request names the certificate it renews, in an attribute and
+ * among the certificates of its envelope ([MS-WCCE] 3.2.1.4.2.1.4.2). What it names must be, octet by
+ * octet, what stands on record. That the envelope is signed with the old key is for the rule table:
+ * a renewal keeps its key, so the key of the request is the old one.
+ */
+import { CaError } from '../errors.ts'
+import type { CertificateRecord } from '../store/model.ts'
+import type { CertificationRequest } from '../x509/certificationRequest.ts'
+import { hexDigest, publicKeyPin } from '../x509/key.ts'
+import { oids } from '../x509/oids.ts'
+import { certificateOf } from '../x509/signedData.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { pointerTo } from './find.ts'
+
+/** The certificate on record that the request names as the one to renew, by all its octets. */
+async function renewedBy(
+  { store }: CertificationAuthority,
+  { renewalCertificate }: CertificationRequest,
+): Promise<CertificateRecord | null> {
+  if (renewalCertificate === null) return null
+  const found = await store.findCertificate({ thumbprint: hexDigest('sha1', renewalCertificate) })
+  return found !== null && same(found.certificate, renewalCertificate) ? found : null
+}
+
+const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
+/**
+ * Refuses a renewal where first certificates are issued, and says where it belongs.
+ *
+ * @throws CaError `requestIsRenewal`.
+ */
+export async function refuseRenewal(
+  ca: CertificationAuthority,
+  request: CertificationRequest,
+): Promise<void> {
+  if (request.renewalCertificate === null) return
+  const renewed = await renewedBy(ca, request)
+  if (renewed === null) {
+    throw new CaError(
+      'requestIsRenewal',
+      'This is a request to renew a certificate, and that certificate is not one of this authority. For a first certificate, send a plain PKCS#10.',
+    )
+  }
+  const current = (await ca.store.currentCertificate(renewed.lineage.id)) ?? renewed
+  const { rsa } = request.publicKey
+  const sameKey = rsa !== null && publicKeyPin(rsa) === renewed.lineage.publicKeyPin
+  const renewals = `/v1/certificates/${current.id}/renewals`
+  throw new CaError(
+    'requestIsRenewal',
+    sameKey
+      ? `This is a request to renew a certificate. Send it to ${renewals}.`
+      : 'This is a request to renew a certificate, but with another key, which is no renewal. Make it with UseExistingKeySet = TRUE.',
+    { facts: { ...pointerTo(current), ...(sameKey ? { renewals } : {}) } },
+  )
+}
+
+/**
+ * Holds what the request says of the certificate it renews against the record. A request that says
+ * nothing, as a plain PKCS#10 does, is matched by its key alone.
+ *
+ * @returns the certificate that it names; null when it names none.
+ * @throws CaError `renewalCertificateMismatch`.
+ */
+export async function namedPredecessor(
+  ca: CertificationAuthority,
+  predecessor: CertificateRecord,
+  request: CertificationRequest,
+): Promise<CertificateRecord | null> {
+  const { renewalCertificate, signedData, envelope } = request
+  const mismatch = (found: string, named: CertificateRecord | null = null): CaError =>
+    new CaError(
+      'renewalCertificateMismatch',
+      `The renewal does not name the certificate to renew: ${found}.`,
+      {
+        errors: [
+          {
+            rule: 'renewalCertificate',
+            property: 'Renewal',
+            required: `a certificate of lineage ${predecessor.lineage.id}, octet by octet, as attribute ${oids.microsoftRenewalCertificate} and as signer of the envelope`,
+            found,
+            fix: `certreq: RenewalCert = ${predecessor.thumbprint}, UseExistingKeySet = TRUE. Or send a plain PKCS#10 over the same key, or no request at all.`,
+          },
+        ],
+        facts: {
+          hresult: '0x8009400E',
+          ...pointerTo(predecessor),
+          ...(named === null ? {} : { renewalCertificate: pointerTo(named)['certificate'] }),
+        },
+      },
+    )
+
+  if (renewalCertificate === null) {
+    if (envelope === 'PKCS#7') throw mismatch('the request in the PKCS#7 names none')
+    return null
+  }
+  const named = await renewedBy(ca, request)
+  if (named === null) throw mismatch('it names one that is not on record here')
+  if (named.lineage.id !== predecessor.lineage.id) throw mismatch('it names one of another lineage', named)
+  for (const signer of signedData?.signers ?? []) {
+    if (!('issuer' in signer.name)) continue // CMC: by key identifier, so by the key of the request itself
+    const certificate = certificateOf(signer, signedData!)
+    if (certificate === undefined) throw mismatch('the certificate of its signer is not in the envelope')
+    if (!same(certificate.der, renewalCertificate)) throw mismatch('its signer has another certificate')
+  }
+  if (envelope === 'PKCS#7' && !signedData!.certificates.some(({ der }) => same(der, renewalCertificate)))
+    throw mismatch('the certificate that it names is not in the envelope')
+  return named
+}
