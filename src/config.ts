@@ -27,6 +27,8 @@ export interface Config {
   } | null
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
   readonly trustedProxies: readonly string[]
+  /** Whether certificates get key usage 0xB0 instead of 0x90. */
+  readonly keyEncipherment: boolean
   readonly logLevel: LogLevel | null
 }
 
@@ -47,6 +49,8 @@ const settings = {
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
   HGSCA_TRUSTED_PROXIES:
     'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
+  HGSCA_KEY_ENCIPHERMENT:
+    "true: certificates get the key usage keyEncipherment too (0xB0), as in the template of Microsoft's page on troubleshooting HGS. Default false: exactly what the table of HGS certificates asks for (0x90).",
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
@@ -174,6 +178,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const portText = value('HGSCA_PORT') ?? '8080'
   const port = /^\d{1,5}$/.test(portText) ? Number(portText) : -1
   if (port < 0 || port > 65_535) fault(`HGSCA_PORT: ${portText} is not a port.`)
+  const keyEncipherment = value('HGSCA_KEY_ENCIPHERMENT') ?? 'false'
+  if (keyEncipherment !== 'true' && keyEncipherment !== 'false')
+    fault(`HGSCA_KEY_ENCIPHERMENT: ${keyEncipherment} is neither true nor false.`)
   const logLevel = value('HGSCA_LOG_LEVEL') as LogLevel | null
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
@@ -192,6 +199,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     authority,
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,
+    keyEncipherment: keyEncipherment === 'true',
     logLevel,
   }
 }

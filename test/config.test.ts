@@ -56,6 +56,7 @@ t.test('without any setting', async (t) => {
       authority: null,
       tls: null,
       trustedProxies: [],
+      keyEncipherment: false,
       logLevel: null,
     },
     'it is lab mode, on this machine only',
@@ -68,6 +69,7 @@ t.test('without any setting', async (t) => {
       dataDir: '/srv/lab',
       databaseUrl: 'file:/srv/lab/hgs-ca.db',
       host: '::1',
+      keyEncipherment: false,
       logLevel: 'debug',
     },
     'lab mode can be moved',
@@ -223,6 +225,11 @@ t.test('each fault has its sentence', async (t) => {
       'a log level',
       { HGSCA_LOG_LEVEL: 'verbose' },
       'HGSCA_LOG_LEVEL: verbose is not one of trace, debug, info, warn, error, fatal.',
+    ],
+    [
+      'a switch that is neither on nor off',
+      { HGSCA_KEY_ENCIPHERMENT: 'yes' },
+      'HGSCA_KEY_ENCIPHERMENT: yes is neither true nor false.',
     ],
     [
       'lab mode on all addresses',

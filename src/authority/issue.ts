@@ -14,7 +14,7 @@ import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
-import { ignoredOf, type Findings } from './findings.ts'
+import { ignoredOf, remembered, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile } from './request.ts'
@@ -55,7 +55,7 @@ interface Proposal {
   readonly dnsNames: readonly string[]
   readonly certificationRequest: Uint8Array | null
   readonly provider: ProviderEvidence
-  readonly warnings: readonly Row[]
+  readonly rows: readonly Row[]
   readonly ignored: readonly string[]
   readonly notes: readonly string[]
   /** PKCS#8 in clear, when the key was made here. */
@@ -146,7 +146,7 @@ async function proposalFromRequest(
   const names = withCommonName(order.dnsNames ?? requested, subject, profile)
   const others = request.subjectAltNames.filter(({ type }) => type !== 'dNSName')
   const provider = gradeProvider(request.provider, key.provider)
-  const warnings = await judged(
+  const rows = await judged(
     {
       publicKey: request.publicKey,
       subject,
@@ -169,7 +169,7 @@ async function proposalFromRequest(
     dnsNames: names.dnsNames,
     certificationRequest: request.der,
     provider,
-    warnings,
+    rows,
     ignored: ignoredOf(request),
     notes: [...names.notes, ...encodingNote(request, subject)],
     privateKey: null,
@@ -194,7 +194,7 @@ async function proposalWithNewKey(
     request: null,
     certificate: null,
   }
-  const warnings = await judged(exhibit, profile, null, ca.issuer)
+  const rows = await judged(exhibit, profile, null, ca.issuer)
   const { privateKey, publicKey } = await ca.generateKey(key.bits, order.abandoned)
   return {
     publicKey,
@@ -202,7 +202,7 @@ async function proposalWithNewKey(
     dnsNames,
     certificationRequest: null,
     provider,
-    warnings,
+    rows,
     ignored: [],
     notes,
     privateKey,
@@ -248,7 +248,7 @@ const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   keyBits: proposal.publicKey.bits,
   keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
   provider: proposal.provider,
-  warnings: proposal.warnings,
+  ...remembered(proposal.rows),
   ignored: proposal.ignored,
   notes: [...proposal.notes, ...validity.notes],
 })
