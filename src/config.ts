@@ -27,6 +27,8 @@ export interface Config {
   } | null
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
   readonly trustedProxies: readonly string[]
+  /** Whether certificates get key usage 0xB0 instead of 0x90. */
+  readonly keyEncipherment: boolean
   readonly logLevel: LogLevel | null
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
@@ -50,7 +52,9 @@ const settings = {
   HGSCA_TRUSTED_PROXIES:
     'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
   HGSCA_KEEP_CLIENT_INFO:
-    'Whether requests of Windows are kept with the names of machine, user and process in them: yes or no. Default no. These are personal data, and the record is never deleted.',
+    'Whether requests of Windows are kept with the names of machine, user and process in them: true or false. Default false. These are personal data, and the record is never deleted.',
+  HGSCA_KEY_ENCIPHERMENT:
+    "true: certificates get the key usage keyEncipherment too (0xB0), as in the template of Microsoft's page on troubleshooting HGS. Default false: exactly what the table of HGS certificates asks for (0x90).",
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
@@ -92,6 +96,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   const value = (name: Setting): string | null => env[name]?.trim() || null
+  const flag = (name: Setting): boolean => {
+    const text = value(name) ?? 'false'
+    if (text !== 'true' && text !== 'false') fault(`${name}: ${text} is neither true nor false.`)
+    return text === 'true'
+  }
   /** A secret, by variable or by file; `from` says which without saying it. */
   const secret = (name: Setting): { content: Buffer; from: string } | null => {
     const direct = env[name]
@@ -182,14 +191,14 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
-  const keepClientInfo = value('HGSCA_KEEP_CLIENT_INFO') ?? 'no'
-  if (keepClientInfo !== 'yes' && keepClientInfo !== 'no')
-    fault(`HGSCA_KEEP_CLIENT_INFO: ${keepClientInfo} is neither yes nor no.`)
-
   const authority =
     certificate?.pem && key?.content.length && passphrase
       ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
       : null
+  const flags = {
+    keyEncipherment: flag('HGSCA_KEY_ENCIPHERMENT'),
+    keepClientInfo: flag('HGSCA_KEEP_CLIENT_INFO'),
+  }
   if (faults.length > 0) throw new ConfigError(faults, authority)
   return {
     mode,
@@ -200,8 +209,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     authority,
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,
+    ...flags,
     logLevel,
-    keepClientInfo: keepClientInfo === 'yes',
   }
 }
 

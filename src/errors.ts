@@ -179,6 +179,13 @@ export const codes = {
 
 export type Code = keyof typeof codes
 
+/** How to mend it, a line for each tool: of an INF file for certreq, for openssl, for PowerShell. */
+export interface Fix {
+  readonly certreq: string
+  readonly openssl: string
+  readonly powershell: string
+}
+
 /** One row of `errors[]`: a field that is wrong, or a rule of the profile that is broken. */
 export interface Fault {
   /** JSON pointer into the body (RFC 6901), or the name of the parameter or header. */
@@ -188,7 +195,9 @@ export interface Fault {
   readonly property?: string
   readonly required?: string
   readonly found?: string
-  readonly fix?: string
+  /** The page that the rule rests on. */
+  readonly source?: string
+  readonly fix?: Fix
   readonly detail?: string
 }
 

@@ -56,6 +56,7 @@ t.test('without any setting', async (t) => {
       authority: null,
       tls: null,
       trustedProxies: [],
+      keyEncipherment: false,
       logLevel: null,
       keepClientInfo: false,
     },
@@ -67,7 +68,7 @@ t.test('without any setting', async (t) => {
       HGSCA_DATA_DIR: '/srv/lab',
       HGSCA_HOST: '::1',
       HGSCA_LOG_LEVEL: 'debug',
-      HGSCA_KEEP_CLIENT_INFO: 'yes',
+      HGSCA_KEEP_CLIENT_INFO: 'true',
     }),
     {
       mode: 'lab',
@@ -75,6 +76,7 @@ t.test('without any setting', async (t) => {
       dataDir: '/srv/lab',
       databaseUrl: 'file:/srv/lab/hgs-ca.db',
       host: '::1',
+      keyEncipherment: false,
       logLevel: 'debug',
       keepClientInfo: true,
     },
@@ -226,8 +228,8 @@ t.test('each fault has its sentence', async (t) => {
     ['a file variant of what is no secret', { HGSCA_HOST_FILE: '/x' }, /^HGSCA_HOST_FILE is not a setting/],
     [
       'keeping client info by another word',
-      { HGSCA_KEEP_CLIENT_INFO: 'true' },
-      'HGSCA_KEEP_CLIENT_INFO: true is neither yes nor no.',
+      { HGSCA_KEEP_CLIENT_INFO: 'yes' },
+      'HGSCA_KEEP_CLIENT_INFO: yes is neither true nor false.',
     ],
     ['a port that is none', { HGSCA_PORT: '65536' }, 'HGSCA_PORT: 65536 is not a port.'],
     ['a port in words', { HGSCA_PORT: '-1' }, 'HGSCA_PORT: -1 is not a port.'],
@@ -236,6 +238,11 @@ t.test('each fault has its sentence', async (t) => {
       'a log level',
       { HGSCA_LOG_LEVEL: 'verbose' },
       'HGSCA_LOG_LEVEL: verbose is not one of trace, debug, info, warn, error, fatal.',
+    ],
+    [
+      'a switch that is neither on nor off',
+      { HGSCA_KEY_ENCIPHERMENT: 'yes' },
+      'HGSCA_KEY_ENCIPHERMENT: yes is neither true nor false.',
     ],
     [
       'lab mode on all addresses',

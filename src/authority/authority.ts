@@ -40,6 +40,8 @@ export interface CertificationAuthority {
   /** A throwaway key, for rehearsals: what it signs is never given to anybody. */
   readonly rehearsal: SigningKey
   readonly generateKey: KeyGenerator
+  /** Whether certificates get keyEncipherment too (key usage 0xB0), by choice of the operator. */
+  readonly keyEncipherment: boolean
   readonly now: () => Date
   readonly log: Log
   /** Whether requests are kept as they came, with what they tell of persons and machines. */

@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { CaError } from '../errors.ts'
-import type { Profile } from '../hgs/profiles.ts'
+import { withKeyEncipherment, type Profile } from '../hgs/profiles.ts'
 import type {
   BesideLineage,
   CertificateRecord,
@@ -40,7 +40,7 @@ import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 import { withLoadedChain } from './find.ts'
-import type { Findings } from './findings.ts'
+import { withRehearsal, type Findings } from './findings.ts'
 import { rehearse } from './rehearse.ts'
 import type { Validity } from './validity.ts'
 
@@ -122,7 +122,8 @@ export async function carryOutAll(
 }
 
 async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
-  const { profile, validity } = plan
+  const { validity } = plan
+  const profile = ca.keyEncipherment ? withKeyEncipherment(plan.profile) : plan.profile
   const contents = {
     serialNumber: new Uint8Array([instanceOctet, ...randomBytes(randomOctets)]),
     issuer: ca.issuer.certificate.subject.der,
@@ -140,7 +141,7 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
     ],
   }
   const tbsCertificate = writeTbsCertificate(contents)
-  await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)
+  const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)
   return {
     id: plan.id,
     authorityId: ca.issuer.record.id,
@@ -150,7 +151,7 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
     serialNumber: hex(contents.serialNumber),
     tbsCertificate,
     certificationRequest: plan.certificationRequest,
-    findings: JSON.stringify(plan.findings),
+    findings: JSON.stringify(withRehearsal(plan.findings, rows)),
     reason: plan.reason,
     requestedBy: plan.by.name,
     requestId: plan.by.requestId,

@@ -15,7 +15,7 @@ import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
 import { pointerTo } from './find.ts'
-import { ignoredOf, type Findings } from './findings.ts'
+import { ignoredOf, rememberedRows, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
@@ -58,7 +58,7 @@ interface Proposal {
   readonly certificationRequest: Uint8Array | null
   readonly request: Findings['request']
   readonly provider: ProviderEvidence
-  readonly warnings: readonly Row[]
+  readonly rows: readonly Row[]
   readonly ignored: readonly string[]
   readonly notes: readonly string[]
   /** PKCS#8 in clear, when the key was made here. */
@@ -149,7 +149,7 @@ async function proposalFromRequest(
   const names = withCommonName(order.dnsNames ?? requested, subject, profile)
   const others = request.subjectAltNames.filter(({ type }) => type !== 'dNSName')
   const provider = gradeProvider(request.provider, key.provider)
-  const warnings = await judged(
+  const rows = await judged(
     {
       publicKey: request.publicKey,
       subject,
@@ -169,7 +169,7 @@ async function proposalFromRequest(
     dnsNames: names.dnsNames,
     ...memory,
     provider,
-    warnings,
+    rows,
     ignored: ignoredOf(request),
     notes: [...names.notes, ...encodingNote(request, subject), ...notes],
     privateKey: null,
@@ -194,7 +194,7 @@ async function proposalWithNewKey(
     request: null,
     certificate: null,
   }
-  const warnings = await judged(exhibit, profile, null, ca.issuer)
+  const rows = await judged(exhibit, profile, null, ca.issuer)
   const { privateKey, publicKey } = await ca.generateKey(key.bits, order.abandoned)
   return {
     publicKey,
@@ -203,7 +203,7 @@ async function proposalWithNewKey(
     certificationRequest: null,
     request: null,
     provider,
-    warnings,
+    rows,
     ignored: [],
     notes,
     privateKey,
@@ -250,7 +250,7 @@ const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   request: proposal.request,
   keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
   provider: proposal.provider,
-  warnings: proposal.warnings,
+  ...rememberedRows(proposal.rows),
   ignored: proposal.ignored,
   notes: [...proposal.notes, ...validity.notes],
 })

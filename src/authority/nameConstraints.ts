@@ -3,6 +3,7 @@
  * §4.2.1.10). What stands outside of them is issued in vain: every verifier refuses it.
  */
 import type { Row } from '../hgs/rules.ts'
+import { sources } from '../hgs/sources.ts'
 import {
   readNameConstraints,
   type GeneralName,
@@ -42,7 +43,13 @@ export function judgeByConstraints(
     required: constraints.map(describeConstraint).join('; '),
     found: faults.length === 0 ? 'all within' : faults.join('; '),
     verdict: faults.length === 0 ? 'pass' : 'fail',
-    fix: 'Ask for names that are permitted. For others, the certificate of the authority must be changed: that is for the PKI team.',
+    source: sources.rfc5280NameConstraints,
+    fix: {
+      certreq: 'Subject = "O=Contoso, CN=hgs.contoso.com" ; a permitted name; for others, ask the PKI team',
+      openssl: 'subjectAltName = DNS:hgs.contoso.com # a permitted name; for others, ask the PKI team',
+      powershell:
+        'New-SelfSignedCertificate -DnsName hgs.contoso.com # a permitted name; for others, ask the PKI team',
+    },
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { X509Certificate } from 'node:crypto'
 import type { Profile } from '../hgs/profiles.ts'
-import { judge } from '../hgs/rules.ts'
+import { judge, type Row } from '../hgs/rules.ts'
 import {
   readCertificate,
   subjectAltNamesOf,
@@ -16,7 +16,10 @@ import {
 import { canonicalSpki, hex } from '../x509/key.ts'
 import type { Issuer, SigningKey } from './authority.ts'
 
-/** @throws Error that lists every difference between what was meant and what was read. */
+/**
+ * @returns the rows of the certificate, none of which fails.
+ * @throws Error that lists every difference between what was meant and what was read.
+ */
 export async function rehearse(
   tbsCertificate: Uint8Array,
   meant: CertificateContents,
@@ -24,11 +27,11 @@ export async function rehearse(
   profile: Profile,
   issuer: Issuer,
   rehearsal: SigningKey,
-): Promise<void> {
+): Promise<Row[]> {
   const der = writeCertificate(tbsCertificate, await rehearsal.sign(tbsCertificate))
 
   const certificate = readCertificate(der)
-  const faults = judge(
+  const rows = judge(
     {
       publicKey: certificate.publicKey,
       subject: certificate.subject,
@@ -38,7 +41,8 @@ export async function rehearse(
       certificate: { certificate, issuer: issuer.certificate },
     },
     profile,
-  ).flatMap(({ rule, verdict, found }) => (verdict === 'fail' ? [`${rule}: ${found}`] : []))
+  )
+  const faults = rows.flatMap(({ rule, verdict, found }) => (verdict === 'fail' ? [`${rule}: ${found}`] : []))
 
   const witness = new X509Certificate(der)
   const agrees: Readonly<Record<string, boolean>> = {
@@ -59,6 +63,7 @@ export async function rehearse(
     if (!holds) faults.push(`the witness disagrees about ${what}`)
 
   if (faults.length > 0) throw new Error(`the rehearsal failed: ${faults.join('; ')}`)
+  return rows
 }
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0

@@ -8,6 +8,7 @@
 import { CaError } from '../errors.ts'
 import { profiles } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
+import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
@@ -18,7 +19,7 @@ import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
 import { findCertificate, pointerTo } from './find.ts'
-import { ignoredOf, type Findings } from './findings.ts'
+import { ignoredOf, readFindings, rememberedRows, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
@@ -62,10 +63,10 @@ async function renewOnce(
   const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
   const publicKey = old.publicKey.rsa!
   const names = subjectAltNamesOf(old)
-  const findings = JSON.parse(predecessor.findings) as Findings
+  const findings = readFindings(predecessor.findings)
   const provider = providerOf(request, order.provider, findings)
   // The whole profile again, as of now: what was good enough then may not be today.
-  const warnings = await judged(
+  const rows = await judged(
     {
       publicKey: old.publicKey,
       subject: old.subject,
@@ -97,7 +98,7 @@ async function renewOnce(
       request: memory?.request ?? null,
       keyOrigin: findings.keyOrigin,
       provider,
-      warnings,
+      ...rememberedRows(rows),
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
       notes: [
         ...namedNote(named, predecessor),
@@ -148,7 +149,13 @@ function refuseAnotherKey(predecessor: CertificateRecord, request: Certification
           property: 'Renewal',
           required: `the same key, with pin ${expected}`,
           found: `another key${kind}, with pin ${found}`,
-          fix: 'certreq: UseExistingKeySet = TRUE with the KeyContainer of the old key. Or send no request at all: the key on record is renewed.',
+          source: sources.certificates,
+          fix: {
+            certreq: 'KeyContainer = "<container of the old key>", UseExistingKeySet = TRUE',
+            openssl: 'openssl req -new -key existing.key -out renewal.csr',
+            powershell:
+              'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
+          },
         },
       ],
       facts: {

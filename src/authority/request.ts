@@ -75,11 +75,8 @@ export const requestExhibit = (request: CertificationRequest): NonNullable<Exhib
 /**
  * Judges an exhibit by the rule table, and its names by what the issuer may certify. Possession is
  * calculated only with a key whose numbers are sound.
- *
- * @returns the rows that warn.
- * @throws CaError `profileViolation` with all rows that fail.
  */
-export async function judged(
+export async function rowsOf(
   exhibit: Exhibit,
   profile: Profile,
   request: CertificationRequest | null,
@@ -95,7 +92,16 @@ export async function judged(
     rows = judge({ ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }, profile)
   }
   const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
-  if (byIssuer !== null) rows = [...rows, byIssuer]
+  return byIssuer === null ? rows : [...rows, byIssuer]
+}
+
+/**
+ * The same, for what is to be certified.
+ *
+ * @throws CaError `profileViolation` with all rows that fail.
+ */
+export async function judged(...[exhibit, profile, ...by]: Parameters<typeof rowsOf>): Promise<Row[]> {
+  const rows = await rowsOf(exhibit, profile, ...by)
   const failures = rows.filter(({ verdict }) => verdict === 'fail')
   if (failures.length > 0) {
     const count = failures.length === 1 ? 'One rule is' : `${failures.length} rules are`
@@ -108,16 +114,10 @@ export async function judged(
       },
     )
   }
-  return rows.filter(({ verdict }) => verdict === 'warn')
+  return rows
 }
 
 const holds = (rows: readonly Row[], rule: string): boolean =>
   rows.some((row) => row.rule === rule && row.verdict !== 'fail')
 
-const asFault = ({ rule, property, required, found, fix }: Row): Fault => ({
-  rule,
-  property,
-  required,
-  found,
-  fix,
-})
+const asFault = ({ verdict: _, ...row }: Row): Fault => row

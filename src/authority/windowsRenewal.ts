@@ -5,6 +5,7 @@
  * a renewal keeps its key, so the key of the request is the old one.
  */
 import { CaError } from '../errors.ts'
+import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { hexDigest, publicKeyPin } from '../x509/key.ts'
@@ -79,7 +80,13 @@ export async function namedPredecessor(
             property: 'Renewal',
             required: `a certificate of lineage ${predecessor.lineage.id}, octet by octet, as attribute ${oids.microsoftRenewalCertificate} and as signer of the envelope`,
             found,
-            fix: `certreq: RenewalCert = ${predecessor.thumbprint}, UseExistingKeySet = TRUE. Or send a plain PKCS#10 over the same key, or no request at all.`,
+            source: sources.certificates,
+            fix: {
+              certreq: `RenewalCert = ${predecessor.thumbprint}, UseExistingKeySet = TRUE`,
+              openssl: 'openssl req -new -key existing.key -out renewal.csr',
+              powershell:
+                'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
+            },
           },
         ],
         facts: {

@@ -30,6 +30,15 @@ const common = {
   extKeyUsage: [oids.serverAuth],
 } as const
 
+/**
+ * The profile with key usage 0xB0 instead of 0x90, for operators who want certificates like those of
+ * the AD CS template in Microsoft's page on troubleshooting HGS.
+ */
+export const withKeyEncipherment = (profile: Profile): Profile => ({
+  ...profile,
+  keyUsage: ['digitalSignature', 'keyEncipherment', 'dataEncipherment'],
+})
+
 /** HGS checks neither expiry nor revocation of these two; tenants do when they import guardian metadata. */
 const keyProtection = {
   ...common,

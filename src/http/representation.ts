@@ -1,7 +1,7 @@
 /** What goes out: certificates as JSON, PEM, DER, PKCS#7 or PFX, by ?format= or by the Accept header. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { stateOf } from '../authority/find.ts'
-import type { Findings } from '../authority/findings.ts'
+import { readFindings, type Findings } from '../authority/findings.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
@@ -100,6 +100,7 @@ export function certificateView(
             reason: certificate.revocation.reason,
             revokedAt: certificate.revocation.revokedAt.toISOString(),
           },
+    conformance: [...findings.conformance],
     warnings: [...findings.warnings],
     ignored: [...findings.ignored],
     notes: [...findings.notes],
@@ -131,7 +132,7 @@ function deliveryMembers(
   }
 }
 
-const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
+const findingsOf = ({ findings }: CertificateRecord): Findings => readFindings(findings)
 
 /** The certificates above a certificate, nearest first. */
 export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {

@@ -236,14 +236,39 @@ export const HistoryQuery = Type.Object(
   closed,
 )
 
+const source = text(256, 'The page that the rule rests on.')
+const fix = Type.Object(
+  {
+    certreq: text(1000, 'Lines of an INF file for certreq.'),
+    openssl: text(1000, 'A command of openssl, or a line of its configuration.'),
+    powershell: text(1000, 'A command of PowerShell.'),
+  },
+  { ...closed, description: 'How to mend it, with each tool.' },
+)
+const verdict = oneOf(
+  ['pass', 'warn', 'fail', 'unknown'],
+  'What follows. `unknown`: nothing that was given shows it.',
+)
+
 const Row = Type.Object(
   {
     rule: text(64, 'Id of the rule.'),
     property: text(128, 'The property it is about.'),
     required: Type.String({ maxLength: 1000, description: 'What HGS needs.' }),
     found: Type.String({ maxLength: 40_000, description: 'What was found.' }),
-    verdict: oneOf(['pass', 'warn', 'fail'], 'What follows.'),
-    fix: Type.String({ maxLength: 1000, description: 'How to mend it.' }),
+    verdict,
+    source,
+    fix,
+  },
+  closed,
+)
+
+const ShortRow = Type.Object(
+  {
+    rule: text(64, 'Id of the rule.'),
+    required: Type.String({ maxLength: 1000, description: 'What HGS needs.' }),
+    found: Type.String({ maxLength: 40_000, description: 'What was found.' }),
+    verdict,
   },
   closed,
 )
@@ -295,6 +320,10 @@ export const CertificateView = Type.Object(
       Type.Object({ reason: Type.String({ maxLength: 64 }), revokedAt: instant('When.') }, closed),
       'Set when it is revoked.',
     ),
+    conformance: Type.Array(ShortRow, {
+      maxItems: 64,
+      description: 'Every rule that it was judged by when it was issued.',
+    }),
     warnings: Type.Array(Row, { maxItems: 64, description: 'Rules that warn.' }),
     ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
       maxItems: 256,
@@ -403,7 +432,8 @@ export const Problem = Type.Object(
         property: Type.Optional(text(128, 'The property it is about.')),
         required: Type.Optional(text(1000, 'What HGS needs.')),
         found: Type.Optional(text(40_000, 'What was found.')),
-        fix: Type.Optional(text(1000, 'How to mend it.')),
+        source: Type.Optional(source),
+        fix: Type.Optional(fix),
         detail: Type.Optional(text(1000, 'What is wrong.')),
       }),
       { description: 'Everything that is wrong, at once.' },

@@ -1,7 +1,13 @@
 import { sign } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { profiles, purposes, type Profile, type Purpose } from '../../src/hgs/profiles.ts'
+import {
+  profiles,
+  purposes,
+  withKeyEncipherment,
+  type Profile,
+  type Purpose,
+} from '../../src/hgs/profiles.ts'
 import { gradeProvider } from '../../src/hgs/provider.ts'
 import { judge, keyIsSound, rules, type Exhibit, type Row, type Verdict } from '../../src/hgs/rules.ts'
 import { readCertificate, writeCertificate, writeTbsCertificate } from '../../src/x509/certificate.ts'
@@ -132,29 +138,35 @@ t.test(
   'every rule has a name of its own, and says for each profile what it wants and how to mend it',
   async (t) => {
     t.equal(new Set(rules.map(({ id }) => id)).size, rules.length)
-    for (const { id, property, required, fix } of rules) {
+    for (const { id, property, source, required, fix } of rules) {
       t.match(id, /^[a-z][A-Za-z]+$/)
       t.ok(property.length > 3, id)
+      t.match(source, /^https:\/\/[\w./-]+(#section-[\d.]+)?$/, id)
+      t.strictSame(Object.keys(fix), ['certreq', 'openssl', 'powershell'], id)
+      for (const line of Object.values(fix)) t.match(line, /^[^\n]{10,200}$/, `${id}: ${line}`)
       for (const purpose of purposes) {
-        const profile = profiles[purpose]
-        t.ok(
-          required(profile).length >= 3 && !/undefined|null|NaN|\[object/.test(required(profile)),
-          `${id}: ${required(profile)}`,
-        )
-        t.match(fix(profile), /^[A-Zc-].{10,}[.\d]$/s, `${id}: ${fix(profile)}`)
+        for (const isForeign of [false, true]) {
+          const said = required(profiles[purpose], isForeign)
+          t.ok(said.length >= 3 && !/undefined|null|NaN|\[object/.test(said), `${id}: ${said}`)
+        }
       }
     }
-    t.equal(rules.find(({ id }) => id === 'keySize')?.required(profiles.signing), '2048 to 8192 bits')
-    t.equal(
-      rules.find(({ id }) => id === 'keyUsage')?.required(profiles.signing),
-      'digitalSignature and dataEncipherment, nothing else, critical',
+    t.equal(rules.find(({ id }) => id === 'keySize')?.required(profiles.signing, false), '2048 to 8192 bits')
+    t.match(
+      rules.find(({ id }) => id === 'keyUsage')?.required(profiles.signing, false),
+      /^digitalSignature and dataEncipherment, nothing else, critical\. .*0x90.*troubleshooting.*0xB0.*0x90 is written here/,
+      'it names both pages of Microsoft, and our reading',
+    )
+    t.match(
+      rules.find(({ id }) => id === 'keyUsage')?.required(withKeyEncipherment(profiles.signing), false),
+      /^digitalSignature and keyEncipherment and dataEncipherment, nothing else/,
     )
     t.equal(
-      rules.find(({ id }) => id === 'extKeyUsage')?.required(profiles.https),
+      rules.find(({ id }) => id === 'extKeyUsage')?.required(profiles.https, false),
       'exactly serverAuth (1.3.6.1.5.5.7.3.1)',
     )
     t.equal(
-      rules.find(({ id }) => id === 'validity')?.required(profiles.https),
+      rules.find(({ id }) => id === 'validity')?.required(profiles.https, false),
       'at most 825 days, within the validity of the authority',
     )
   },
@@ -170,9 +182,13 @@ t.test('a good request passes every rule that applies', async (t) => {
       ['keySize', '2048 bits', 'pass'],
       ['modulus', 'odd', 'pass'],
       ['publicExponent', '65537', 'pass'],
+      ['smallFactors', 'none', 'pass'],
+      ['closePrimes', 'not found', 'pass'],
+      ['roca', 'absent', 'pass'],
       ['requestFormat', 'PKCS#10', 'pass'],
       ['requestSignature', 'sha256WithRSAEncryption (1.2.840.113549.1.1.11)', 'pass'],
       ['possession', 'its signature verifies', 'pass'],
+      ['renewalPolicy', 'this service renews with the same key, always', 'pass'],
       ['subject', 'CN=hgs.contoso.com,O=Contoso', 'pass'],
       ['subjectAttributes', 'all in order', 'pass'],
       ['subjectRecognisable', 'CN=hgs.contoso.com,O=Contoso', 'pass'],
@@ -187,10 +203,11 @@ t.test('a good request passes every rule that applies', async (t) => {
     {
       rule: 'provider',
       property: rule.property,
-      required: rule.required(profiles.signing),
+      required: rule.required(profiles.signing, false),
       found: 'Microsoft Software Key Storage Provider (asserted)',
       verdict: 'pass',
-      fix: rule.fix(profiles.signing),
+      source: rule.source,
+      fix: rule.fix,
     },
     'a row says all of its rule',
   )
@@ -215,7 +232,14 @@ t.test('rules about what does not exist are left out', async (t) => {
   }
   t.strictSame(
     judge(nothing, profiles.signing).map(({ rule }) => rule),
-    ['subject', 'subjectAttributes', 'subjectRecognisable', 'subjectAltNameTypes', 'dnsNames'],
+    [
+      'renewalPolicy',
+      'subject',
+      'subjectAttributes',
+      'subjectRecognisable',
+      'subjectAltNameTypes',
+      'dnsNames',
+    ],
   )
   t.equal(rowOf('possession', { ...good, request: { ...good.request!, possession: null } }), undefined)
 })
@@ -252,7 +276,12 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'fail',
       `${schannelCsp.name} (keySpec 0), a legacy provider`,
     ],
-    ['no word', { provider: gradeProvider(null, null) }, 'warn', 'the request does not say'],
+    [
+      'no word',
+      { provider: gradeProvider(null, null) },
+      'fail',
+      'the request does not say: declare "provider"',
+    ],
     [
       'a declaration',
       { provider: gradeProvider(null, 'microsoft platform crypto provider') },
@@ -780,7 +809,7 @@ t.test('what Windows writes is judged as it deserves', async (t) => {
   const openssl = judge(await exhibitOf(readCertificationRequest(opensslLikeRequest())), profiles.signing)
   t.strictSame(
     openssl.flatMap(({ rule, verdict }) => (verdict === 'pass' ? [] : [rule, verdict])),
-    ['provider', 'warn'],
+    ['provider', 'fail'],
   )
 })
 

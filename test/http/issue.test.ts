@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { readCertificate } from '../../src/x509/certificate.ts'
+import { readKeyUsage } from '../../src/x509/extensions.ts'
+import { oids } from '../../src/x509/oids.ts'
 import { checkHgsCertificate } from '../support/checker.ts'
 import { freshKey, freshRequest, inProcess, type InProcess } from '../support/inProcess.ts'
-import { asPem, clothes, subject, windowsForms, type WindowsForm } from '../support/requests.ts'
+import { asPem, clothes, softwareKsp, subject, windowsForms, type WindowsForm } from '../support/requests.ts'
 import { demand, scratch } from '../support/witnesses.ts'
 
 const password = 'correct horse battery staple'
@@ -156,7 +158,14 @@ t.test('a certificate from a certification request', async (t) => {
         t.equal(answer.json.code, 'profileViolation')
         t.strictSame(rulesOf(answer), expected, `${name}: ${expected.join(', ')}`)
         for (const row of answer.json.errors) {
-          t.match(row, { rule: /./, property: /./, required: /./, found: /./, fix: /./ })
+          t.match(row, {
+            rule: /./,
+            property: /./,
+            required: /./,
+            found: /./,
+            source: /^https:/,
+            fix: { certreq: /./, openssl: /./, powershell: /./ },
+          })
         }
       }
     }
@@ -240,13 +249,73 @@ t.test('a certificate from a certification request', async (t) => {
       body: {
         purpose: 'signing',
         provider: 'nCipher Security World Key Storage Provider',
-        csr: asPem(freshRequest()),
+        csr: asPem(freshRequest({ provider: null })),
       },
     })
     t.match(declared.json.provider, {
       grade: 'declared',
       name: 'nCipher Security World Key Storage Provider',
     })
+  })
+
+  t.test('needs a word about the provider, but for https', async (t) => {
+    const csr = () => asPem(freshRequest({ provider: null }))
+    for (const purpose of ['signing', 'encryption'] as const) {
+      const refused = await service.post('/v1/certificates', { body: { purpose, csr: csr() } })
+      t.match(refused, { status: 422, json: { code: 'profileViolation' } }, purpose)
+      t.strictSame(rulesOf(refused), ['provider'])
+      t.match(refused.json.errors[0], { found: /declare "provider"/, fix: { openssl: /Declare it/ } })
+    }
+    const https = await service.post('/v1/certificates', { body: { purpose: 'https', csr: csr() } })
+    t.match(https, { status: 201, json: { provider: { grade: 'unknown', name: null } } })
+    const twice = freshRequest({ provider: [softwareKsp, softwareKsp] })
+    for (const purpose of ['signing', 'https'] as const) {
+      const invalid = await service.post('/v1/certificates', { body: { purpose, csr: asPem(twice) } })
+      t.match(invalid, { status: 400, json: { hresult: '0x8007000D' } }, 'two are none')
+    }
+  })
+
+  t.test('remembers every rule that it was judged by', async (t) => {
+    const { json } = await service.post('/v1/certificates', {
+      body: { purpose: 'https', csr: asPem(freshRequest({ hash: 'sha1' })) },
+    })
+    const { conformance } = (await service.get(`/v1/certificates/${json.id}`)).json
+    t.strictSame(conformance, json.conformance)
+    const rules = conformance.map(({ rule }: { rule: string }) => rule)
+    t.equal(new Set(rules).size, rules.length, 'each once')
+    for (const rule of [
+      'keySize',
+      'roca',
+      'possession',
+      'renewalPolicy',
+      'keyUsage',
+      'validity',
+      'httpsName',
+    ])
+      t.ok(rules.includes(rule), rule)
+    t.match(
+      conformance.filter(({ verdict }: { verdict: string }) => verdict !== 'pass'),
+      [{ rule: 'requestSignature', required: /SHA-256/, found: /SHA-1/, verdict: 'warn' }],
+    )
+    t.match(json.warnings, [
+      { rule: 'requestSignature', source: /^https/, fix: { certreq: /HashAlgorithm/ } },
+    ])
+    const renewed = await service.post(`/v1/certificates/${json.id}/renewals`)
+    t.match(renewed.json.conformance.at(-1), { rule: 'extensions', verdict: 'pass' })
+    t.notOk(renewed.json.conformance.some(({ rule }: { rule: string }) => rule === 'possession'))
+  })
+
+  t.test('has keyEncipherment when the operator wants it', async (t) => {
+    const wide = await service.again({ keyEncipherment: true })
+    for (const purpose of ['signing', 'https'] as const) {
+      const { json } = await wide.post('/v1/certificates', { body: { purpose, csr: asPem(freshRequest()) } })
+      const certificate = readCertificate(fromPemText(json.certificate))
+      t.strictSame(readKeyUsage(certificate.extensions.get(oids.keyUsage)!.value), [
+        'digitalSignature',
+        'keyEncipherment',
+        'dataEncipherment',
+      ])
+    }
   })
 
   t.test('for https has the common name among its names', async (t) => {

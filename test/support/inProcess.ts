@@ -16,7 +16,7 @@ import { migrate } from '../../src/store/migrate.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Role } from '../../src/store/model.ts'
 import { subjectAltName } from '../../src/x509/extensions.ts'
-import { opensslLikeRequest, rsaKey, type RequestParts } from './requests.ts'
+import { opensslLikeRequest, rsaKey, softwareKsp, type RequestParts } from './requests.ts'
 
 export interface Answer {
   readonly status: number
@@ -60,13 +60,14 @@ let keys = 0
 /** A key that no other request has: a key is certified once. */
 export const freshKey = (): KeyObject => rsaKey(2048, `fresh ${keys++}`)
 
-/** A request as openssl writes it, over a fresh key unless told otherwise. */
+/** A request over a fresh key in a Key Storage Provider, unless told otherwise. */
 export const freshRequest = ({
   dnsNames,
   ...parts
 }: Partial<RequestParts> & { readonly dnsNames?: readonly string[] } = {}): Uint8Array =>
   opensslLikeRequest({
     key: parts.key ?? freshKey(),
+    provider: softwareKsp,
     ...(dnsNames === undefined ? {} : { extensions: [subjectAltName(dnsNames)] }),
     ...parts,
   })
@@ -94,6 +95,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
+    keyEncipherment: false,
     now,
     log: logger,
     keepClientInfo: false,
