@@ -9,7 +9,14 @@
 import { randomBytes } from 'node:crypto'
 import { CaError } from '../errors.ts'
 import type { Profile } from '../hgs/profiles.ts'
-import type { CertificateRecord, Idempotency, Intent, IntentOutcome, LineageRecord } from '../store/model.ts'
+import type {
+  CertificateRecord,
+  Idempotency,
+  Intent,
+  IntentOutcome,
+  LineageRecord,
+  NewRenewal,
+} from '../store/model.ts'
 import {
   readCertificate,
   subjectAltNamesOf,
@@ -167,7 +174,7 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       : {
           certificateId: intent.id,
           predecessorId,
-          proof: intent.certificationRequest === null ? 'record' : 'request',
+          proof: proofIn(intent),
           reason: intent.reason,
           requestedBy: intent.requestedBy,
           renewedAt: at,
@@ -183,6 +190,12 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
     },
   )
   return withLoadedChain(ca, recorded)
+}
+
+/** Known from the intent alone: whoever finishes it may not have begun it. */
+function proofIn({ certificationRequest, findings }: Intent): NewRenewal['proof'] {
+  if (certificationRequest !== null) return 'request'
+  return (JSON.parse(findings) as Findings).possession ?? 'record'
 }
 
 /** Finishes what was begun in a lineage and not recorded, by a process that has died or by a peer that is at it. */

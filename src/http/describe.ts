@@ -27,7 +27,7 @@ export function requestBodies(json: TSchema, example: keyof typeof examples): un
   }
 }
 
-/** Executed by the tests as they stand; REQUEST stands for a certification request. */
+/** Executed by the tests as they stand; REQUEST stands for a certification request, PFX for one in base64. */
 export const examples = {
   issue: [
     {
@@ -49,7 +49,11 @@ export const examples = {
       pfx: { password: 'correct horse battery staple', target: 'ws2016' },
     },
   ],
-  renew: [{ reason: 'yearly renewal' }, { csr: 'REQUEST', validityDays: 730 }],
+  renew: [
+    { reason: 'yearly renewal' },
+    { csr: 'REQUEST', validityDays: 730 },
+    { pfx: { file: 'PFX', password: 'correct horse battery staple', target: 'ws2016' } },
+  ],
 } as const
 
 const headers = {
