@@ -25,6 +25,19 @@ export const codes = {
     remedy:
       'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept a PKCS#10, and `openssl cms -cmsout -print -in FILE -inform PEM` should show the others.',
   },
+  malformedPfx: {
+    title: 'The PFX cannot be read.',
+    cause:
+      'The file is no PKCS #12 file (RFC 7292) with one RSA key, its certificate and a MAC, or asks for more work than is done here. errors[] says which.',
+    remedy:
+      'Export the certificate with its private key again, from certlm.msc or with `openssl pkcs12 -export`, and send the file in base64.',
+  },
+  pfxPasswordWrong: {
+    title: 'The PFX does not open with this password.',
+    cause:
+      'The password is another, or the file was changed on its way: its MAC cannot tell which. Windows would say 0x80070056, "The specified network password is not correct."',
+    remedy: 'Send the password that the file was exported with.',
+  },
   profileViolation: {
     title: 'The request does not fit the HGS profile.',
     cause: 'One or more properties of the request would give a certificate that HGS does not take.',
@@ -48,7 +61,7 @@ export const codes = {
   renewalKeyChanged: {
     title: 'A renewal keeps its key; this request has another one.',
     cause:
-      'The public key of the request is not the key of the certificate to renew. Shielded VMs would not start with it. Windows calls this CERTSRV_E_RENEWAL_BAD_PUBLIC_KEY, 0x80094816.',
+      'The public key of the request or PFX is not the key of the certificate to renew. Shielded VMs would not start with it. Windows calls this CERTSRV_E_RENEWAL_BAD_PUBLIC_KEY, 0x80094816.',
     remedy:
       'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is a new certificate, not a renewal.',
   },

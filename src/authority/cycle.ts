@@ -18,6 +18,7 @@ import type {
   IntentOutcome,
   LineageRecord,
   NewKit,
+  NewRenewal,
 } from '../store/model.ts'
 import {
   readCertificate,
@@ -179,7 +180,6 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
   }
 
   const subject = describeName(certificate.subject)
-  const { request } = JSON.parse(intent.findings) as Findings
   const at = ca.now()
   const { predecessorId } = intent
   const recorded = await ca.store.recordIssued(
@@ -204,7 +204,7 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       : {
           certificateId: intent.id,
           predecessorId,
-          proof: request || intent.certificationRequest ? 'request' : 'record',
+          proof: proofIn(intent),
           reason: intent.reason,
           requestedBy: intent.requestedBy,
           renewedAt: at,
@@ -220,6 +220,12 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
     },
   )
   return withLoadedChain(ca, recorded)
+}
+
+/** Known from the intent alone: whoever finishes it may not have begun it. */
+function proofIn({ certificationRequest, findings }: Intent): NewRenewal['proof'] {
+  const { request, possession } = JSON.parse(findings) as Findings
+  return possession ?? (request || certificationRequest ? 'request' : 'record')
 }
 
 /** Finishes what was begun in a lineage and not recorded, by a process that has died or by a peer that is at it. */

@@ -15,6 +15,8 @@ export interface Findings {
   /** Who made the key: whoever sent the request, or this service. */
   readonly keyOrigin: 'requester' | 'service'
   readonly provider: ProviderEvidence
+  /** What showed that the requester has the key, when it was not a request that is on record. */
+  readonly possession?: 'pfx'
   /** Rows of the rule table that warn. */
   readonly warnings: readonly Row[]
   /** All rows, in short: those about the request, then those about the certificate. */

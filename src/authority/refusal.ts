@@ -6,6 +6,8 @@ import type { Requester } from './cycle.ts'
 /** What says something about the request, not about the state of the service. */
 const remembered: readonly Code[] = [
   'malformedCertificationRequest',
+  'malformedPfx',
+  'pfxPasswordWrong',
   'profileViolation',
   'keyAlreadyCertified',
   'requestIsRenewal',

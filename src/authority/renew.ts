@@ -2,25 +2,32 @@
  * Renewal: the same key, a new validity, always within a lineage. Another key is never a renewal
  * (RFC 4949, "certificate renewal" and "certificate rekey"), since shielded VMs would not start with it.
  *
- * With a request, its key must be the one on record. Without any key material the key on record is
+ * With a request or a PFX, its key must be the one on record. Without any key material the key on record is
  * certified again: the authority knows it, and the right to renew is what authorises.
  */
 import { CaError } from '../errors.ts'
 import { profiles } from '../hgs/profiles.ts'
-import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
+import {
+  gradeProvider,
+  isLegacyProvider,
+  softwareKeyStorageProvider,
+  type ProviderEvidence,
+} from '../hgs/provider.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import type { GeneralName } from '../x509/extensions.ts'
-import { hexDigest, publicKeyPin } from '../x509/key.ts'
+import { hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
+import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
-import { findCertificate, pointerTo } from './find.ts'
+import { findCertificate, issuersOf, pointerTo } from './find.ts'
 import { ignoredOf, readFindings, rememberedRows, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
+import { rewritten, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom } from './validity.ts'
@@ -31,6 +38,8 @@ export interface RenewalOrder {
   readonly reference: string
   /** A certification request over the same key, as it came; null to renew from the record. */
   readonly file: Uint8Array | string | null
+  /** The old PFX, which comes back with the new certificate; null when the key stays where it is. */
+  readonly pfx: SentPfx | null
   readonly provider: string | null
   readonly validityDays: number | null
   readonly reason: string | null
@@ -39,23 +48,49 @@ export interface RenewalOrder {
 }
 
 /**
- * @throws CaError `notFound`, `renewalKeyChanged`, `renewalCertificateMismatch`, `certificateRevoked`, `certificateSuperseded`,
- *   and all that `issue` throws.
+ * A renewal by PFX that is repeated gives the same certificate in a PFX anew: who asks has its key.
+ *
+ * @throws CaError `notFound`, `renewalKeyChanged`, `renewalCertificateMismatch`, `certificateRevoked`,
+ *   `certificateSuperseded`, `malformedPfx`, `pfxPasswordWrong`, and all that `issue` throws.
  */
 export async function renew(ca: CertificationAuthority, order: RenewalOrder): Promise<Issued> {
   const { id } = await findCertificate(ca, order.reference)
-  return rememberingRefusals(ca, order, id, () => once(ca, order.idempotency, () => renewOnce(ca, order, id)))
+  const { pfx } = order
+  return rememberingRefusals(ca, order, id, () =>
+    pfx === null
+      ? once(ca, order.idempotency, () => renewOnce(ca, order, id, null))
+      : withOpenPfx(pfx, (opened) => renewPfx(ca, order, id, pfx, opened)),
+  )
+}
+
+async function renewPfx(
+  ca: CertificationAuthority,
+  order: RenewalOrder,
+  id: string,
+  sent: SentPfx,
+  opened: OpenedPfx,
+): Promise<Issued> {
+  refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
+  const issued = await once(ca, order.idempotency, () => renewOnce(ca, order, id, opened))
+  const { certificate, purpose, thumbprint } = issued.certificate
+  const pfx = await rewritten(opened, sent, {
+    certificate,
+    chain: issuersOf(issued.certificate),
+    friendlyName: `HGS ${purpose} ${thumbprint}`, // ASCII: some readers garble the rest
+  })
+  return { ...issued, pfx }
 }
 
 async function renewOnce(
   ca: CertificationAuthority,
   order: RenewalOrder,
   id: string,
+  pfx: OpenedPfx | null,
 ): Promise<Issued | 'idempotencyKeyTaken'> {
   const predecessor = await findCertificate(ca, id)
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
-  if (request !== null) refuseAnotherKey(predecessor, request)
+  if (request !== null) refuseAnotherKey(predecessor, request.publicKey, 'request')
   const named = request === null ? null : await namedPredecessor(ca, predecessor, request)
   await refuseUnlessCurrent(ca, predecessor)
 
@@ -64,7 +99,7 @@ async function renewOnce(
   const publicKey = old.publicKey.rsa!
   const names = subjectAltNamesOf(old)
   const findings = readFindings(predecessor.findings)
-  const provider = providerOf(request, order.provider, findings)
+  const provider = pfx === null ? providerOf(request, order.provider, findings) : writtenHere
   // The whole profile again, as of now: what was good enough then may not be today.
   const rows = await judged(
     {
@@ -98,11 +133,13 @@ async function renewOnce(
       request: memory?.request ?? null,
       keyOrigin: findings.keyOrigin,
       provider,
+      ...(pfx !== null && { possession: 'pfx' }),
       ...rememberedRows(rows),
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
       notes: [
         ...namedNote(named, predecessor),
         ...expiryNote(predecessor, ca.now()),
+        ...providerNote(pfx),
         ...validity.notes,
         ...(memory?.notes ?? []),
       ],
@@ -129,8 +166,11 @@ async function renewOnce(
 }
 
 /** The numbers are compared, by their canonical encoding; NULL parameters or none make no other key. */
-function refuseAnotherKey(predecessor: CertificateRecord, request: CertificationRequest): void {
-  const { algorithm, rsa, der } = request.publicKey
+function refuseAnotherKey(
+  predecessor: CertificateRecord,
+  { algorithm, rsa, der }: SubjectPublicKeyInfo,
+  from: 'request' | 'PFX',
+): void {
   const expected = predecessor.lineage.publicKeyPin
   const found = rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
   if (found === expected) return
@@ -141,7 +181,7 @@ function refuseAnotherKey(predecessor: CertificateRecord, request: Certification
       : 'Shielded VMs would not start with it.'
   throw new CaError(
     'renewalKeyChanged',
-    `The request has another key than the certificate to renew${kind}. ${consequence}`,
+    `The ${from} has another key than the certificate to renew${kind}. ${consequence}`,
     {
       errors: [
         {
@@ -152,7 +192,10 @@ function refuseAnotherKey(predecessor: CertificateRecord, request: Certification
           source: sources.certificates,
           fix: {
             certreq: 'KeyContainer = "<container of the old key>", UseExistingKeySet = TRUE',
-            openssl: 'openssl req -new -key existing.key -out renewal.csr',
+            openssl:
+              from === 'PFX'
+                ? 'openssl pkcs12 -in old.pfx -nokeys -clcerts # send the PFX of this certificate, or of an earlier one of its lineage'
+                : 'openssl req -new -key existing.key -out renewal.csr',
             powershell:
               'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
           },
@@ -201,6 +244,17 @@ function providerOf(
 ): ProviderEvidence {
   const evidence = gradeProvider(request?.provider ?? null, declared)
   return evidence.grade === 'unknown' ? earlier.provider : evidence
+}
+
+const writtenHere: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
+
+/** What became of a key that was not in a Key Storage Provider, by the word of its PFX. */
+function providerNote(pfx: OpenedPfx | null): string[] {
+  if (pfx === null || (pfx.provider !== null && !isLegacyProvider(pfx.provider))) return []
+  const named = pfx.provider === null ? 'no provider' : `"${pfx.provider}", a legacy provider`
+  return [
+    `The old PFX named ${named}. The new one names the ${softwareKeyStorageProvider}: import it, and have HGS use that certificate.`,
+  ]
 }
 
 /** A renewal keeps subject and names too: VM owners know the key by them. What the request says else is not taken. */

@@ -50,7 +50,7 @@ const folded = (name: string): string => name.trim().replace(/\s+/g, ' ').toLowe
 export interface ProviderEvidence {
   /**
    * `legacy`: a CSP, by name or because keySpec is not 0. `asserted`: the request names a KSP.
-   * `declared`: the requester does. `service`: made here, in a PFX that names a KSP. `unknown`: no word.
+   * `declared`: the requester does. `service`: in a PFX written here, which names a KSP. `unknown`: no word.
    */
   readonly grade: 'legacy' | 'asserted' | 'declared' | 'service' | 'unknown'
   readonly name: string | null

@@ -96,18 +96,14 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         tags: ['certificates'],
         summary: 'Renew a certificate with the same key',
         description:
-          'With a certification request over the same key, or without any: then the key on record is certified again. Subject and names stay as they are. Another key is refused: shielded VMs would not start with it.',
+          'With a certification request over the same key; with the old PFX, which comes back with the new certificate; or with neither: then the key on record is certified again. Subject and names stay as they are. Another key is refused: shielded VMs would not start with it.',
         headers: IssueHeaders,
         params: ReferenceParams,
         querystring: RenewalQuery,
         body: requestBodies(RenewalBody, 'renew'),
         response: {
           201: {
-            ...fileAnswers(
-              'Renewed. Location names the new certificate.',
-              CertificateView,
-              certificateFormats,
-            ),
+            ...fileAnswers('Renewed. Location names the new certificate.', CertificateView, formats),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
@@ -117,7 +113,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     async (request, reply) => {
       const body = request.body as RenewalBody | Uint8Array | undefined
       const order = renewalOrder(request, request.params.ref, body, request.query)
-      const format = negotiate(request, certificateFormats)
+      const format = negotiate(request, order.pfx === null ? certificateFormats : formats)
       return sendIssued(reply, await renew(ca, order), format)
     },
   )

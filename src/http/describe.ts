@@ -28,7 +28,7 @@ export function requestBodies(json: TSchema, example: keyof typeof examples): un
   }
 }
 
-/** Executed by the tests as they stand; REQUEST stands for a certification request. */
+/** Executed by the tests as they stand; REQUEST stands for a certification request, PFX for one in base64. */
 export const examples = {
   issue: [
     {
@@ -50,7 +50,11 @@ export const examples = {
       pfx: { password: 'correct horse battery staple', target: 'ws2016' },
     },
   ],
-  renew: [{ reason: 'yearly renewal' }, { csr: 'REQUEST', validityDays: 730 }],
+  renew: [
+    { reason: 'yearly renewal' },
+    { csr: 'REQUEST', validityDays: 730 },
+    { pfx: { file: 'PFX', password: 'correct horse battery staple', target: 'ws2016' } },
+  ],
 } as const
 
 const headers = {

@@ -2,13 +2,14 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Order } from '../authority/issue.ts'
+import type { SentPfx } from '../authority/pfx.ts'
 import type { RenewalOrder } from '../authority/renew.ts'
 import { CaError, type Fault } from '../errors.ts'
 import { profiles } from '../hgs/profiles.ts'
 import type { Idempotency } from '../store/model.ts'
 import { checkPfxPassword } from '../x509/pfx.ts'
 import { requesterOf } from './authenticate.ts'
-import type { IssueBody, IssueQuery, RenewalBody, RenewalQuery } from './schemas.ts'
+import type { IssueBody, IssueQuery, RenewalBody, RenewalQuery, SentPfx as SentPfxBody } from './schemas.ts'
 
 type Body<T> = T | Uint8Array | undefined | null
 
@@ -99,19 +100,45 @@ export function renewalOrder(
   body: Body<RenewalBody>,
   query: RenewalQuery,
 ): RenewalOrder {
-  const raw = body instanceof Uint8Array
-  const faults = raw || body === undefined || body === null ? [] : onlyFormat(query)
+  const file = body instanceof Uint8Array ? body : null
+  const json = body instanceof Uint8Array || body === undefined ? null : body
+  const faults = json === null ? [] : onlyFormat(query)
+  const sent = json?.pfx
+  const pfx = sent === undefined ? null : sentPfx(sent, faults)
+  for (const name of ['csr', 'provider'] as const) {
+    if (pfx !== null && json?.[name] !== undefined)
+      faults.push({ pointer: `/${name}`, detail: 'does not go with pfx' })
+  }
   if (faults.length > 0) throw invalid(faults)
-  const terms = raw || body === undefined || body === null ? query : body
+  const terms = json ?? query
   return {
     reference,
-    file: raw ? body : (body?.csr ?? null),
+    file: file ?? json?.csr ?? null,
+    pfx,
     provider: terms.provider ?? null,
     validityDays: terms.validityDays === undefined ? null : Number(terms.validityDays),
     reason: terms.reason ?? null,
     by: requesterOf(request),
-    idempotency: idempotencyOf(request, body),
+    // The PFX must hold the key of the certificate: exported anew, it asks for the same.
+    idempotency: idempotencyOf(
+      request,
+      sent === undefined ? body : { ...json, pfx: { target: sent.target } },
+    ),
   }
+}
+
+/** A PFX from JSON. What is wrong with it is added to `faults`. */
+export function sentPfx({ file, password, newPassword, target }: SentPfxBody, faults: Fault[]): SentPfx {
+  const octets = Buffer.from(file, 'base64')
+  if (octets.toString('base64').replace(/=+$/, '') !== file.replace(/\s|=+\s*$/g, '')) {
+    faults.push({ pointer: '/pfx/file', detail: 'is not base64' })
+  }
+  const weak = checkPfxPassword(newPassword ?? password)
+  if (weak !== null) {
+    const detail = `is needed, since the old one will not do: ${weak}`
+    faults.push({ pointer: '/pfx/newPassword', detail: newPassword === undefined ? detail : weak })
+  }
+  return { file: octets, password, newPassword: newPassword ?? null, target: target ?? 'ws2019' }
 }
 
 const onlyFormat = (query: object): Fault[] =>
@@ -122,7 +149,7 @@ const onlyFormat = (query: object): Fault[] =>
       detail: 'stands in the query only when the body is a raw request',
     }))
 
-const invalid = (errors: readonly Fault[]): CaError =>
+export const invalid = (errors: readonly Fault[]): CaError =>
   new CaError('invalidRequest', 'The request contradicts itself or is incomplete.', { errors })
 
 /**

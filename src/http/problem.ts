@@ -9,6 +9,7 @@ import { CaError, codes, type Code, type Fault } from '../errors.ts'
 export const statuses: Readonly<Record<Code, number>> = {
   invalidRequest: 400,
   malformedCertificationRequest: 400,
+  malformedPfx: 400,
   unauthenticated: 401,
   forbidden: 403,
   insecureTransport: 403,
@@ -26,6 +27,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   issuanceInterrupted: 409,
   payloadTooLarge: 413,
   unsupportedMediaType: 415,
+  pfxPasswordWrong: 422,
   profileViolation: 422,
   validityOutOfRange: 422,
   idempotencyKeyReused: 422,

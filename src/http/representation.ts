@@ -1,11 +1,10 @@
 /** What goes out: certificates as JSON, PEM, DER, PKCS#7 or PFX, by ?format= or by the Accept header. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { stateOf } from '../authority/find.ts'
+import { issuersOf, stateOf } from '../authority/find.ts'
 import { readFindings, type Findings } from '../authority/findings.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
-import { readDer } from '../x509/der.ts'
 import { hexDigest } from '../x509/key.ts'
 import { certificatePem } from '../x509/pem.ts'
 import { certificatesOnly } from '../x509/pkcs7.ts'
@@ -122,7 +121,9 @@ function deliveryMembers(
     return {
       pfx: Buffer.from(delivery.pfx).toString('base64'),
       keyDelivery:
-        'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
+        certificate.renewal === null
+          ? 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.'
+          : 'This PFX holds the private key that you sent, and the new certificate. The service has forgotten the key.',
     }
   }
   if (!keyIsGone(certificate, delivery)) return {}
@@ -133,18 +134,6 @@ function deliveryMembers(
 }
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => readFindings(findings)
-
-/** The certificates above a certificate, nearest first. */
-export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
-  return [authority.certificate, ...splitDer(authority.issuers)]
-}
-
-function splitDer(concatenated: Uint8Array): Uint8Array[] {
-  if (concatenated.length === 0) return []
-  // A certificate has two length octets: 30 82 hh ll.
-  const length = 4 + concatenated[2]! * 256 + concatenated[3]!
-  return [readDer(concatenated.subarray(0, length)).der, ...splitDer(concatenated.subarray(length))]
-}
 
 /** Sends `certificate` in the form the client wants. */
 export function sendCertificate(

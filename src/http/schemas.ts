@@ -52,6 +52,11 @@ const subject = Type.Object(
   { ...closed, minProperties: 1, description: 'The subject of a certificate whose key the service makes.' },
 )
 
+const pfxTarget = oneOf(
+  ['ws2016', 'ws2019'],
+  'Who must read the PFX. ws2019 (the default): AES-256, Windows Server 2019 and later. ws2016: 3DES, what Windows Server 2016 reads.',
+)
+
 const pfx = Type.Object(
   {
     password: Type.String({
@@ -60,12 +65,7 @@ const pfx = Type.Object(
       description: '12 characters or more. It is used for this one answer and kept nowhere.',
       writeOnly: true,
     }),
-    target: Type.Optional(
-      oneOf(
-        ['ws2016', 'ws2019'],
-        'Who must read the PFX. ws2019 (the default): AES-256, Windows Server 2019 and later. ws2016: 3DES, what Windows Server 2016 reads.',
-      ),
-    ),
+    target: Type.Optional(pfxTarget),
   },
   { ...closed, description: 'The PFX in which the key leaves the service.' },
 )
@@ -108,16 +108,45 @@ export const IssueBody = Type.Object(
 )
 export type IssueBody = Static<typeof IssueBody>
 
+export const SentPfx = Type.Object(
+  {
+    file: text(60_000, 'The PFX (PKCS #12) in base64.'),
+    password: Type.String({
+      maxLength: 256,
+      description: 'The password of the file. It is used for this one answer and kept nowhere.',
+      writeOnly: true,
+    }),
+    newPassword: Type.Optional(
+      Type.String({
+        minLength: 12,
+        maxLength: 128,
+        description:
+          'The password of the PFX that comes back: 12 characters or more. Without it the password stays.',
+        writeOnly: true,
+      }),
+    ),
+    target: Type.Optional(pfxTarget),
+  },
+  {
+    ...closed,
+    description:
+      'A PFX as Windows, OpenSSL, Java, NSS or GnuTLS write it, with one RSA key. The key comes back in a new PFX, and is kept nowhere.',
+  },
+)
+export type SentPfx = Static<typeof SentPfx>
+
 export const RenewalBody = Type.Object(
   {
     csr: Type.Optional(csr),
+    pfx: Type.Optional(SentPfx),
     provider: Type.Optional(provider),
     validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
     reason: Type.Optional(reason),
   },
   {
     ...closed,
-    description: 'With `csr`: a request signed by the same key. Without: the key on record is renewed.',
+    description:
+      'With `csr`: a request signed by the same key. With `pfx`: the old PFX, which comes back with the new certificate. With neither: the key on record is renewed.',
   },
 )
 export type RenewalBody = Static<typeof RenewalBody>
@@ -157,7 +186,7 @@ export const RenewalQuery = Type.Object(
     provider: Type.Optional(provider),
     validityDays: days,
     reason: Type.Optional(reason),
-    format: format(['json', 'pem', 'der', 'p7b']),
+    format: format(formats),
   },
   closed,
 )
@@ -341,12 +370,13 @@ export const CertificateView = Type.Object(
     pfx: Type.Optional(
       Type.String({
         maxLength: 100_000,
-        description: 'Base64 of the PFX, in the first answer only.',
+        description:
+          'Base64 of the PFX: with a key that the service made, in the first answer only; with a key that was sent in a PFX.',
         contentEncoding: 'base64',
       }),
     ),
     keyDelivery: Type.Optional(
-      Type.String({ maxLength: 400, description: 'About the private key that the service made.' }),
+      Type.String({ maxLength: 400, description: 'About the private key in the PFX.' }),
     ),
   },
   { ...closed, $id: 'Certificate', description: 'A certificate and what the record knows of it.' },

@@ -119,7 +119,8 @@ export interface NewCertificate {
 export interface NewRenewal {
   readonly certificateId: string
   readonly predecessorId: string
-  readonly proof: 'request' | 'record'
+  /** What authorised it: a request by the key, a PFX with the key, or the key on record. */
+  readonly proof: 'request' | 'pfx' | 'record'
   readonly reason: string | null
   readonly requestedBy: string
   readonly renewedAt: Date

@@ -36,7 +36,7 @@ export const tag = {
   contextConstructed: (n: number): number => 0xa0 | n,
 } as const
 
-const maximumDepth = 24 // a CMC request needs 12, a PFX 16
+export const maximumDepth = 24 // a CMC request needs 12, a PFX 16
 
 export interface Element {
   readonly tag: number
@@ -111,7 +111,7 @@ function readElement(
 }
 
 /** The rules of DER about content octets that hold whatever the structure means (X.690 §8, §11). */
-function checkPrimitive(identifier: number, bytes: Uint8Array, start: number, length: number): void {
+export function checkPrimitive(identifier: number, bytes: Uint8Array, start: number, length: number): void {
   switch (identifier) {
     case tag.sequence & ~0x20:
     case tag.set & ~0x20:

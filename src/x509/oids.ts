@@ -18,6 +18,7 @@ export const oids = {
 
   // Digests (RFC 3370, RFC 5754)
   sha1: '1.3.14.3.2.26',
+  sha224: '2.16.840.1.101.3.4.2.4',
   sha256: '2.16.840.1.101.3.4.2.1',
   sha384: '2.16.840.1.101.3.4.2.2',
   sha512: '2.16.840.1.101.3.4.2.3',
@@ -51,6 +52,41 @@ export const oids = {
   microsoftTemplate: '1.3.6.1.4.1.311.21.7',
   microsoftApplicationPolicies: '1.3.6.1.4.1.311.21.10',
   microsoftSecurityIdentifier: '1.3.6.1.4.1.311.25.2',
+
+  // Private keys in files (RFC 7292, RFC 8018, RFC 9579)
+  encryptedData: '1.2.840.113549.1.7.6',
+  envelopedData: '1.2.840.113549.1.7.3',
+  keyBag: '1.2.840.113549.1.12.10.1.1',
+  pkcs8ShroudedKeyBag: '1.2.840.113549.1.12.10.1.2',
+  certBag: '1.2.840.113549.1.12.10.1.3',
+  crlBag: '1.2.840.113549.1.12.10.1.4',
+  secretBag: '1.2.840.113549.1.12.10.1.5',
+  safeContentsBag: '1.2.840.113549.1.12.10.1.6',
+  x509Certificate: '1.2.840.113549.1.9.22.1',
+  friendlyName: '1.2.840.113549.1.9.20',
+  localKeyId: '1.2.840.113549.1.9.21',
+  /** szOID_PKCS_12_KEY_PROVIDER_NAME_ATTR */
+  keyProviderName: '1.3.6.1.4.1.311.17.1',
+  /** szOID_LOCAL_MACHINE_KEYSET */
+  localMachineKeyset: '1.3.6.1.4.1.311.17.2',
+  pbeWithSHAAnd128BitRC4: '1.2.840.113549.1.12.1.1',
+  pbeWithSHAAnd40BitRC4: '1.2.840.113549.1.12.1.2',
+  'pbeWithSHAAnd3-KeyTripleDES-CBC': '1.2.840.113549.1.12.1.3',
+  'pbeWithSHAAnd2-KeyTripleDES-CBC': '1.2.840.113549.1.12.1.4',
+  'pbeWithSHAAnd128BitRC2-CBC': '1.2.840.113549.1.12.1.5',
+  'pbeWithSHAAnd40BitRC2-CBC': '1.2.840.113549.1.12.1.6',
+  PBES2: '1.2.840.113549.1.5.13',
+  PBKDF2: '1.2.840.113549.1.5.12',
+  PBMAC1: '1.2.840.113549.1.5.14',
+  hmacWithSHA1: '1.2.840.113549.2.7',
+  hmacWithSHA224: '1.2.840.113549.2.8',
+  hmacWithSHA256: '1.2.840.113549.2.9',
+  hmacWithSHA384: '1.2.840.113549.2.10',
+  hmacWithSHA512: '1.2.840.113549.2.11',
+  'des-EDE3-CBC': '1.2.840.113549.3.7',
+  'aes128-CBC': '2.16.840.1.101.3.4.1.2',
+  'aes192-CBC': '2.16.840.1.101.3.4.1.22',
+  'aes256-CBC': '2.16.840.1.101.3.4.1.42',
 
   // Envelopes around a request (RFC 5652, RFC 5272)
   data: '1.2.840.113549.1.7.1',

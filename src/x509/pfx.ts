@@ -6,7 +6,7 @@
  * legacy CSP, which HGS does not support; so every PFX written here names the provider and the
  * machine key set (`PFXImportCertStore`, wincrypt.h).
  *
- * Making keys and passwords, and reading PFX files, is for others.
+ * Making keys and passwords is for others; PFX files are read in pfxReader.ts.
  */
 import { createCipheriv, createHash, createHmac, randomBytes } from 'node:crypto'
 import {
@@ -23,6 +23,7 @@ import {
   toDer,
   type Asn1,
 } from './asn1.ts'
+import { oids } from './oids.ts'
 import { pkcs12Kdf, purpose, type Pkcs12Hash } from './pkcs12Kdf.ts'
 import { encryptedPrivateKeyInfo, pbes2, type Encrypted } from './pkcs8.ts'
 
@@ -33,7 +34,7 @@ interface PfxEncoding {
   /** Of the key and of the certificates alike. */
   readonly encryption: keyof typeof encryptions
   /** Of the MAC: HMAC under a key from the KDF of appendix B. PBMAC1 (RFC 9579) no Windows reads. */
-  readonly macHash: Pkcs12Hash
+  readonly macHash: Pkcs12Hash & keyof typeof macOctets
   /** Of each key derivation: of both safes and of the MAC. */
   readonly iterations: number
 }
@@ -76,23 +77,6 @@ export interface PfxContents {
   readonly friendlyName: string
   readonly target: PfxTarget
 }
-
-const oids = {
-  data: '1.2.840.113549.1.7.1',
-  encryptedData: '1.2.840.113549.1.7.6',
-  pkcs8ShroudedKeyBag: '1.2.840.113549.1.12.10.1.2',
-  certBag: '1.2.840.113549.1.12.10.1.3',
-  x509Certificate: '1.2.840.113549.1.9.22.1',
-  friendlyName: '1.2.840.113549.1.9.20',
-  localKeyId: '1.2.840.113549.1.9.21',
-  /** szOID_PKCS_12_KEY_PROVIDER_NAME_ATTR */
-  keyProviderName: '1.3.6.1.4.1.311.17.1',
-  /** szOID_LOCAL_MACHINE_KEYSET */
-  localMachineKeyset: '1.3.6.1.4.1.311.17.2',
-  pbeWithShaAnd3KeyTripleDesCbc: '1.2.840.113549.1.12.1.3',
-  sha1: '1.3.14.3.2.26',
-  sha256: '2.16.840.1.101.3.4.2.1',
-} as const
 
 const keyStorageProvider = 'Microsoft Software Key Storage Provider'
 
@@ -194,7 +178,7 @@ async function pbe3Des(plaintext: Uint8Array, password: string, iterations: numb
   key.fill(0)
   return {
     encryptionAlgorithm: algorithm(
-      oids.pbeWithShaAnd3KeyTripleDesCbc,
+      oids['pbeWithSHAAnd3-KeyTripleDES-CBC'],
       sequence(octetString(salt), integer(iterations)),
     ),
     encryptedData: Buffer.concat([cipher.update(plaintext), cipher.final()]),

@@ -9,10 +9,10 @@
 import { hash as digest } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-export type Pkcs12Hash = 'sha1' | 'sha256'
+/** v, the length of a block of the hash in octets (FIPS 180-4 §1). */
+const blockOctetsOf = { sha1: 64, sha224: 64, sha256: 64, sha384: 128, sha512: 128 } as const
 
-/** v, the length of a block of the hash in octets (FIPS 180-4 §1): 64 for both. */
-const blockOctets = 64
+export type Pkcs12Hash = keyof typeof blockOctetsOf
 
 /** What the octets are for, in the words of appendix B.3: key material, IV, or MAC key. */
 export const purpose = { encryptionKey: 1, initialValue: 2, macKey: 3 } as const
@@ -23,8 +23,11 @@ const burst = 2_000
 export interface Pkcs12KdfInput {
   readonly hash: Pkcs12Hash
   readonly id: (typeof purpose)[keyof typeof purpose]
-  /** BMP characters; it goes in as UTF-16BE with two zero octets at its end (appendix B.1). */
-  readonly password: string
+  /**
+   * It goes in as UTF-16BE with two zero octets at its end (appendix B.1). None at all, which is not
+   * the empty one, goes in as no octets.
+   */
+  readonly password: string | null
   readonly salt: Uint8Array
   readonly iterations: number
   /** n, the number of octets wanted. */
@@ -47,10 +50,11 @@ export function pkcs12Kdf(input: Pkcs12KdfInput): Promise<Uint8Array> {
 }
 
 async function derive({ hash, id, password, salt, iterations, octets }: Pkcs12KdfInput): Promise<Uint8Array> {
-  const bmpPassword = Buffer.from(`${password}\0`, 'utf16le').swap16()
+  const blockOctets = blockOctetsOf[hash]
+  const bmpPassword = password === null ? Buffer.alloc(0) : Buffer.from(`${password}\0`, 'utf16le').swap16()
   const diversifier = new Uint8Array(blockOctets).fill(id) // D, step 1
-  const salts = repeat(salt) // S, step 2
-  const passwords = repeat(bmpPassword) // P, step 3
+  const salts = repeat(salt, blockOctets) // S, step 2
+  const passwords = repeat(bmpPassword, blockOctets) // P, step 3
   const input = Buffer.concat([diversifier, salts, passwords]) // D || I, step 4
   const derived = new Uint8Array(octets)
   try {
@@ -58,7 +62,7 @@ async function derive({ hash, id, password, salt, iterations, octets }: Pkcs12Kd
       const a = await iterate(hash, input, iterations) // A_i, step 6.A
       derived.set(a.subarray(0, octets - at), at)
       at += a.length
-      addToBlocks(input.subarray(blockOctets), a)
+      addToBlocks(input.subarray(blockOctets), a, blockOctets)
       a.fill(0)
     }
     return derived
@@ -81,14 +85,14 @@ async function iterate(hash: Pkcs12Hash, input: Uint8Array, iterations: number):
 }
 
 /** Copies of `octets`, the last one cut short, that fill whole blocks (steps 2 and 3). */
-const repeat = (octets: Uint8Array): Uint8Array =>
+const repeat = (octets: Uint8Array, blockOctets: number): Uint8Array =>
   Uint8Array.from(
     { length: blockOctets * Math.ceil(octets.length / blockOctets) },
     (_, i) => octets[i % octets.length]!,
   )
 
 /** I_j = (I_j + B + 1) mod 2^(8v) in each block of I, where B is `a` repeated (steps 6.B and 6.C). */
-function addToBlocks(blocks: Uint8Array, a: Uint8Array): void {
+function addToBlocks(blocks: Uint8Array, a: Uint8Array, blockOctets: number): void {
   for (let start = 0; start < blocks.length; start += blockOctets) {
     let carry = 1
     for (let i = blockOctets - 1; i >= 0; i--) {

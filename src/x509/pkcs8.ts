@@ -9,13 +9,7 @@
 import { createCipheriv, pbkdf2, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
 import { algorithm, integer, nothing, octetString, sequence, toDer, type Asn1 } from './asn1.ts'
-
-const oids = {
-  pbes2: '1.2.840.113549.1.5.13',
-  pbkdf2: '1.2.840.113549.1.5.12',
-  hmacWithSHA256: '1.2.840.113549.2.9',
-  aes256Cbc: '2.16.840.1.101.3.4.1.42',
-} as const
+import { oids } from './oids.ts'
 
 const saltOctets = 16 // 128 bits, as NIST SP 800-132 §5.1 asks; RFC 8018 §4.1 asks for 64
 const ivOctets = 16 // the block of AES
@@ -43,10 +37,10 @@ export async function pbes2(plaintext: Uint8Array, password: string, iterations:
   const prf = algorithm(oids.hmacWithSHA256, nothing())
   return {
     encryptionAlgorithm: algorithm(
-      oids.pbes2,
+      oids.PBES2,
       sequence(
-        algorithm(oids.pbkdf2, sequence(octetString(salt), integer(iterations), prf)),
-        algorithm(oids.aes256Cbc, octetString(iv)),
+        algorithm(oids.PBKDF2, sequence(octetString(salt), integer(iterations), prf)),
+        algorithm(oids['aes256-CBC'], octetString(iv)),
       ),
     ),
     encryptedData: Buffer.concat([cipher.update(plaintext), cipher.final()]),

@@ -1,4 +1,5 @@
 /** openapi/openapi.yaml: made from the routes, current, well-formed, and true. */
+import { X509Certificate, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { createConfig, lint } from '@redocly/openapi-core'
@@ -6,6 +7,7 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { examples, rawRequestTypes } from '../../src/http/describe.ts'
 import { openApiFile, openApiYaml } from '../../src/http/openapi.ts'
+import { writePfx } from '../../src/x509/pfx.ts'
 import { freshKey, freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
 
@@ -38,6 +40,19 @@ t.test('a linter finds nothing', async (t) => {
   t.equal(document.openapi, '3.1.0')
 })
 
+/** What an operator has: the PFX of an earlier answer, in base64. */
+async function pfxOf(certificate: string, key: KeyObject): Promise<string> {
+  const pfx = await writePfx({
+    privateKey: key.export({ type: 'pkcs8', format: 'der' }),
+    certificate: new X509Certificate(certificate).raw,
+    chain: [],
+    password: 'correct horse battery staple',
+    friendlyName: 'HGS',
+    target: 'ws2019',
+  })
+  return Buffer.from(pfx).toString('base64')
+}
+
 t.test('its examples work as they stand', async (t) => {
   const service = await inProcess(t)
   const issueBodies = document.paths['/v1/certificates']!['post']!.requestBody!.content
@@ -59,8 +74,11 @@ t.test('its examples work as they stand', async (t) => {
     document.paths['/v1/certificates/{ref}/renewals']!['post']!.requestBody!.content['application/json']!
       .examples!
   for (const [name, { value }] of Object.entries(renewals)) {
+    const pfx = pfxOf(json.certificate as string, key)
     const body = JSON.parse(
-      JSON.stringify(value).replace('"REQUEST"', JSON.stringify(asPem(freshRequest({ key })))),
+      JSON.stringify(value)
+        .replace('"REQUEST"', JSON.stringify(asPem(freshRequest({ key }))))
+        .replace('"PFX"', JSON.stringify(await pfx)),
     ) as object
     const answer = await service.post(`/v1/certificates/${json.id}/renewals`, { body })
     t.equal(answer.status, 201, name)
