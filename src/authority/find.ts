@@ -1,6 +1,7 @@
 /** Finding certificates by the names that people and Windows give them, and what the record tells of a lineage. */
 import { CaError } from '../errors.ts'
 import type { CertificateRecord, CertificateState } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -25,11 +26,35 @@ export async function findCertificate(
     if (digits.length === 40) found = await store.findCertificate({ thumbprint: digits })
     found ??= await store.findCertificate({ serialNumber: wholeOctets(digits) })
   }
-  if (found === null) {
-    throw new CaError('notFound', 'No certificate here has this id, serial number or thumbprint.')
-  }
+  if (found === null) throw await notFound(store, plain)
   return withLoadedChain({ issuer }, found)
 }
+
+/** The certificate that an adoption began with is not one of ours; who names it is led to those that are. */
+async function notFound(store: Store, reference: string): Promise<CaError> {
+  const lineage = /^(0x)?[0-9a-f]{40}$/i.test(reference)
+    ? await store.findAdoptedLineage(reference.slice(-40).toUpperCase())
+    : null
+  if (lineage === null)
+    return new CaError('notFound', 'No certificate here has this id, serial number or thumbprint.')
+  return new CaError(
+    'notFound',
+    'This certificate was made elsewhere and adopted here. Name the current one of its lineage, over the same key.',
+    { facts: { lineage, ...pointerTo(await store.currentCertificate(lineage)) } },
+  )
+}
+
+/** Where a refusal points to: the certificate to look at instead. */
+export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
+  certificate === null
+    ? {}
+    : {
+        certificate: {
+          id: certificate.id,
+          href: `/v1/certificates/${certificate.id}`,
+          thumbprint: certificate.thumbprint,
+        },
+      }
 
 /**
  * A certificate of the loaded authority with what stands above that authority today: the record holds

@@ -13,9 +13,11 @@ import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, finishBegun, type Requester } from './cycle.ts'
+import { carryOut, type Requester } from './cycle.ts'
 import { ignoredOf, type Findings } from './findings.ts'
+import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { once, type Issued } from './once.ts'
+import { alreadyRekeyed, refuseRekeyed } from './lineage.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile } from './request.ts'
 import { validityFrom, type Validity } from './validity.ts'
@@ -27,6 +29,10 @@ export interface Order {
   readonly dnsNames: readonly string[] | null
   readonly validityDays: number | null
   readonly reason: string | null
+  /** Which other cluster uses the key on purpose. */
+  readonly sharedWith?: string | null
+  /** The lineage whose key the new one replaces on purpose. */
+  readonly replaces?: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
   /** Aborted when the client has gone. A key made here is for nobody else. */
@@ -71,6 +77,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
     once(ca, order.idempotency, async () => {
       const profile = profiles[order.purpose]
       const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+      if (order.replaces != null) await refuseRekeyed(ca, order.replaces)
       const proposal =
         order.key.from === 'request'
           ? await proposalFromRequest(ca, order.key, order, profile)
@@ -102,8 +109,10 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           reason: order.reason,
           by: order.by,
           idempotency: order.idempotency,
+          beside: { sharedWith: order.sharedWith ?? undefined, replaces: order.replaces ?? undefined },
         })
         if (outcome === 'idempotencyKeyTaken') return outcome
+        if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
         if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
         return { certificate: outcome, pfx: await pfxOf(ca, order.key, proposal, outcome), replayed: false }
       } finally {
@@ -208,7 +217,8 @@ async function proposalWithNewKey(
   }
 }
 
-const asGeneralNames = (names: readonly string[]) => names.map((text) => ({ type: 'dNSName' as const, text }))
+export const asGeneralNames = (names: readonly string[]) =>
+  names.map((text) => ({ type: 'dNSName' as const, text }))
 
 const sameNames = (a: readonly string[], b: readonly string[]): boolean => {
   const fold = (names: readonly string[]) =>
@@ -220,7 +230,7 @@ const sameNames = (a: readonly string[], b: readonly string[]): boolean => {
  * Clients of the HTTPS address look at the alternative names alone, so the common name must be among
  * them. Requests of IIS Manager have none at all.
  */
-function withCommonName(
+export function withCommonName(
   asked: readonly string[],
   subject: Name,
   profile: Profile,
@@ -251,46 +261,6 @@ const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   ignored: proposal.ignored,
   notes: [...proposal.notes, ...validity.notes],
 })
-
-async function refuseKnownKey(ca: CertificationAuthority, pin: string, purpose: Purpose): Promise<void> {
-  if (pin === ca.issuer.publicKeyPin) {
-    throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.')
-  }
-  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
-}
-
-async function keyAlreadyCertified(
-  ca: CertificationAuthority,
-  pin: string,
-  purpose: Purpose,
-): Promise<CaError> {
-  const lineage = await ca.store.findLineageByPin(pin)
-  if (lineage !== null) await finishBegun(ca, lineage.id)
-  const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
-  const what =
-    lineage === null
-      ? 'a certificate'
-      : `${lineage.purpose === 'https' ? 'an' : 'a'} ${lineage.purpose} certificate`
-  return new CaError(
-    'keyAlreadyCertified',
-    `This key already has ${what} here. ${lineage === null || lineage.purpose === purpose ? 'To extend its life, renew that certificate.' : 'Each certificate of an HGS has its own key: make a new one.'}`,
-    {
-      facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
-    },
-  )
-}
-
-/** Where a refusal points to: the certificate to look at instead. */
-export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
-  certificate === null
-    ? {}
-    : {
-        certificate: {
-          id: certificate.id,
-          href: `/v1/certificates/${certificate.id}`,
-          thumbprint: certificate.thumbprint,
-        },
-      }
 
 async function pfxOf(
   ca: CertificationAuthority,

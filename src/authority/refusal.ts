@@ -6,7 +6,11 @@ import type { Requester } from './cycle.ts'
 /** What says something about the request, not about the state of the service. */
 const remembered: readonly Code[] = [
   'malformedCertificationRequest',
+  'malformedCertificate',
   'profileViolation',
+  'adoptionKeyDiffers',
+  'rekeyNotAcknowledged',
+  'alreadyRekeyed',
   'keyAlreadyCertified',
   'renewalKeyChanged',
   'certificateSuperseded',

@@ -6,6 +6,7 @@
  * certified again: the authority knows it, and the right to renew is what authorises.
  */
 import { CaError } from '../errors.ts'
+import { consequences } from '../hgs/consequences.ts'
 import { profiles } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
@@ -17,9 +18,8 @@ import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
-import { findCertificate } from './find.ts'
+import { findCertificate, pointerTo } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
-import { pointerTo } from './issue.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile } from './request.ts'
@@ -99,7 +99,11 @@ async function renewOnce(
       provider,
       warnings,
       ignored: request === null ? [] : [...differences(request, old, names), ...ignoredOf(request)],
-      notes: [...expiryNote(predecessor, ca.now()), ...validity.notes],
+      notes: [
+        ...expiryNote(predecessor, ca.now()),
+        ...validity.notes,
+        consequences[predecessor.purpose].sameKey,
+      ],
     },
     reason: order.reason,
     by: order.by,

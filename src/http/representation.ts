@@ -1,15 +1,17 @@
 /** What goes out: certificates as JSON, PEM, DER, PKCS#7 or PFX, by ?format= or by the Accept header. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Static } from 'typebox'
 import { stateOf } from '../authority/find.ts'
 import type { Findings } from '../authority/findings.ts'
 import { CaError } from '../errors.ts'
+import type { Row } from '../hgs/rules.ts'
+import type { AdoptionRecord } from '../store/lineages.ts'
 import type { CertificateRecord } from '../store/model.ts'
-import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
-import { readDer } from '../x509/der.ts'
+import { readCertificate, splitCertificates, subjectAltNamesOf } from '../x509/certificate.ts'
 import { hexDigest } from '../x509/key.ts'
 import { certificatePem } from '../x509/pem.ts'
 import { certificatesOnly } from '../x509/pkcs7.ts'
-import type { CertificateView, Format } from './schemas.ts'
+import type { Adopted, CertificateView, Format } from './schemas.ts'
 
 /** Media type and file ending of each form. certreq -accept takes pem, der and p7b. */
 export const mediaTypes: Readonly<Record<Format, { type: string; ending: string }>> = {
@@ -133,16 +135,29 @@ function deliveryMembers(
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
 
+export const keyOriginOf = (certificate: CertificateRecord): Findings['keyOrigin'] =>
+  findingsOf(certificate).keyOrigin
+
+/** The certificate that a lineage was adopted with. */
+export const adoptedView = (adoption: AdoptionRecord): Static<typeof Adopted> => ({
+  thumbprint: adoption.thumbprint,
+  sha256: hexDigest('sha256', adoption.certificate),
+  serialNumber: adoption.serialNumber,
+  subject: adoption.subject,
+  issuer: adoption.issuer,
+  notBefore: adoption.notBefore.toISOString(),
+  notAfter: adoption.notAfter.toISOString(),
+  proof: adoption.proof,
+  report: JSON.parse(adoption.report) as Row[],
+  certificate: certificatePem(adoption.certificate),
+  reason: adoption.reason,
+  requestedBy: adoption.requestedBy,
+  adoptedAt: adoption.adoptedAt.toISOString(),
+})
+
 /** The certificates above a certificate, nearest first. */
 export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
-  return [authority.certificate, ...splitDer(authority.issuers)]
-}
-
-function splitDer(concatenated: Uint8Array): Uint8Array[] {
-  if (concatenated.length === 0) return []
-  // A certificate has two length octets: 30 82 hh ll.
-  const length = 4 + concatenated[2]! * 256 + concatenated[3]!
-  return [readDer(concatenated.subarray(0, length)).der, ...splitDer(concatenated.subarray(length))]
+  return [authority.certificate, ...splitCertificates(authority.issuers)]
 }
 
 /** Sends `certificate` in the form the client wants. */
