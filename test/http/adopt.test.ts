@@ -308,7 +308,7 @@ t.test('adoption', async (t) => {
       service.post('/v1/adoptions', { body: twice }),
       peer.post('/v1/adoptions', { body: { ...twice, purpose: 'encryption' } }),
     ])
-    t.strictSame(both.map(({ status }) => status).sort(), [201, 409], 'one key, one lineage')
+    t.strictSame(new Set(both.map(({ status }) => status)), new Set([201, 409]), 'one key, one lineage')
   })
 
   t.test('gives the certificate as a file too', async (t) => {
