@@ -38,6 +38,13 @@ export const codes = {
       'The password is another, or the file was changed on its way: its MAC cannot tell which. Windows would say 0x80070056, "The specified network password is not correct."',
     remedy: 'Send the password that the file was exported with.',
   },
+  malformedCertificate: {
+    title: 'The certificate cannot be read.',
+    cause:
+      'It is not one X.509 certificate of version 3 in strict DER (RFC 5280), as PEM or base64. Windows would say 0x8007000D, "The data is invalid."',
+    remedy:
+      'Export it as Base-64 encoded X.509 (.CER), alone, without its issuers and without its key. `openssl x509 -in FILE -noout -text` should accept it.',
+  },
   profileViolation: {
     title: 'The request does not fit the HGS profile.',
     cause: 'One or more properties of the request would give a certificate that HGS does not take.',
@@ -58,12 +65,35 @@ export const codes = {
     remedy:
       'POST it to the renewals of that certificate, which the answer names when it is one of this authority. For a first certificate, leave RenewalCert out.',
   },
+  adoptionKeyDiffers: {
+    title: 'The request does not show that you have the key of this certificate.',
+    cause: 'The certificate to adopt has one public key, and the certification request another.',
+    remedy:
+      'Make the request with the existing key of the certificate (certreq: UseExistingKeySet = TRUE with its KeyContainer; openssl: req -new -key).',
+  },
+  rekeyNotAcknowledged: {
+    title: 'A new key is not a renewal, and this must be said.',
+    cause:
+      'With another key, each VM that is protected by the old one must be shut down and re-protected by its owner. HGS needs both keys until then.',
+    remedy:
+      'To keep the key, renew: POST /v1/certificates/{ref}/renewals. If the key must be replaced, send `acknowledge` with the very words in this answer.',
+  },
+  alreadyRekeyed: {
+    title: 'The key of this lineage has been replaced already.',
+    cause: 'A key is replaced once; the lineage in this answer took its place.',
+    remedy: 'Use that lineage. To replace its key too, rekey that one.',
+  },
+  selfSignedNotAllowed: {
+    title: 'Self-signed certificates are not made here.',
+    cause: 'They are for labs. This service is in production mode, and HGSCA_ALLOW_SELF_SIGNED is not set.',
+    remedy: 'Issue a certificate instead: POST /v1/certificates. Or use a service in lab mode.',
+  },
   renewalKeyChanged: {
     title: 'A renewal keeps its key; this request has another one.',
     cause:
       'The public key of the request or PFX is not the key of the certificate to renew. Shielded VMs would not start with it. Windows calls this CERTSRV_E_RENEWAL_BAD_PUBLIC_KEY, 0x80094816.',
     remedy:
-      'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is a new certificate, not a renewal.',
+      'Make the request with the existing key (certreq: UseExistingKeySet = TRUE), or renew without a request: POST an empty JSON object. If you mean to change the key, that is POST /v1/lineages/{id}/rekeys, not a renewal.',
   },
   renewalCertificateMismatch: {
     title: 'The request renews another certificate.',
@@ -87,7 +117,8 @@ export const codes = {
   certificateRevoked: {
     title: 'This certificate is revoked.',
     cause: 'A revoked certificate is never renewed.',
-    remedy: 'See the reason in its history. If the key is compromised, make a new key and a new certificate.',
+    remedy:
+      'See the reason in its history. HGS does not look at revocation and goes on using the certificate. If the key is compromised, replace it (POST /v1/lineages/{id}/rekeys) and re-protect every VM.',
   },
   issuanceInterrupted: {
     title: 'An earlier issuance of this key was broken off under another authority.',

@@ -22,6 +22,7 @@ t.test('the whole session of the README works as it stands', async (t) => {
   t.match(text, /signing\.pem: OK/)
   t.match(text, /same key/)
   t.match(text, /"code":"renewalKeyChanged"/)
+  t.match(text, /Verified OK\n"publicKeyPin":"[0-9A-F]{64}"/)
   t.match(text, /"generation":2/)
   t.match(text, /pbeWithSHA1And3-KeyTripleDES-CBC/)
 })

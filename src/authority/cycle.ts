@@ -17,6 +17,7 @@ import type {
   IntentDraft,
   IntentOutcome,
   LineageRecord,
+  NewAuditEvent,
   NewKit,
   NewRenewal,
 } from '../store/model.ts'
@@ -108,7 +109,7 @@ export async function carryOutAll(
         intent,
         newLineage: plan.newLineage,
         beside: plan.beside,
-        event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address),
+        event: intended(intent, plan),
       })
     }
     const outcome = await ca.store.recordIntents(drafts, { idempotency: idempotency ?? undefined, kit })
@@ -249,6 +250,18 @@ function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: In
     `An earlier issuance of this key was begun under the authority ${describeName(begun.issuer)}, whose key is not loaded. Start the service once with that authority, or issue with a new key.`,
     { facts: { authority: authorityId } },
   )
+}
+
+/** A first certificate tells what else begins with it. */
+function intended(intent: Intent, { by, beside = {} }: Plan): NewAuditEvent {
+  const { adoption, replaces, sharedWith } = beside
+  const told = event(intent, 'certificate.intended', intent.createdAt, by.address)
+  const adopted = adoption && {
+    thumbprint: adoption.thumbprint,
+    issuer: adoption.issuer,
+    proof: adoption.proof,
+  }
+  return { ...told, details: { ...told.details, adopted, replaces, sharedWith } }
 }
 
 const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>

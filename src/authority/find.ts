@@ -1,7 +1,8 @@
 /** Finding certificates by the names that people and Windows give them, and what the record tells of a lineage. */
 import { CaError } from '../errors.ts'
 import type { CertificateRecord, CertificateState } from '../store/model.ts'
-import { readDer } from '../x509/der.ts'
+import type { Store } from '../store/open.ts'
+import { splitCertificates } from '../x509/certificate.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -26,11 +27,35 @@ export async function findCertificate(
     if (digits.length === 40) found = await store.findCertificate({ thumbprint: digits })
     found ??= await store.findCertificate({ serialNumber: wholeOctets(digits) })
   }
-  if (found === null) {
-    throw new CaError('notFound', 'No certificate here has this id, serial number or thumbprint.')
-  }
+  if (found === null) throw await notFound(store, plain)
   return withLoadedChain({ issuer }, found)
 }
+
+/** The certificate that an adoption began with is not one of ours; who names it is led to those that are. */
+async function notFound(store: Store, reference: string): Promise<CaError> {
+  const lineage = /^(0x)?[0-9a-f]{40}$/i.test(reference)
+    ? await store.findAdoptedLineage(reference.slice(-40).toUpperCase())
+    : null
+  if (lineage === null)
+    return new CaError('notFound', 'No certificate here has this id, serial number or thumbprint.')
+  return new CaError(
+    'notFound',
+    'This certificate was made elsewhere and adopted here. Name the current one of its lineage, over the same key.',
+    { facts: { lineage, ...pointerTo(await store.currentCertificate(lineage)) } },
+  )
+}
+
+/** Where a refusal points to: the certificate to look at instead. */
+export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
+  certificate === null
+    ? {}
+    : {
+        certificate: {
+          id: certificate.id,
+          href: `/v1/certificates/${certificate.id}`,
+          thumbprint: certificate.thumbprint,
+        },
+      }
 
 /**
  * A certificate of the loaded authority with what stands above that authority today: the record holds
@@ -44,14 +69,7 @@ export const withLoadedChain = (
 
 /** The certificates above a certificate, nearest first. */
 export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
-  return [authority.certificate, ...splitDer(authority.issuers)]
-}
-
-function splitDer(concatenated: Uint8Array): Uint8Array[] {
-  if (concatenated.length === 0) return []
-  // A certificate has two length octets: 30 82 hh ll.
-  const length = 4 + concatenated[2]! * 256 + concatenated[3]!
-  return [readDer(concatenated.subarray(0, length)).der, ...splitDer(concatenated.subarray(length))]
+  return [authority.certificate, ...splitCertificates(authority.issuers)]
 }
 
 function wholeOctets(digits: string): string {
@@ -77,15 +95,3 @@ export function renewalWindow({ notBefore, notAfter }: CertificateRecord): { sta
     end: new Date(notAfter.getTime() - Math.floor(lifetime / 6)),
   }
 }
-
-/** Where a refusal points to: the certificate to look at instead. */
-export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
-  certificate === null
-    ? {}
-    : {
-        certificate: {
-          id: certificate.id,
-          href: `/v1/certificates/${certificate.id}`,
-          thumbprint: certificate.thumbprint,
-        },
-      }

@@ -13,10 +13,11 @@ import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, finishBegun, type Requester } from './cycle.ts'
-import { pointerTo } from './find.ts'
+import { carryOut, type Requester } from './cycle.ts'
 import { ignoredOf, rememberedRows, type Findings } from './findings.ts'
+import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { once, type Issued } from './once.ts'
+import { alreadyRekeyed, refuseRekeyed } from './lineage.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom, type Validity } from './validity.ts'
@@ -29,6 +30,10 @@ export interface Order {
   readonly dnsNames: readonly string[] | null
   readonly validityDays: number | null
   readonly reason: string | null
+  /** Which other cluster uses the key on purpose. */
+  readonly sharedWith?: string | null
+  /** The lineage whose key the new one replaces on purpose. */
+  readonly replaces?: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
   /** Aborted when the client has gone. A key made here is for nobody else. */
@@ -74,6 +79,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
     once(ca, order.idempotency, async () => {
       const profile = profiles[order.purpose]
       const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+      if (order.replaces != null) await refuseRekeyed(ca, order.replaces)
       const proposal =
         order.key.from === 'request'
           ? await proposalFromRequest(ca, order.key, order, profile)
@@ -105,8 +111,10 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           reason: order.reason,
           by: order.by,
           idempotency: order.idempotency,
+          beside: { sharedWith: order.sharedWith ?? undefined, replaces: order.replaces ?? undefined },
         })
         if (outcome === 'idempotencyKeyTaken') return outcome
+        if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
         if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
         return { certificate: outcome, pfx: await pfxOf(ca, order.key, proposal, outcome), replayed: false }
       } finally {
@@ -210,7 +218,8 @@ async function proposalWithNewKey(
   }
 }
 
-const asGeneralNames = (names: readonly string[]) => names.map((text) => ({ type: 'dNSName' as const, text }))
+export const asGeneralNames = (names: readonly string[]) =>
+  names.map((text) => ({ type: 'dNSName' as const, text }))
 
 const sameNames = (a: readonly string[], b: readonly string[]): boolean => {
   const fold = (names: readonly string[]) =>
@@ -222,7 +231,7 @@ const sameNames = (a: readonly string[], b: readonly string[]): boolean => {
  * Clients of the HTTPS address look at the alternative names alone, so the common name must be among
  * them. Requests of IIS Manager have none at all.
  */
-function withCommonName(
+export function withCommonName(
   asked: readonly string[],
   subject: Name,
   profile: Profile,
@@ -254,34 +263,6 @@ const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   ignored: proposal.ignored,
   notes: [...proposal.notes, ...validity.notes],
 })
-
-async function refuseKnownKey(ca: CertificationAuthority, pin: string, purpose: Purpose): Promise<void> {
-  if (pin === ca.issuer.publicKeyPin) {
-    throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.')
-  }
-  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
-}
-
-async function keyAlreadyCertified(
-  ca: CertificationAuthority,
-  pin: string,
-  purpose: Purpose,
-): Promise<CaError> {
-  const lineage = await ca.store.findLineageByPin(pin)
-  if (lineage !== null) await finishBegun(ca, lineage.id)
-  const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
-  const what =
-    lineage === null
-      ? 'a certificate'
-      : `${lineage.purpose === 'https' ? 'an' : 'a'} ${lineage.purpose} certificate`
-  return new CaError(
-    'keyAlreadyCertified',
-    `This key already has ${what} here. ${lineage === null || lineage.purpose === purpose ? 'To extend its life, renew that certificate.' : 'Each certificate of an HGS has its own key: make a new one.'}`,
-    {
-      facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
-    },
-  )
-}
 
 async function pfxOf(
   ca: CertificationAuthority,

@@ -20,7 +20,7 @@ export interface Issued {
 }
 
 /** What a request meets when a peer issues what it asks for, after it has looked for its own repetition. */
-const takenMeanwhile: readonly Code[] = ['keyAlreadyCertified', 'certificateSuperseded']
+const takenMeanwhile: readonly Code[] = ['keyAlreadyCertified', 'certificateSuperseded', 'alreadyRekeyed']
 
 /**
  * Runs `issue` unless the same request was answered before or is being answered now.

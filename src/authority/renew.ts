@@ -6,6 +6,7 @@
  * certified again: the authority knows it, and the right to renew is what authorises.
  */
 import { CaError } from '../errors.ts'
+import { consequences } from '../hgs/consequences.ts'
 import { profiles } from '../hgs/profiles.ts'
 import {
   gradeProvider,
@@ -141,6 +142,7 @@ async function renewOnce(
         ...expiryNote(predecessor, ca.now()),
         ...providerNote(pfx),
         ...validity.notes,
+        consequences[predecessor.purpose].sameKey,
         ...(memory?.notes ?? []),
       ],
     },

@@ -4,13 +4,15 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
 import { issue } from '../authority/issue.ts'
-import type { Issued } from '../authority/once.ts'
+import { findLineage } from '../authority/lineage.ts'
 import { renew } from '../authority/renew.ts'
 import { CaError } from '../errors.ts'
+import { consequences } from '../hgs/consequences.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
+import { sendIssued } from './issued.ts'
 import { issueOrder, renewalOrder } from './order.ts'
-import { certificateView, keyIsGone, negotiate, sendCertificate } from './representation.ts'
+import { adoptedView, certificateView, negotiate, sendCertificate } from './representation.ts'
 import {
   CertificatePage,
   CertificateView,
@@ -26,7 +28,6 @@ import {
   RenewalBody,
   RenewalInfo,
   RenewalQuery,
-  type Format,
 } from './schemas.ts'
 
 const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
@@ -83,7 +84,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       const body = request.body as IssueBody | Uint8Array | undefined
       const order = issueOrder(reply, body, request.query)
       const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
-      return sendIssued(reply, await issue(ca, order), format)
+      return sendIssued(reply, await issue(ca, order), format, ca.now())
     },
   )
 
@@ -114,7 +115,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       const body = request.body as RenewalBody | Uint8Array | undefined
       const order = renewalOrder(request, request.params.ref, body, request.query)
       const format = negotiate(request, order.pfx === null ? certificateFormats : formats)
-      return sendIssued(reply, await renew(ca, order), format)
+      return sendIssued(reply, await renew(ca, order), format, ca.now())
     },
   )
 
@@ -189,7 +190,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         tags: ['certificates'],
         summary: 'Read the history of a key',
         description:
-          'The certificates over the key of this one, in order: who asked for each, when, and why. In pages: the Link header and `next` name the one that follows.',
+          'The certificates over the key of this one, in order: who asked for each, when, and why; and the one from elsewhere that was adopted. In pages: the Link header and `next` name the one that follows.',
         params: ReferenceParams,
         querystring: HistoryQuery,
         response: { 200: History, ...problems(400, 401, 403, 404, 503) },
@@ -205,6 +206,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         (certificate) => certificateView(withLoadedChain(ca, certificate), now),
       )
       const current = await ca.store.currentCertificate(lineage.id)
+      const { adoption } = await findLineage(ca, lineage.id)
       linkTo(reply, request, page.next)
       return {
         lineage: lineage.id,
@@ -212,6 +214,8 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         publicKeyPin: lineage.publicKeyPin,
         createdAt: lineage.createdAt.toISOString(),
         current: current!.id, // there is the one that was found
+        adopted: adoption && adoptedView(adoption),
+        explanation: `${consequences[lineage.purpose].expiry} ${consequences[lineage.purpose].revocation}`,
         certificates: page.items,
         next: page.next,
       }
@@ -242,10 +246,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       return {
         suggestedWindow: { start: start.toISOString(), end: end.toISOString() },
         renewNow: certificate.renewedById === null && certificate.revocation === null && ca.now() >= start,
-        explanation:
-          certificate.purpose === 'https'
-            ? 'When this certificate expires, hosts no longer reach HGS over HTTPS. Renew within the window.'
-            : 'HGS does not check the expiry of signing and encryption certificates: VMs go on starting. Tenants do check it when they import guardian metadata, so renew within the window.',
+        explanation: `${consequences[certificate.purpose].expiry} ${consequences[certificate.purpose].revocation}`,
         current: (current ?? certificate).id,
       }
     },
@@ -256,23 +257,5 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     if (next === null) return
     const query = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: String(next) })
     reply.header('link', `<${request.url.split('?')[0]}?${query.toString()}>; rel="next"`)
-  }
-
-  function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {
-    // A repetition is answered like the first request, but for the key that is no longer there.
-    const keyGone = keyIsGone(issued.certificate, issued)
-    if (keyGone && format === 'pfx') {
-      // A success would let a script write this answer over the one PFX that there is.
-      throw new CaError(
-        'keyAlreadyDelivered',
-        'The PFX was in the answer to the first of these requests, if that one succeeded.',
-        {
-          facts: { certificate: certificateView(issued.certificate, ca.now(), issued) },
-        },
-      )
-    }
-    reply.code(keyGone ? 200 : 201).header('location', `/v1/certificates/${issued.certificate.id}`)
-    if (issued.replayed) reply.header('idempotent-replayed', 'true')
-    return sendCertificate(reply, issued.certificate, format, ca.now(), issued)
   }
 }

@@ -1,6 +1,7 @@
 /** From an HTTP request to an order: JSON, or a raw certification request with its parameters in the query. */
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { AdoptionOrder } from '../authority/adopt.ts'
 import type { Order } from '../authority/issue.ts'
 import type { SentPfx } from '../authority/pfx.ts'
 import type { RenewalOrder } from '../authority/renew.ts'
@@ -9,6 +10,7 @@ import { profiles } from '../hgs/profiles.ts'
 import type { Idempotency } from '../store/model.ts'
 import { checkPfxPassword } from '../x509/pfx.ts'
 import { requesterOf } from './authenticate.ts'
+import type { AdoptionBody } from './lineageSchemas.ts'
 import type { IssueBody, IssueQuery, RenewalBody, RenewalQuery, SentPfx as SentPfxBody } from './schemas.ts'
 
 type Body<T> = T | Uint8Array | undefined | null
@@ -43,6 +45,7 @@ function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked
     dnsNames: body.dnsNames ?? null,
     validityDays: body.validityDays ?? null,
     reason: body.reason ?? null,
+    sharedWith: body.sharedWith ?? null,
   }
 
   if (csr !== undefined) {
@@ -91,6 +94,7 @@ function rawOrder(file: Uint8Array, query: IssueQuery): Asked {
     dnsNames: dnsName === undefined ? null : typeof dnsName === 'string' ? [dnsName] : dnsName,
     validityDays: query.validityDays === undefined ? null : Number(query.validityDays),
     reason: query.reason ?? null,
+    sharedWith: query.sharedWith ?? null,
   }
 }
 
@@ -139,6 +143,21 @@ export function sentPfx({ file, password, newPassword, target }: SentPfxBody, fa
     faults.push({ pointer: '/pfx/newPassword', detail: newPassword === undefined ? detail : weak })
   }
   return { file: octets, password, newPassword: newPassword ?? null, target: target ?? 'ws2019' }
+}
+
+export function adoptionOrder(request: FastifyRequest, body: AdoptionBody): AdoptionOrder {
+  return {
+    purpose: body.purpose,
+    certificate: body.certificate,
+    proof: { from: 'request', file: body.csr, provider: body.provider ?? null },
+    subject: body.subject ?? null,
+    dnsNames: body.dnsNames ?? null,
+    validityDays: body.validityDays ?? null,
+    reason: body.reason,
+    sharedWith: body.sharedWith ?? null,
+    by: requesterOf(request),
+    idempotency: idempotencyOf(request, body),
+  }
 }
 
 const onlyFormat = (query: object): Fault[] =>

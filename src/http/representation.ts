@@ -1,14 +1,17 @@
 /** What goes out: certificates as JSON, PEM, DER, PKCS#7 or PFX, by ?format= or by the Accept header. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Static } from 'typebox'
 import { issuersOf, stateOf } from '../authority/find.ts'
 import { readFindings, type Findings } from '../authority/findings.ts'
 import { CaError } from '../errors.ts'
+import type { Row } from '../hgs/rules.ts'
+import type { AdoptionRecord } from '../store/lineages.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
 import { hexDigest } from '../x509/key.ts'
 import { certificatePem } from '../x509/pem.ts'
 import { certificatesOnly } from '../x509/pkcs7.ts'
-import type { CertificateView, Format } from './schemas.ts'
+import type { Adopted, CertificateView, Format } from './schemas.ts'
 
 /** Media type and file ending of each form. certreq -accept takes pem, der and p7b. */
 export const mediaTypes: Readonly<Record<Format, { type: string; ending: string }>> = {
@@ -134,6 +137,25 @@ function deliveryMembers(
 }
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => readFindings(findings)
+export const keyOriginOf = (certificate: CertificateRecord): Findings['keyOrigin'] =>
+  findingsOf(certificate).keyOrigin
+
+/** The certificate that a lineage was adopted with. */
+export const adoptedView = (adoption: AdoptionRecord): Static<typeof Adopted> => ({
+  thumbprint: adoption.thumbprint,
+  sha256: hexDigest('sha256', adoption.certificate),
+  serialNumber: adoption.serialNumber,
+  subject: adoption.subject,
+  issuer: adoption.issuer,
+  notBefore: adoption.notBefore.toISOString(),
+  notAfter: adoption.notAfter.toISOString(),
+  proof: adoption.proof,
+  report: JSON.parse(adoption.report) as Row[],
+  certificate: certificatePem(adoption.certificate),
+  reason: adoption.reason,
+  requestedBy: adoption.requestedBy,
+  adoptedAt: adoption.adoptedAt.toISOString(),
+})
 
 /** Sends `certificate` in the form the client wants. */
 export function sendCertificate(

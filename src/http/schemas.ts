@@ -8,37 +8,42 @@
 import { Type, type Static, type TSchema } from 'typebox'
 import { purposes } from '../hgs/profiles.ts'
 
-const closed = { additionalProperties: false }
-const text = (maxLength: number, description: string, more: object = {}) =>
+export const closed = { additionalProperties: false }
+export const text = (maxLength: number, description: string, more: object = {}) =>
   Type.String({ minLength: 1, maxLength, description, ...more })
 /** Text from outside that stands in the record. PostgreSQL cannot hold a NUL, and a log line is one line. */
-const line = (maxLength: number, description: string) =>
+export const line = (maxLength: number, description: string) =>
   text(maxLength, `${description} On one line, without control characters.`, {
     pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
   })
-const oneOf = <const T extends string>(values: readonly T[], description: string) =>
+export const oneOf = <const T extends string>(values: readonly T[], description: string) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], maxLength: 32, description })
-const nullable = <T extends TSchema>(schema: T, description: string) =>
+export const nullable = <T extends TSchema>(schema: T, description: string) =>
   Type.Unsafe<Static<T> | null>({ anyOf: [schema, { type: 'null' }], description })
 
-const instant = (description: string) => Type.String({ format: 'date-time', maxLength: 30, description })
-const fingerprint = (digits: number, description: string) =>
+export const instant = (description: string) =>
+  Type.String({ format: 'date-time', maxLength: 30, description })
+export const fingerprint = (digits: number, description: string) =>
   Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
-const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
+export const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
 
-const provider = line(
+export const provider = line(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
 )
-const validityDays =
+export const validityDays =
   'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
-const reason = line(500, 'Why, in words. It stands in the record.')
-const csr = text(
+export const reason = line(500, 'Why, in words. It stands in the record.')
+export const sharedWith = line(
+  500,
+  'Which other cluster uses this key on purpose. It stands in the record of the lineage.',
+)
+export const csr = text(
   40_000,
   'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
 )
 
-const subject = Type.Object(
+export const subject = Type.Object(
   {
     commonName: Type.Optional(text(64, 'CN. For https: <HgsServiceName>.<domain>.')),
     organization: Type.Optional(text(64, 'O. What VM owners recognise.')),
@@ -52,12 +57,12 @@ const subject = Type.Object(
   { ...closed, minProperties: 1, description: 'The subject of a certificate whose key the service makes.' },
 )
 
-const pfxTarget = oneOf(
+export const pfxTarget = oneOf(
   ['ws2016', 'ws2019'],
   'Who must read the PFX. ws2019 (the default): AES-256, Windows Server 2019 and later. ws2016: 3DES, what Windows Server 2016 reads.',
 )
 
-const pfx = Type.Object(
+export const pfx = Type.Object(
   {
     password: Type.String({
       minLength: 12,
@@ -70,8 +75,8 @@ const pfx = Type.Object(
   { ...closed, description: 'The PFX in which the key leaves the service.' },
 )
 
-const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
-const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
+export const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
+export const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
   maxItems: 100,
   description: 'Subject alternative names. For https the common name is added when it is missing here.',
 })
@@ -99,6 +104,7 @@ export const IssueBody = Type.Object(
     pfx: Type.Optional(pfx),
     validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
     reason: Type.Optional(reason),
+    sharedWith: Type.Optional(sharedWith),
   },
   {
     ...closed,
@@ -153,7 +159,7 @@ export type RenewalBody = Static<typeof RenewalBody>
 
 export const formats = ['json', 'pem', 'der', 'p7b', 'pfx'] as const
 export type Format = (typeof formats)[number]
-const format = (names: readonly Format[]) =>
+export const format = (names: readonly Format[]) =>
   Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
 
 /** Numbers in a query are text; the pattern keeps them numbers. */
@@ -175,6 +181,7 @@ export const IssueQuery = Type.Object(
     ),
     validityDays: days,
     reason: Type.Optional(reason),
+    sharedWith: Type.Optional(sharedWith),
     format: format(formats),
   },
   { ...closed, description: 'For a raw request as body. With a JSON body only `format` may stand here.' },
@@ -279,7 +286,7 @@ const verdict = oneOf(
   'What follows. `unknown`: nothing that was given shows it.',
 )
 
-const Row = Type.Object(
+export const Row = Type.Object(
   {
     rule: text(64, 'Id of the rule.'),
     property: text(128, 'The property it is about.'),
@@ -383,7 +390,7 @@ export const CertificateView = Type.Object(
 )
 export type CertificateView = Static<typeof CertificateView>
 
-const certificateRef = Type.Unsafe<CertificateView>({ $ref: 'Certificate#' })
+export const certificateRef = Type.Unsafe<CertificateView>({ $ref: 'Certificate#' })
 
 export const CertificatePage = Type.Object(
   {
@@ -393,6 +400,25 @@ export const CertificatePage = Type.Object(
   closed,
 )
 
+export const Adopted = Type.Object(
+  {
+    thumbprint: fingerprint(40, 'SHA-1 of the certificate.'),
+    sha256: fingerprint(64, 'SHA-256 of the certificate.'),
+    serialNumber: Type.String({ maxLength: 64, description: 'Hex. Unique with its issuer only.' }),
+    subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+    issuer: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+    notBefore: instant('Valid from.'),
+    notAfter: instant('Valid until.'),
+    proof: oneOf(['request', 'pfx'], 'What showed that the requester has the key.'),
+    report: Type.Array(Row, { maxItems: 64, description: 'What the rule table says of it.' }),
+    certificate: Type.String({ maxLength: 100_000, description: 'The certificate in PEM.' }),
+    reason: nullable(Type.String({ maxLength: 500 }), 'Why it was adopted, as the requester said.'),
+    requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the API key.' }),
+    adoptedAt: instant('When.'),
+  },
+  { ...closed, description: 'Generation 0: a certificate made elsewhere, over the key of this lineage.' },
+)
+
 export const History = Type.Object(
   {
     lineage: uuid('One key and all its certificates.'),
@@ -400,6 +426,8 @@ export const History = Type.Object(
     publicKeyPin: fingerprint(64, 'The key that never changes.'),
     createdAt: instant('When the key was first certified.'),
     current: uuid('The certificate of the highest generation.'),
+    adopted: nullable(Adopted, 'The certificate from elsewhere that the lineage goes on from.'),
+    explanation: Type.String({ maxLength: 1000, description: 'What HGS makes of expiry and revocation.' }),
     certificates: Type.Array(certificateRef, {
       maxItems: 100,
       description: 'In order of generation. Who, when and why: requestedBy, issuedAt, reason.',
@@ -417,8 +445,8 @@ export const RenewalInfo = Type.Object(
     ),
     renewNow: Type.Boolean({ description: 'Whether the window has begun and nothing newer exists.' }),
     explanation: Type.String({
-      maxLength: 500,
-      description: 'What expiry means for a certificate of this purpose.',
+      maxLength: 1000,
+      description: 'What expiry and revocation mean for a certificate of this purpose, and what to do.',
     }),
     current: uuid('The newest certificate of the lineage: the one to renew.'),
   },

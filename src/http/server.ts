@@ -16,6 +16,7 @@ import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
+import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
 import { CertificateView, Problem } from './schemas.ts'
@@ -140,6 +141,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
 
   certificateRoutes(app, options.ca)
+  lineageRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -218,6 +220,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       servers: [{ url: '/' }],
       tags: [
         { name: 'certificates', description: 'Issue, renew, read.' },
+        { name: 'lineages', description: 'Keys: adopt, read, prove, replace.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },

@@ -83,6 +83,13 @@ export function subjectAltNamesOf({ extensions }: Pick<Certificate, 'extensions'
   return extension === undefined ? [] : readSubjectAltName(extension.value)
 }
 
+/** The certificates in `concatenated`, one after the other in DER, each below 64 KiB. */
+export function splitCertificates(concatenated: Uint8Array): Uint8Array[] {
+  if (concatenated.length === 0) return []
+  const length = 4 + concatenated[2]! * 256 + concatenated[3]! // two length octets: 30 82 hh ll
+  return [readDer(concatenated.subarray(0, length)).der, ...splitCertificates(concatenated.subarray(length))]
+}
+
 const same = (a: Element, b: Element): boolean => Buffer.compare(a.der, b.der) === 0
 
 export interface CertificateContents {

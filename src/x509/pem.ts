@@ -94,6 +94,31 @@ export function requestDer(file: Uint8Array | string): Uint8Array {
   return request.der
 }
 
+/**
+ * The DER of the one certificate in a text: PEM with any text around it, or bare base64.
+ *
+ * @throws PemError with words for the person who sent it.
+ */
+export function certificateDer(text: string): Uint8Array {
+  if (!text.includes('-----BEGIN ')) {
+    try {
+      return fromBase64(text)
+    } catch {
+      throw new PemError('neither PEM nor base64')
+    }
+  }
+  if (text.includes('PRIVATE KEY-----'))
+    throw new PemError('a private key is in it, which nobody must see. Send only the certificate')
+  const blocks = pemBlocks(text)
+  const [certificate, ...more] = blocks.filter(({ label }) => certificateLabels.includes(label))
+  if (more.length > 0) throw new PemError('more than one certificate is in it. Send the one of the key')
+  if (certificate === undefined)
+    throw new PemError(`it holds ${blocks.map(({ label }) => `"${label}"`).join(', ')} and no CERTIFICATE`)
+  return certificate.der
+}
+
+const certificateLabels = ['CERTIFICATE', 'X509 CERTIFICATE']
+
 function decodeText(octets: Uint8Array): string {
   const [first, second] = octets
   if ((first === 0xff && second === 0xfe) || second === 0) return new TextDecoder('utf-16le').decode(octets)

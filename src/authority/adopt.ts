@@ -1,0 +1,284 @@
+/**
+ * Adopting a key: a certificate that was made elsewhere, by a lab, by AD CS or by any other authority,
+ * becomes generation 0 of a lineage, and the same key gets generation 1 from this authority. To HGS
+ * that is a renewal, so no VM is touched.
+ *
+ * The key must be as sound as any; the adopted certificate need not be. What it lacks is told.
+ */
+import { CaError } from '../errors.ts'
+import { consequences } from '../hgs/consequences.ts'
+import { profiles, type Profile, type Purpose } from '../hgs/profiles.ts'
+import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
+import { judge, type Row } from '../hgs/rules.ts'
+import { sources } from '../hgs/sources.ts'
+import type { Idempotency, NewAdoption } from '../store/model.ts'
+import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
+import type { CertificationRequest } from '../x509/certificationRequest.ts'
+import { DerError } from '../x509/der.ts'
+import type { GeneralName } from '../x509/extensions.ts'
+import { canonicalSpki, hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
+import { describeName, modernised, nameFrom, type Name } from '../x509/name.ts'
+import { certificateDer, PemError } from '../x509/pem.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { carryOut, type Requester } from './cycle.ts'
+import { ignoredOf, rememberedRows } from './findings.ts'
+import { asGeneralNames, withCommonName } from './issue.ts'
+import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
+import { once, type Issued } from './once.ts'
+import { rememberingRefusals } from './refusal.ts'
+import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
+import { validityFrom } from './validity.ts'
+
+export interface AdoptionOrder {
+  readonly purpose: Purpose
+  /** The certificate to adopt: PEM or base64, as it came. */
+  readonly certificate: string
+  readonly proof: KeyProof
+  /** Subject and names for generation 1; null to keep those of the adopted certificate. */
+  readonly subject: Readonly<Record<string, string | undefined>> | null
+  readonly dnsNames: readonly string[] | null
+  readonly validityDays: number | null
+  readonly reason: string
+  readonly sharedWith: string | null
+  readonly by: Requester
+  readonly idempotency: Idempotency | null
+}
+
+/** What shows that the requester has the key. */
+export interface KeyProof {
+  readonly from: 'request'
+  /** A certification request signed by the key: PEM, base64 or DER, as it came. */
+  readonly file: Uint8Array | string
+  /** The provider that the requester declares. */
+  readonly provider: string | null
+}
+
+/** A proof, read. The possession that a request proves is still to be calculated. */
+interface Proven {
+  readonly how: NewAdoption['proof']
+  readonly publicKey: SubjectPublicKeyInfo
+  readonly provider: ProviderEvidence
+  readonly request: CertificationRequest | null
+}
+
+/**
+ * @throws CaError `malformedCertificate`, `adoptionKeyDiffers`, and all that `issue` throws;
+ *   `keyAlreadyCertified` for a certificate of this service too.
+ */
+export function adopt(ca: CertificationAuthority, order: AdoptionOrder): Promise<Issued> {
+  return rememberingRefusals(ca, order, null, () => once(ca, order.idempotency, () => adoptOnce(ca, order)))
+}
+
+async function adoptOnce(
+  ca: CertificationAuthority,
+  order: AdoptionOrder,
+): Promise<Issued | 'idempotencyKeyTaken'> {
+  const profile = profiles[order.purpose]
+  const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+  const { adopted, names: adoptedNames } = readAdopted(order.certificate)
+  const proven = readProof(order.proof)
+  refuseAnotherKey(adopted, proven)
+
+  const subject = order.subject === null ? modernised(adopted.subject) : nameFrom(order.subject)
+  const kept = order.dnsNames === null ? adoptedNames : []
+  const names = withCommonName(order.dnsNames ?? dnsNamesOf(adoptedNames), subject, profile)
+  const rows = await judgedForAdoption(ca, order, {
+    subject,
+    subjectAltNames: [...asGeneralNames(names.dnsNames), ...kept.filter(({ type }) => type !== 'dNSName')],
+    proven,
+  })
+  const publicKey = adopted.publicKey.rsa! // judged: the key is RSA
+  const pin = publicKeyPin(publicKey)
+  await refuseKnownKey(ca, pin, order.purpose)
+
+  const memory = proven.request === null ? null : remembered(ca, proven.request)
+  const outcome = await carryOut(ca, {
+    id: ca.store.newId(ca.now()),
+    profile,
+    lineage: {
+      id: ca.store.newId(ca.now()),
+      purpose: order.purpose,
+      publicKeyPin: pin,
+      createdAt: ca.now(),
+    },
+    newLineage: true,
+    generation: 1,
+    predecessorId: null,
+    publicKey,
+    subject: subject.der,
+    dnsNames: names.dnsNames,
+    validity,
+    certificationRequest: memory?.certificationRequest ?? null,
+    findings: {
+      keyBits: publicKey.bits,
+      request: memory?.request ?? null,
+      keyOrigin: 'requester',
+      provider: proven.provider,
+      ...rememberedRows(rows),
+      ignored: proven.request === null ? [] : ignoredOf(proven.request),
+      notes: [
+        ...names.notes,
+        ...changedSubject(adopted, subject),
+        ...expiryNote(adopted, ca.now()),
+        ...validity.notes,
+        ...(memory?.notes ?? []),
+        consequences[order.purpose].sameKey,
+      ],
+    },
+    reason: order.reason,
+    by: order.by,
+    idempotency: order.idempotency,
+    beside: {
+      sharedWith: order.sharedWith ?? undefined,
+      adoption: {
+        certificate: adopted.der,
+        thumbprint: hexDigest('sha1', adopted.der),
+        serialNumber: adopted.serialNumber,
+        subject: describeName(adopted.subject),
+        issuer: describeName(adopted.issuer),
+        notBefore: adopted.notBefore,
+        notAfter: adopted.notAfter,
+        proof: proven.how,
+        report: JSON.stringify(reportOf(adopted, adoptedNames, profile)),
+      },
+    },
+  })
+  if (outcome === 'idempotencyKeyTaken') return outcome
+  if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
+  return { certificate: outcome, pfx: null, replayed: false }
+}
+
+function readAdopted(file: string): { adopted: Certificate; names: GeneralName[] } {
+  try {
+    const adopted = readCertificate(certificateDer(file))
+    return { adopted, names: subjectAltNamesOf(adopted) }
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError) {
+      throw new CaError('malformedCertificate', `The certificate cannot be read: ${error.message}.`, {
+        errors: [{ pointer: '/certificate', detail: error.message }],
+        facts: { hresult: '0x8007000D' },
+      })
+    }
+    throw error
+  }
+}
+
+function readProof({ file, provider }: KeyProof): Proven {
+  const request = readRequestFile(file)
+  return {
+    how: 'request',
+    publicKey: request.publicKey,
+    provider: gradeProvider(request.provider, provider),
+    request,
+  }
+}
+
+/** By the canonical encoding of its numbers, when it has some; else as it stands. */
+const pinOf = ({ rsa, der }: SubjectPublicKeyInfo): string =>
+  hexDigest('sha256', rsa === null ? der : canonicalSpki(rsa))
+
+function refuseAnotherKey({ publicKey }: Certificate, proven: Proven): void {
+  const [expected, found] = [pinOf(publicKey), pinOf(proven.publicKey)]
+  if (expected === found) return
+  throw new CaError(
+    'adoptionKeyDiffers',
+    'The request is signed by another key than that of the certificate, so it does not show that you have the key.',
+    {
+      errors: [
+        {
+          rule: 'adoptionKey',
+          property: 'Proof of the key',
+          required: `a request over the key of the certificate, with pin ${expected}`,
+          found: `another key, with pin ${found}`,
+          source: sources.managing,
+          fix: {
+            certreq: 'KeyContainer = "<container of the certificate>", UseExistingKeySet = TRUE',
+            openssl: 'openssl req -new -key existing.key -out adoption.csr',
+            powershell: 'certutil.exe -store My <thumbprint> # shows the KeyContainer for certreq',
+          },
+        },
+      ],
+      facts: { publicKeyPin: { expected, found } },
+    },
+  )
+}
+
+/** Judges what is to be certified, and says how to certify another subject when the adopted one does not do. */
+async function judgedForAdoption(
+  ca: CertificationAuthority,
+  order: AdoptionOrder,
+  {
+    subject,
+    subjectAltNames,
+    proven: { publicKey, provider, request },
+  }: { subject: Name; subjectAltNames: readonly GeneralName[]; proven: Proven },
+): Promise<Row[]> {
+  const exhibit = {
+    publicKey,
+    subject,
+    subjectAltNames,
+    provider,
+    request: request && requestExhibit(request),
+    certificate: null,
+  }
+  try {
+    return await judged(exhibit, profiles[order.purpose], request, ca.issuer)
+  } catch (error) {
+    const kept = order.subject === null || order.dnsNames === null
+    if (!(error instanceof CaError && error.code === 'profileViolation' && kept)) throw error
+    const { errors, facts } = error
+    const howElse =
+      'Subject and names are those of the adopted certificate, unless you give others: subject, dnsNames.'
+    throw new CaError(error.code, `${error.message} ${howElse}`, { errors, facts })
+  }
+}
+
+/** The rows that say what HGS needs of a certificate, whoever made it. */
+const ofAnyCertificate: readonly string[] = [
+  'keyAlgorithm',
+  'keySize',
+  'modulus',
+  'publicExponent',
+  'subject',
+  'subjectAttributes',
+  'subjectRecognisable',
+  'subjectAltNameTypes',
+  'dnsNames',
+  'httpsName',
+  'signatureAlgorithm',
+  'keyUsage',
+  'extKeyUsage',
+]
+
+/** What the rule table says of the adopted certificate. Nothing in it keeps it from being adopted, so what fails warns. */
+const reportOf = (adopted: Certificate, subjectAltNames: readonly GeneralName[], profile: Profile): Row[] =>
+  judge(
+    {
+      publicKey: adopted.publicKey,
+      subject: adopted.subject,
+      subjectAltNames,
+      provider: null,
+      request: null,
+      certificate: { certificate: adopted, issuer: adopted },
+    },
+    profile,
+  )
+    .filter(({ rule }) => ofAnyCertificate.includes(rule))
+    .map((row) =>
+      row.verdict === 'fail'
+        ? { ...row, verdict: 'warn', found: `the adopted certificate: ${row.found}` }
+        : row,
+    )
+
+const dnsNamesOf = (names: readonly GeneralName[]): string[] =>
+  names.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
+
+function changedSubject(adopted: Certificate, subject: Name): string[] {
+  const before = describeName(adopted.subject)
+  return before === describeName(subject)
+    ? []
+    : [`The subject was ${before} and is another, as asked for: VM owners know the key by it.`]
+}
+
+const expiryNote = ({ notAfter }: Certificate, now: Date): string[] =>
+  notAfter >= now ? [] : [`The adopted certificate had expired on ${notAfter.toISOString()}.`]

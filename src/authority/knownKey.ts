@@ -1,0 +1,64 @@
+/**
+ * One key, one lineage: a key that is in use already is refused, with a pointer to where it stands.
+ * A key that has two uses gives whoever breaks one of them the other.
+ */
+import { CaError } from '../errors.ts'
+import type { Purpose } from '../hgs/profiles.ts'
+import { readCertificate, splitCertificates } from '../x509/certificate.ts'
+import { publicKeyPin } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { finishBegun } from './cycle.ts'
+import { pointerTo } from './find.ts'
+
+/** @throws CaError `keyAlreadyCertified`. */
+export async function refuseKnownKey(
+  ca: CertificationAuthority,
+  pin: string,
+  purpose: Purpose,
+): Promise<void> {
+  if (pin === ca.issuer.publicKeyPin) {
+    throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.', {
+      facts: { publicKeyPin: pin, authority: ca.issuer.record.id },
+    })
+  }
+  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
+  const authority = await authorityWith(ca, pin)
+  if (authority !== null) {
+    throw new CaError('keyAlreadyCertified', `This is the key of a certification authority, ${authority}.`, {
+      facts: { publicKeyPin: pin },
+    })
+  }
+}
+
+/** The subject of the authority with this key: those above the loaded one, and all that were ever registered. */
+async function authorityWith({ store, issuer }: CertificationAuthority, pin: string): Promise<string | null> {
+  const others = await store.otherAuthorities(issuer.record.id)
+  const chains = others.flatMap(({ certificate, issuers }) => [certificate, ...splitCertificates(issuers)])
+  for (const der of [...issuer.chain.slice(1), ...chains]) {
+    const { publicKey, subject } = readCertificate(der)
+    if (publicKey.rsa !== null && publicKeyPin(publicKey.rsa) === pin) return describeName(subject)
+  }
+  return null
+}
+
+export async function keyAlreadyCertified(
+  ca: CertificationAuthority,
+  pin: string,
+  purpose: Purpose,
+): Promise<CaError> {
+  const lineage = await ca.store.findLineageByPin(pin)
+  if (lineage !== null) await finishBegun(ca, lineage.id)
+  const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
+  const what =
+    lineage === null
+      ? 'a certificate'
+      : `${lineage.purpose === 'https' ? 'an' : 'a'} ${lineage.purpose} certificate`
+  return new CaError(
+    'keyAlreadyCertified',
+    `This key already has ${what} here. ${lineage === null || lineage.purpose === purpose ? 'To extend its life, renew that certificate.' : 'Each certificate of an HGS has its own key: make a new one.'}`,
+    {
+      facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
+    },
+  )
+}

@@ -1,0 +1,35 @@
+/** Lineages as wholes: finding one, and replacing its key on purpose. */
+import { CaError } from '../errors.ts'
+import type { CertificateRecord } from '../store/model.ts'
+import type { LineageStory } from '../store/lineages.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { finishBegun } from './cycle.ts'
+import { pointerTo } from './find.ts'
+
+/** @throws CaError `notFound`. */
+export async function findLineage({ store }: CertificationAuthority, id: string): Promise<LineageStory> {
+  const lineage = await store.findLineage(id.toLowerCase())
+  if (lineage === null) throw new CaError('notFound', 'No lineage here has this id.')
+  return lineage
+}
+
+/** @throws CaError `alreadyRekeyed`: a key is replaced once; after that its successor is. */
+export async function refuseRekeyed(ca: CertificationAuthority, id: string): Promise<void> {
+  if ((await findLineage(ca, id)).replacedBy !== null) throw await alreadyRekeyed(ca, id)
+}
+
+export async function alreadyRekeyed(ca: CertificationAuthority, id: string): Promise<CaError> {
+  const { replacedBy } = await findLineage(ca, id)
+  await finishBegun(ca, replacedBy!)
+  return new CaError('alreadyRekeyed', 'The key of this lineage has been replaced already.', {
+    facts: { lineage: replacedBy, ...pointerTo(await ca.store.currentCertificate(replacedBy!)) },
+  })
+}
+
+/** The certificate of the highest generation; the first is finished when it was interrupted. */
+export async function currentOf(ca: CertificationAuthority, id: string): Promise<CertificateRecord> {
+  const current = await ca.store.currentCertificate(id)
+  if (current !== null) return current
+  await finishBegun(ca, id)
+  return (await ca.store.currentCertificate(id))!
+}

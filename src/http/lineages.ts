@@ -1,0 +1,181 @@
+/** The routes about keys as such: adopting one, reading its lineage, proving that it is the same, replacing it. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance } from 'fastify'
+import { adopt } from '../authority/adopt.ts'
+import type { CertificationAuthority } from '../authority/authority.ts'
+import { withLoadedChain } from '../authority/find.ts'
+import { currentOf, findLineage } from '../authority/lineage.ts'
+import { proofOf } from '../authority/proof.ts'
+import { rekey } from '../authority/rekey.ts'
+import { consequences } from '../hgs/consequences.ts'
+import { rekeyRunbook } from '../hgs/rekeyRunbook.ts'
+import { answerHeaders, fileAnswers, problems } from './describe.ts'
+import { sendIssued } from './issued.ts'
+import {
+  Adoption,
+  AdoptionBody,
+  FileQuery,
+  LineageParams,
+  LineageView,
+  RekeyBody,
+  Rekeyed,
+  RekeyQuery,
+} from './lineageSchemas.ts'
+import { adoptionOrder, issueOrder } from './order.ts'
+import { adoptedView, certificateView, keyOriginOf, negotiate } from './representation.ts'
+import { formats, IssueHeaders } from './schemas.ts'
+
+const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
+
+export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+  const app = server.withTypeProvider<TypeBoxTypeProvider>()
+  app.addSchema(Adoption)
+  app.addSchema(Rekeyed)
+
+  app.post(
+    '/v1/adoptions',
+    {
+      config: { permission: 'certificate.issue' },
+      schema: {
+        operationId: 'adoptCertificate',
+        tags: ['lineages'],
+        summary: 'Adopt a certificate made elsewhere',
+        description:
+          'It becomes generation 0 of a lineage, and generation 1 is issued here over the same key: from a lab to production without touching a VM. The adopted certificate need not fit the profile, its key must; what it lacks is told in its report.',
+        headers: IssueHeaders,
+        querystring: FileQuery,
+        body: AdoptionBody,
+        response: {
+          201: {
+            ...fileAnswers('Adopted. Location names generation 1.', Adoption, certificateFormats),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
+          ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const order = adoptionOrder(request, request.body)
+      const format = negotiate(request, certificateFormats)
+      const issued = await adopt(ca, order)
+      const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
+      return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
+        adopted: adoptedView(adoption!),
+        certificate,
+      }))
+    },
+  )
+
+  app.get(
+    '/v1/lineages/:id',
+    {
+      config: { permission: 'certificate.read' },
+      schema: {
+        operationId: 'getLineage',
+        tags: ['lineages'],
+        summary: 'Read about a key',
+        description: 'Where it came from, who has it, what replaced it, and its current certificate.',
+        params: LineageParams,
+        response: { 200: LineageView, ...problems(400, 401, 403, 404, 409, 503) },
+      },
+    },
+    async (request) => {
+      const lineage = await findLineage(ca, request.params.id)
+      const { id, purpose, publicKeyPin, createdAt, adoption, sharings, rekeyOf, replacedBy } = lineage
+      const current = await currentOf(ca, id)
+      return {
+        id,
+        purpose,
+        publicKeyPin,
+        createdAt: createdAt.toISOString(),
+        origin: adoption === null ? keyOriginOf(current) : ('adopted' as const),
+        adopted: adoption && adoptedView(adoption),
+        sharedWith: sharings.map((one) => ({ ...one, declaredAt: one.declaredAt.toISOString() })),
+        rekeyOf,
+        replacedBy,
+        generations: current.generation,
+        current: certificateView(withLoadedChain(ca, current), ca.now()),
+        explanation: `${consequences[purpose].expiry} ${consequences[purpose].revocation}`,
+      }
+    },
+  )
+
+  app.get(
+    '/v1/lineages/:id/proof',
+    {
+      config: { permission: 'certificate.read' },
+      schema: {
+        operationId: 'proveLineage',
+        tags: ['lineages'],
+        summary: 'Prove that the key is the same',
+        description:
+          'A JWS (RFC 7515, compact, RS256) by the key of the authority over the pin of the key and the serial numbers, fingerprints and validity of its certificates: the newest 1,000, and generation 0 when it was adopted. A tenant checks it offline; the README shows how.',
+        params: LineageParams,
+        response: {
+          200: {
+            description: 'The statement.',
+            content: { 'application/jose': { schema: { description: 'JWS Compact Serialization.' } } },
+          },
+          ...problems(400, 401, 403, 404, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const lineage = await findLineage(ca, request.params.id)
+      return reply
+        .header('content-type', 'application/jose')
+        .header('content-disposition', `attachment; filename="hgs-${lineage.purpose}-proof.jws"`)
+        .serializer((payload: unknown) => payload as string)
+        .send(await proofOf(ca, lineage))
+    },
+  )
+
+  app.post(
+    '/v1/lineages/:id/rekeys',
+    {
+      config: { permission: 'certificate.issue' },
+      schema: {
+        operationId: 'rekeyLineage',
+        tags: ['lineages'],
+        summary: 'Replace a key',
+        description:
+          'A new key in a new lineage that is linked to this one. This is no renewal: each VM must be shut down and re-protected by its owner, and the answer holds the runbook for it. To keep the key, renew its certificate.',
+        headers: IssueHeaders,
+        params: LineageParams,
+        querystring: RekeyQuery,
+        body: RekeyBody,
+        response: {
+          201: {
+            ...fileAnswers('Issued. Location names the certificate.', Rekeyed, formats),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
+          200: {
+            ...fileAnswers(
+              'A repeated request: the certificate, but not the key, which is handed out at most once.',
+              Rekeyed,
+              ['json'],
+            ),
+            ...answerHeaders('location', 'idempotent-replayed'),
+          },
+          ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const lineage = await findLineage(ca, request.params.id)
+      const { acknowledge, ...asked } = request.body
+      const order = issueOrder(reply, { ...asked, purpose: lineage.purpose }, request.query)
+      const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
+      const issued = await rekey(ca, lineage, acknowledge ?? null, order)
+      const before = await currentOf(ca, lineage.id)
+      return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
+        certificate,
+        rekeyOf: lineage.id,
+        runbook: rekeyRunbook(lineage.purpose, {
+          before: before.thumbprint,
+          after: certificate.thumbprint,
+        }),
+      }))
+    },
+  )
+}

@@ -1,0 +1,73 @@
+/**
+ * What can be asked about lineages: where a key came from, which key it replaced, who else has it; and
+ * which authorities are known, since their keys are never those of a lineage.
+ */
+
+import type { Database } from './database.ts'
+import type { AuthorityRecord, LineageRecord, NewAdoption, Purpose } from './model.ts'
+
+/** How many declarations of sharing are told; more than clusters can be. */
+const sharingsTold = 100
+
+export interface AdoptionRecord extends NewAdoption {
+  readonly reason: string | null
+  readonly requestedBy: string
+  readonly adoptedAt: Date
+}
+
+export interface SharingRecord {
+  readonly sharedWith: string
+  readonly requestedBy: string
+  readonly declaredAt: Date
+}
+
+/** A lineage with what stands beside it. */
+export interface LineageStory extends LineageRecord {
+  readonly adoption: AdoptionRecord | null
+  /** The lineage whose key this one replaces, and the one whose key replaces this one's. */
+  readonly rekeyOf: string | null
+  readonly replacedBy: string | null
+  /** Oldest first. */
+  readonly sharings: readonly SharingRecord[]
+}
+
+export function lineageFunctions(database: Database) {
+  return {
+    findLineage: (id: string): Promise<LineageStory | null> =>
+      database.read(async (client) => {
+        const row = await client.lineage.findUnique({
+          where: { id },
+          include: {
+            adoption: { omit: { lineageId: true } },
+            rekey: { select: { replacedId: true } },
+            rekeyedBy: { select: { lineageId: true } },
+            sharings: {
+              select: { sharedWith: true, requestedBy: true, declaredAt: true },
+              orderBy: { id: 'asc' },
+              take: sharingsTold,
+            },
+          },
+        })
+        if (row === null) return null
+        const { adoption, rekey, rekeyedBy, ...lineage } = row
+        return {
+          ...lineage,
+          purpose: lineage.purpose as Purpose,
+          adoption: adoption && { ...adoption, proof: adoption.proof as NewAdoption['proof'] },
+          rekeyOf: rekey?.replacedId ?? null,
+          replacedBy: rekeyedBy?.lineageId ?? null,
+        }
+      }),
+
+    /** The lineage that was adopted with the certificate of this SHA-1 thumbprint. */
+    findAdoptedLineage: (thumbprint: string): Promise<string | null> =>
+      database.read(async (client) => {
+        const row = await client.adoption.findUnique({ where: { thumbprint }, select: { lineageId: true } })
+        return row?.lineageId ?? null
+      }),
+
+    /** Every authority that this record ever knew, but for the one with this id. */
+    otherAuthorities: (id: string): Promise<AuthorityRecord[]> =>
+      database.read((client) => client.authority.findMany({ where: { id: { not: id } } })),
+  }
+}
