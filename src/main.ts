@@ -68,6 +68,7 @@ async function main(): Promise<void> {
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator({ ending: ending.signal }),
+    escrow: config.escrow,
     now,
     log,
     underWay: new Map(),

@@ -5,6 +5,7 @@
  * itself that the two belong together, and that what it issues would be taken (chain.ts).
  */
 import { createPublicKey, randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
+import type { Escrow } from '../keys/escrow.ts'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Log } from '../store/log.ts'
@@ -40,6 +41,8 @@ export interface CertificationAuthority {
   /** A throwaway key, for rehearsals: what it signs is never given to anybody. */
   readonly rehearsal: SigningKey
   readonly generateKey: KeyGenerator
+  /** Where keys made here are kept when that is asked for; null when the operator wants none kept. */
+  readonly escrow: Escrow | null
   readonly now: () => Date
   readonly log: Log
   /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */

@@ -8,6 +8,8 @@ export interface Findings {
   readonly keyBits: number
   /** Who made the key: whoever sent the request, or this service. */
   readonly keyOrigin: 'requester' | 'service'
+  /** Set on the first certificate of a key that was made here and is kept. */
+  readonly custody?: 'escrow'
   readonly provider: ProviderEvidence
   /** Rows of the rule table that warn. */
   readonly warnings: readonly Row[]

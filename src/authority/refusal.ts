@@ -8,6 +8,8 @@ const remembered: readonly Code[] = [
   'malformedCertificationRequest',
   'profileViolation',
   'keyAlreadyCertified',
+  'keyNotEscrowed',
+  'escrowNotConfigured',
   'renewalKeyChanged',
   'certificateSuperseded',
   'certificateRevoked',

@@ -120,16 +120,23 @@ function deliveryMembers(
   if (delivery.pfx !== null) {
     return {
       pfx: Buffer.from(delivery.pfx).toString('base64'),
-      keyDelivery:
-        'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
+      keyDelivery: isEscrowed(certificate)
+        ? 'The private key is in this PFX, and sealed in the escrow of this service. Keep the file and its password safe.'
+        : 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
     }
   }
   if (!keyIsGone(certificate, delivery)) return {}
+  if (isEscrowed(certificate)) return { keyDelivery: inEscrow(certificate) }
   return {
     keyDelivery:
       'The private key was handed out at most once, in the answer to the first request, and was not kept. If you have no such answer, the key is lost: issue a new certificate under a new Idempotency-Key.',
   }
 }
+
+const isEscrowed = (certificate: CertificateRecord): boolean => findingsOf(certificate).custody === 'escrow'
+
+const inEscrow = ({ lineage }: CertificateRecord): string =>
+  `A repeated request does not hand out the key. It is in escrow: POST /v1/lineages/${lineage.id}/deliveries hands it out again, to who may.`
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
 

@@ -94,6 +94,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
+    escrow: null,
     now,
     log: logger,
     underWay: new Map(),
