@@ -10,6 +10,7 @@ import { BlockList, isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
+import { escrowWith, readEscrowKey, type Escrow } from './keys/escrow.ts'
 import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
 
 export interface Config {
@@ -25,6 +26,8 @@ export interface Config {
     readonly key: { readonly pem: Buffer; readonly from: string }
     readonly passphrase: string
   } | null
+  /** Null when no key is to be kept. */
+  readonly escrow: Escrow | null
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
   readonly trustedProxies: readonly string[]
   /** Whether certificates get key usage 0xB0 instead of 0x90. */
@@ -47,6 +50,9 @@ const settings = {
   HGSCA_CA_CERTIFICATE_FILE: 'The certificate of the authority in PEM, followed by those above it.',
   HGSCA_CA_KEY: 'Secret. The key of the authority: PKCS#8 in PEM, encrypted.',
   HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
+  HGSCA_ESCROW_KEY:
+    'Secret. What keys in escrow are sealed with: 32 random octets in base64 or hex. Whoever has it and the database has those keys; who loses it has lost them.',
+  HGSCA_ESCROW_PREVIOUS_KEY: 'Secret. The escrow key before that one: it opens what it has sealed.',
   HGSCA_TLS_CERTIFICATE_FILE: 'The certificate of this service for HTTPS in PEM, with its chain.',
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
   HGSCA_TRUSTED_PROXIES:
@@ -62,6 +68,8 @@ const secrets: readonly Setting[] = [
   'HGSCA_DATABASE_URL',
   'HGSCA_CA_KEY',
   'HGSCA_CA_KEY_PASSPHRASE',
+  'HGSCA_ESCROW_KEY',
+  'HGSCA_ESCROW_PREVIOUS_KEY',
   'HGSCA_TLS_KEY',
 ]
 
@@ -135,6 +143,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const key = secret('HGSCA_CA_KEY')
   const passphrase = line(secret('HGSCA_CA_KEY_PASSPHRASE'))
   const certificate = publicFile('HGSCA_CA_CERTIFICATE_FILE')
+  const escrowKey = secret('HGSCA_ESCROW_KEY')
+  const previousEscrowKey = secret('HGSCA_ESCROW_PREVIOUS_KEY')
   const tlsKey = secret('HGSCA_TLS_KEY')
   const tlsCertificate = publicFile('HGSCA_TLS_CERTIFICATE_FILE')
 
@@ -157,6 +167,19 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       'HGSCA_CA_CERTIFICATE_FILE or HGSCA_CA_KEY_PASSPHRASE is set without HGSCA_CA_KEY_FILE: lab mode makes its own authority.',
     )
   }
+
+  if (previousEscrowKey !== null && escrowKey === null)
+    fault('HGSCA_ESCROW_PREVIOUS_KEY is set without HGSCA_ESCROW_KEY: the key before which?')
+  const escrowKeys = [escrowKey, previousEscrowKey].flatMap((read) => {
+    if (read === null || read.content.length === 0) return []
+    try {
+      return [readEscrowKey(read.content, read.from)]
+    } catch (error) {
+      if (!(error instanceof KeyFileError)) throw error
+      fault(error.message)
+      return []
+    }
+  })
 
   if ((tlsKey === null) !== (tlsCertificate === null)) {
     fault('HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.')
@@ -200,6 +223,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     keepClientInfo: flag('HGSCA_KEEP_CLIENT_INFO'),
   }
   if (faults.length > 0) throw new ConfigError(faults, authority)
+  const [sealing, ...opening] = escrowKeys
   return {
     mode,
     host,
@@ -207,6 +231,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     dataDir,
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
     authority,
+    escrow: sealing === undefined ? null : escrowWith([sealing, ...opening]),
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,
     ...flags,

@@ -105,9 +105,23 @@ export const codes = {
   keyAlreadyDelivered: {
     title: 'The PFX was handed out at most once.',
     cause:
-      'This repeats a request for a PFX. Its private key was in the answer to the first request alone, and in none if that one failed; it was not kept, so there is no PFX to give. The certificate is in this answer.',
+      'This repeats a request for a PFX. Its private key was in the answer to the first request alone, and in none if that one failed; a repetition never hands it out. The certificate is in this answer.',
     remedy:
-      'Use the PFX of the first answer. If there is none, the key is lost: issue a new certificate under a new Idempotency-Key.',
+      'Use the PFX of the first answer. If there is none: a key in escrow is handed out again by POST /v1/lineages/{lineage}/deliveries; any other is lost, so issue a new certificate under a new Idempotency-Key.',
+  },
+  escrowNotConfigured: {
+    title: 'The escrow key that is needed is not at hand.',
+    cause:
+      'A key is only kept sealed under an escrow key of the operator, which stands in no database. This service has none, or not the one that this key was sealed with.',
+    remedy:
+      'The operator makes one (openssl rand -base64 32) and names its file in HGSCA_ESCROW_KEY_FILE, or brings back the one that is missing. Or leave custody out: the key is then handed out once and forgotten.',
+  },
+  keyNotEscrowed: {
+    title: 'The service does not have this key.',
+    cause:
+      'It was made by the requester, or made here and forgotten once it was handed out. Only a key issued with custody "escrow" can be handed out again.',
+    remedy:
+      'Take the key from where it is: another node of the HGS, or a backup of the PFX. If there is none, the key is lost: shielded VMs must be protected anew with another one.',
   },
   certificateSuperseded: {
     title: 'This certificate has already been renewed.',

@@ -69,6 +69,7 @@ async function main(): Promise<void> {
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator({ ending: ending.signal }),
     keyEncipherment: config.keyEncipherment,
+    escrow: config.escrow,
     now,
     log,
     keepClientInfo: config.keepClientInfo,

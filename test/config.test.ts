@@ -1,4 +1,5 @@
 /** The settings, read as an operator means them: one value, or every fault in words. */
+import { createHash, randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import t, { type Test } from 'tap'
@@ -54,6 +55,7 @@ t.test('without any setting', async (t) => {
       dataDir: resolve('data'),
       databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
       authority: null,
+      escrow: null,
       tls: null,
       trustedProxies: [],
       keyEncipherment: false,
@@ -102,6 +104,33 @@ t.test('with a database and a CA key it is production mode', async (t) => {
   ]) {
     t.match(readConfig({ ...env, HGSCA_DATABASE_URL }), { databaseUrl: HGSCA_DATABASE_URL })
   }
+})
+
+t.test('an escrow key comes with any mode, and the one before it with it', async (t) => {
+  const { env, write } = files(t)
+  const [young, old] = [randomBytes(32), randomBytes(32)]
+  const HGSCA_ESCROW_KEY_FILE = write('escrow', `${young.toString('base64')}\n`)
+  const HGSCA_ESCROW_PREVIOUS_KEY_FILE = write('escrow-before', old.toString('hex'))
+  const idOf = (key: Buffer) => createHash('sha256').update(key).digest('hex').slice(0, 16)
+  for (const others of [{}, env]) {
+    const { escrow } = readConfig({ ...others, HGSCA_ESCROW_KEY_FILE, HGSCA_ESCROW_PREVIOUS_KEY_FILE })
+    t.equal(escrow?.keyId, idOf(young))
+    t.ok(escrow?.has(idOf(old)))
+    t.equal(readConfig({ ...others }).escrow, null, 'but none is made silently')
+  }
+  const direct: NodeJS.ProcessEnv = { HGSCA_ESCROW_KEY: young.toString('base64') }
+  t.equal(readConfig(direct).escrow?.keyId, idOf(young))
+  t.strictSame(direct, {}, 'it is gone from the environment')
+
+  t.match(faultsOf({ HGSCA_ESCROW_PREVIOUS_KEY_FILE }), [/^HGSCA_ESCROW_PREVIOUS_KEY is set without/])
+  const short = write('short', 'c2hvcnQ=')
+  t.match(faultsOf({ HGSCA_ESCROW_KEY_FILE: short, HGSCA_PORT: 'x' }), [
+    /^the escrow key: .*short is not 32 octets in base64 or hex\. Make one: openssl rand -base64 32$/,
+    /^HGSCA_PORT/,
+  ])
+  t.match(faultsOf({ HGSCA_ESCROW_KEY_FILE: write('open', young.toString('hex'), 0o644) }), [
+    /^HGSCA_ESCROW_KEY_FILE: .* is open to everybody on this host/,
+  ])
 })
 
 t.test('a secret comes by variable or by file', async (t) => {

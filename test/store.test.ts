@@ -249,7 +249,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.same(await countAll(), before, 'nothing, when the second cannot be')
 
       t.equal(await store.recordIntents([first!, second!], { kit }), 'recorded')
-      const more = { Lineage: 2, IssuanceIntent: 2, AuditEvent: 2, KitMember: 2 }
+      const more = { Lineage: 2, IssuanceIntent: 2, AuditEvent: 3, KitMember: 2 }
       const one = { Adoption: 1, Rekey: 1, Sharing: 1, EscrowedKey: 1, Kit: 1 }
       const expected = Object.entries({ ...more, ...one }).map(([name, n]) => [name, (before[name] ?? 0) + n])
       t.match(await countAll(), Object.fromEntries(expected))
@@ -259,6 +259,9 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       ])
       t.match(await sql('SELECT * FROM "Rekey"'), [
         { lineageId: second!.intent.lineage.id, replacedId: old.lineage.id },
+      ])
+      t.match(await sql(`SELECT "objectId", "details" FROM "AuditEvent" WHERE "type" = 'key.escrowed'`), [
+        { objectId: first!.intent.lineage.id, details: '{"escrowKeyId":"k"}' },
       ])
 
       const again = drafts()[1]!

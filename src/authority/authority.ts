@@ -5,6 +5,7 @@
  * itself that the two belong together, and that what it issues would be taken (chain.ts).
  */
 import { createPublicKey, randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
+import type { Escrow } from '../keys/escrow.ts'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Log } from '../store/log.ts'
@@ -42,6 +43,8 @@ export interface CertificationAuthority {
   readonly generateKey: KeyGenerator
   /** Whether certificates get keyEncipherment too (key usage 0xB0), by choice of the operator. */
   readonly keyEncipherment: boolean
+  /** Where keys made here are kept when that is asked for; null when the operator wants none kept. */
+  readonly escrow: Escrow | null
   readonly now: () => Date
   readonly log: Log
   /** Whether requests are kept as they came, with what they tell of persons and machines. */

@@ -14,6 +14,8 @@ export interface Findings {
   readonly request: { readonly sha256: string; readonly kept: boolean } | null
   /** Who made the key: whoever sent the request, or this service. */
   readonly keyOrigin: 'requester' | 'service'
+  /** Set on the first certificate of a key that was made here and is kept. */
+  readonly custody?: 'escrow'
   readonly provider: ProviderEvidence
   /** What showed that the requester has the key, when it was not a request that is on record. */
   readonly possession?: 'pfx'

@@ -7,12 +7,13 @@ import { dnsNameFault } from '../hgs/dnsName.ts'
 import { profiles, type Profile, type Purpose } from '../hgs/profiles.ts'
 import { gradeProvider, softwareKeyStorageProvider, type ProviderEvidence } from '../hgs/provider.ts'
 import type { Row } from '../hgs/rules.ts'
-import type { CertificateRecord, Idempotency } from '../store/model.ts'
+import type { CertificateRecord, Idempotency, LineageRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
+import { refuseWithoutEscrow, sealedKey, type Custody } from './custody.ts'
 import { carryOut, type Requester } from './cycle.ts'
 import { ignoredOf, rememberedRows, type Findings } from './findings.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
@@ -52,6 +53,7 @@ export interface KeyMadeHere {
   readonly from: 'service'
   readonly bits: number
   readonly subject: Readonly<Record<string, string | undefined>>
+  readonly custody: Custody
   readonly pfx: { readonly password: string; readonly target: PfxTarget }
 }
 
@@ -72,7 +74,8 @@ interface Proposal {
 
 /**
  * @throws CaError `malformedCertificationRequest`, `requestIsRenewal`, `profileViolation`, `keyAlreadyCertified`,
- *   `issuanceInterrupted`, `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`.
+ *   `issuanceInterrupted`, `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`,
+ *   `escrowNotConfigured`.
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
   return rememberingRefusals(ca, order, null, () =>
@@ -90,15 +93,16 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
         if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
         const id = ca.store.newId(ca.now())
+        const lineage: LineageRecord = {
+          id: ca.store.newId(ca.now()),
+          purpose: order.purpose,
+          publicKeyPin: pin,
+          createdAt: ca.now(),
+        }
         const outcome = await carryOut(ca, {
           id,
           profile,
-          lineage: {
-            id: ca.store.newId(ca.now()),
-            purpose: order.purpose,
-            publicKeyPin: pin,
-            createdAt: ca.now(),
-          },
+          lineage,
           newLineage: true,
           generation: 1,
           predecessorId: null,
@@ -107,11 +111,15 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
           dnsNames: proposal.dnsNames,
           validity,
           certificationRequest: proposal.certificationRequest,
-          findings: findingsOf(proposal, validity),
+          findings: findingsOf(proposal, validity, order.key),
           reason: order.reason,
           by: order.by,
           idempotency: order.idempotency,
-          beside: { sharedWith: order.sharedWith ?? undefined, replaces: order.replaces ?? undefined },
+          beside: {
+            sharedWith: order.sharedWith ?? undefined,
+            replaces: order.replaces ?? undefined,
+            escrow: isKept(order.key) ? sealedKey(ca, lineage, proposal.privateKey!) : undefined,
+          },
         })
         if (outcome === 'idempotencyKeyTaken') return outcome
         if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
@@ -194,6 +202,7 @@ async function proposalWithNewKey(
   const { dnsNames, notes } = withCommonName(order.dnsNames ?? [], subject, profile)
   const provider: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
   // Judged before the key is made: a refusal costs nothing.
+  if (isKept(key)) refuseWithoutEscrow(ca)
   const exhibit = {
     publicKey: null,
     subject,
@@ -254,10 +263,13 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
     ? []
     : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
 
-const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
+const isKept = (key: Order['key']): boolean => key.from === 'service' && key.custody === 'escrow'
+
+const findingsOf = (proposal: Proposal, validity: Validity, key: Order['key']): Findings => ({
   keyBits: proposal.publicKey.bits,
   request: proposal.request,
   keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
+  ...(isKept(key) && { custody: 'escrow' }),
   provider: proposal.provider,
   ...rememberedRows(proposal.rows),
   ignored: proposal.ignored,

@@ -15,6 +15,8 @@ const remembered: readonly Code[] = [
   'alreadyRekeyed',
   'keyAlreadyCertified',
   'requestIsRenewal',
+  'keyNotEscrowed',
+  'escrowNotConfigured',
   'renewalKeyChanged',
   'renewalCertificateMismatch',
   'certificateSuperseded',

@@ -39,7 +39,7 @@ function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
 function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked {
   if (body === undefined || body === null) throw invalid([{ pointer: '/', detail: 'the body is missing' }])
   const faults: Fault[] = onlyFormat(query)
-  const { csr, subject, pfx, key, provider } = body
+  const { csr, subject, pfx, key, custody, provider } = body
   const terms = {
     purpose: body.purpose,
     dnsNames: body.dnsNames ?? null,
@@ -49,7 +49,7 @@ function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked
   }
 
   if (csr !== undefined) {
-    for (const [name, value] of Object.entries({ subject, key, pfx })) {
+    for (const [name, value] of Object.entries({ subject, key, custody, pfx })) {
       if (value !== undefined)
         faults.push({ pointer: `/${name}`, detail: 'goes with a key made by the service, not with csr' })
     }
@@ -78,6 +78,7 @@ function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked
       from: 'service',
       bits: key?.bits ?? profiles[body.purpose].keyBits.whenMadeHere,
       subject,
+      custody: custody ?? 'forgotten',
       pfx: { password: pfx.password, target: pfx.target ?? 'ws2019' },
     },
   }
@@ -175,7 +176,7 @@ export const invalid = (errors: readonly Fault[]): CaError =>
  * What was asked, as a fingerprint: route, parameters and body. The password of a PFX is left out,
  * since the fingerprint is kept and a password could be guessed from it.
  */
-function idempotencyOf(request: FastifyRequest, body: Body<object>): Idempotency | null {
+export function idempotencyOf(request: FastifyRequest, body: Body<object>): Idempotency | null {
   const key = request.headers['idempotency-key']
   if (typeof key !== 'string') return null
   const hash = createHash('sha256').update(

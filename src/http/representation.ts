@@ -124,17 +124,25 @@ function deliveryMembers(
     return {
       pfx: Buffer.from(delivery.pfx).toString('base64'),
       keyDelivery:
-        certificate.renewal === null
-          ? 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.'
-          : 'This PFX holds the private key that you sent, and the new certificate. The service has forgotten the key.',
+        certificate.renewal !== null
+          ? 'This PFX holds the private key that you sent, and the new certificate. The service has forgotten the key.'
+          : isEscrowed(certificate)
+            ? 'The private key is in this PFX, and sealed in the escrow of this service. Keep the file and its password safe.'
+            : 'The private key is in this PFX and nowhere else: the service has forgotten it. Keep the file and its password safe.',
     }
   }
   if (!keyIsGone(certificate, delivery)) return {}
+  if (isEscrowed(certificate)) return { keyDelivery: inEscrow(certificate) }
   return {
     keyDelivery:
       'The private key was handed out at most once, in the answer to the first request, and was not kept. If you have no such answer, the key is lost: issue a new certificate under a new Idempotency-Key.',
   }
 }
+
+const isEscrowed = (certificate: CertificateRecord): boolean => findingsOf(certificate).custody === 'escrow'
+
+const inEscrow = ({ lineage }: CertificateRecord): string =>
+  `A repeated request does not hand out the key. It is in escrow: POST /v1/lineages/${lineage.id}/deliveries hands it out again, to who may.`
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => readFindings(findings)
 export const keyOriginOf = (certificate: CertificateRecord): Findings['keyOrigin'] =>

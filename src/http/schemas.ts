@@ -101,6 +101,12 @@ export const IssueBody = Type.Object(
         { ...closed, description: 'The key the service is to make.' },
       ),
     ),
+    custody: Type.Optional(
+      oneOf(
+        ['forgotten', 'escrow'],
+        'What becomes of a key that the service makes. forgotten (the default): it is in the answer and nowhere else. escrow: it is also kept, sealed, so that it can be handed out again to a rebuilt HGS; the operator must have configured an escrow key.',
+      ),
+    ),
     pfx: Type.Optional(pfx),
     validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
     reason: Type.Optional(reason),

@@ -262,7 +262,8 @@ function rowsOfIntent({ intent, newLineage, beside, event }: IntentDraft): Prism
   if (escrow !== undefined) {
     const { escrowKeyId, sealed } = escrow
     const row = { lineageId: lineage.id, escrowKeyId, sealed: own(sealed), escrowedAt: createdAt }
-    rows.push(insert('EscrowedKey', row))
+    const told = { type: 'key.escrowed', objectId: lineage.id, details: { escrowKeyId } }
+    rows.push(insert('EscrowedKey', row), auditRow({ ...event, ...told }))
   }
   rows.push(auditRow(event))
   return rows

@@ -96,6 +96,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
     keyEncipherment: false,
+    escrow: null,
     now,
     log: logger,
     keepClientInfo: false,
