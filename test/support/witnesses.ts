@@ -18,6 +18,8 @@ export const witnesses = {
   keytool: 'default-jre-headless',
   pk12util: 'libnss3-tools',
   certtool: 'gnutls-bin',
+  unzip: 'unzip',
+  python3: 'python3',
   bwrap: 'bubblewrap',
   'docker-compose': 'docker-compose',
 } as const
