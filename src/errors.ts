@@ -25,6 +25,13 @@ export const codes = {
     remedy:
       'Send the file exactly as certreq or openssl wrote it. `openssl req -in FILE -noout -verify` should accept it.',
   },
+  malformedCertificate: {
+    title: 'The certificate cannot be read.',
+    cause:
+      'The bytes are not certificates of version 3 in strict DER (RFC 5280), as PEM, bare base64 or binary. Windows would say 0x8007000D, "The data is invalid."',
+    remedy:
+      'Send the file as it was exported, without its private key. `openssl x509 -in FILE -noout -text` should accept it.',
+  },
   profileViolation: {
     title: 'The request does not fit the HGS profile.',
     cause: 'One or more properties of the request would give a certificate that HGS does not take.',

@@ -142,38 +142,46 @@ async function proposalFromRequest(
       ],
     })
   }
-  const subject = modernised(request.subject)
-  const names = withCommonName(order.dnsNames ?? requested, subject, profile)
-  const others = request.subjectAltNames.filter(({ type }) => type !== 'dNSName')
-  const provider = gradeProvider(request.provider, key.provider)
-  const rows = await judged(
-    {
-      publicKey: request.publicKey,
-      subject,
-      subjectAltNames: [...asGeneralNames(names.dnsNames), ...others],
-      provider,
-      request: {
-        signatureAlgorithm: request.signatureAlgorithm,
-        envelope: request.envelope,
-        possession: null,
-      },
-      certificate: null,
-    },
-    profile,
-    request,
-    ca.issuer,
-  )
+  const { exhibit, dnsNames, notes } = certifiable(request, order.dnsNames, key.provider, profile)
+  const rows = await judged(exhibit, profile, request, ca.issuer)
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
-    subject,
-    dnsNames: names.dnsNames,
+    subject: exhibit.subject,
+    dnsNames,
     certificationRequest: request.der,
-    provider,
+    provider: exhibit.provider,
     rows,
     ignored: ignoredOf(request),
-    notes: [...names.notes, ...encodingNote(request, subject)],
+    notes,
     privateKey: null,
   }
+}
+
+/** What of a request would be certified, for the rules to judge. */
+export function certifiable(
+  request: CertificationRequest,
+  /** Instead of those in the request, when it holds none. */
+  asked: readonly string[] | null,
+  declaredProvider: string | null,
+  profile: Profile,
+) {
+  const requested = request.subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
+  const subject = modernised(request.subject)
+  const { dnsNames, notes } = withCommonName(asked ?? requested, subject, profile)
+  const others = request.subjectAltNames.filter(({ type }) => type !== 'dNSName')
+  const exhibit = {
+    publicKey: request.publicKey,
+    subject,
+    subjectAltNames: [...asGeneralNames(dnsNames), ...others],
+    provider: gradeProvider(request.provider, declaredProvider),
+    request: {
+      signatureAlgorithm: request.signatureAlgorithm,
+      envelope: request.envelope,
+      possession: null,
+    },
+    certificate: null,
+  }
+  return { exhibit, dnsNames, notes: [...notes, ...encodingNote(request, subject)] }
 }
 
 async function proposalWithNewKey(

@@ -60,7 +60,7 @@ export interface Foreign {
   readonly beside: readonly { readonly name: string; readonly sameKey: boolean }[]
 }
 
-/** From bad to good: `fail`, `unknown` (nothing shows it), `warn`, `pass`. */
+/** `unknown`: nothing that was given shows it. */
 export type Verdict = 'pass' | 'warn' | 'fail' | 'unknown'
 
 interface Finding {
@@ -819,15 +819,6 @@ function judgeElsewhere({ judge, elsewhere }: Rule, exhibit: Exhibit, profile: P
   const finding = judge(exhibit, profile)
   return elsewhere === 'advised' && finding?.verdict === 'fail' ? warn(finding.found) : finding
 }
-
-const severity: readonly Verdict[] = ['pass', 'warn', 'unknown', 'fail']
-
-/** The worst of several verdicts. */
-export const worst = (rows: readonly { readonly verdict: Verdict }[]): Verdict =>
-  rows.reduce<Verdict>(
-    (worst, { verdict }) => (severity.indexOf(verdict) > severity.indexOf(worst) ? verdict : worst),
-    'pass',
-  )
 
 /** Whether it is safe to calculate with the key: the rows about its numbers hold. */
 export const keyIsSound = (rows: readonly Row[]): boolean =>

@@ -9,6 +9,7 @@ import { CaError, codes, type Code, type Fault } from '../errors.ts'
 export const statuses: Readonly<Record<Code, number>> = {
   invalidRequest: 400,
   malformedCertificationRequest: 400,
+  malformedCertificate: 400,
   unauthenticated: 401,
   forbidden: 403,
   insecureTransport: 403,

@@ -8,15 +8,15 @@
 import { Type, type Static, type TSchema } from 'typebox'
 import { purposes } from '../hgs/profiles.ts'
 
-const closed = { additionalProperties: false }
-const text = (maxLength: number, description: string, more: object = {}) =>
+export const closed = { additionalProperties: false }
+export const text = (maxLength: number, description: string, more: object = {}) =>
   Type.String({ minLength: 1, maxLength, description, ...more })
 /** Text from outside that stands in the record. PostgreSQL cannot hold a NUL, and a log line is one line. */
 const line = (maxLength: number, description: string) =>
   text(maxLength, `${description} On one line, without control characters.`, {
     pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
   })
-const oneOf = <const T extends string>(values: readonly T[], description: string) =>
+export const oneOf = <const T extends string>(values: readonly T[], description: string) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], maxLength: 32, description })
 const nullable = <T extends TSchema>(schema: T, description: string) =>
   Type.Unsafe<Static<T> | null>({ anyOf: [schema, { type: 'null' }], description })
@@ -26,14 +26,14 @@ const fingerprint = (digits: number, description: string) =>
   Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
 const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
 
-const provider = line(
+export const provider = line(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
 )
 const validityDays =
   'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
 const reason = line(500, 'Why, in words. It stands in the record.')
-const csr = text(
+export const csr = text(
   40_000,
   'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
 )
@@ -70,7 +70,7 @@ const pfx = Type.Object(
   { ...closed, description: 'The PFX in which the key leaves the service.' },
 )
 
-const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
+export const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
 const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
   maxItems: 100,
   description: 'Subject alternative names. For https the common name is added when it is missing here.',
@@ -123,7 +123,7 @@ export const RenewalBody = Type.Object(
 export type RenewalBody = Static<typeof RenewalBody>
 
 export const formats = ['json', 'pem', 'der', 'p7b', 'pfx'] as const
-export type Format = (typeof formats)[number]
+export type Format = (typeof formats)[number] | 'md'
 const format = (names: readonly Format[]) =>
   Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
 
@@ -245,12 +245,12 @@ const fix = Type.Object(
   },
   { ...closed, description: 'How to mend it, with each tool.' },
 )
-const verdict = oneOf(
+export const verdict = oneOf(
   ['pass', 'warn', 'fail', 'unknown'],
   'What follows. `unknown`: nothing that was given shows it.',
 )
 
-const Row = Type.Object(
+export const Row = Type.Object(
   {
     rule: text(64, 'Id of the rule.'),
     property: text(128, 'The property it is about.'),

@@ -14,6 +14,7 @@ import { CaError, type Code } from '../errors.ts'
 import { requirePermissions } from './authenticate.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
+import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
@@ -134,12 +135,14 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   requirePermissions(app, options.ca)
   app.addSchema(CertificateView)
   app.addSchema(Problem)
+  app.addSchema(ConformanceReport)
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     uiConfig: { docExpansion: 'list', persistAuthorization: false },
   })
 
   certificateRoutes(app, options.ca)
+  conformanceRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -218,6 +221,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       servers: [{ url: '/' }],
       tags: [
         { name: 'certificates', description: 'Issue, renew, read.' },
+        { name: 'conformance', description: 'What HGS would say.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },

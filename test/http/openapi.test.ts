@@ -7,7 +7,8 @@ import { parse } from 'yaml'
 import { examples, rawRequestTypes } from '../../src/http/describe.ts'
 import { openApiFile, openApiYaml } from '../../src/http/openapi.ts'
 import { freshKey, freshRequest, inProcess } from '../support/inProcess.ts'
-import { asPem } from '../support/requests.ts'
+import { asPem, selfSigned } from '../support/requests.ts'
+import { pem } from '../support/witnesses.ts'
 
 interface Operation {
   readonly operationId: string
@@ -68,6 +69,20 @@ t.test('its examples work as they stand', async (t) => {
   }
 })
 
+t.test('its examples of checks work as they stand', async (t) => {
+  const service = await inProcess(t)
+  const certificate = pem('CERTIFICATE', selfSigned(freshKey()))
+  const bodies = document.paths['/v1/conformance-checks']!['post']!.requestBody!.content
+  for (const [name, { value }] of Object.entries(bodies['application/json']!.examples!)) {
+    const body = JSON.parse(
+      JSON.stringify(value)
+        .replace('"REQUEST"', JSON.stringify(asPem(freshRequest())))
+        .replace('"CERTIFICATE"', JSON.stringify(certificate)),
+    ) as object
+    t.match(await service.post('/v1/conformance-checks', { body }), { status: 200 }, name)
+  }
+})
+
 t.test('it knows every route, its problems, and which need no key', async (t) => {
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
@@ -85,9 +100,10 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/certificates/{ref}/renewal-info',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
+    'post /v1/conformance-checks',
   ])
   for (const { name, operation } of operations) {
-    const isPublic = !name.includes('/v1/certificates')
+    const isPublic = !/certificates|checks/.test(name) || name.startsWith('get /v1/authority')
     t.equal(operation.security?.length === 0, isPublic, `${name} is ${isPublic ? 'public' : 'closed'}`)
     if (!isPublic)
       t.ok(operation.responses['401']?.content?.['application/problem+json'], `${name} has problems`)
