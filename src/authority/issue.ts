@@ -9,11 +9,12 @@ import { gradeProvider, softwareKeyStorageProvider, type ProviderEvidence } from
 import type { Row } from '../hgs/rules.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
-import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
+import { publicKeyPin, rsaPublicKeyOf, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, finishBegun, type Requester } from './cycle.ts'
+import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
+import { dryRunOf, type DryRun } from './dryRun.ts'
 import { ignoredOf, remembered, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
@@ -69,40 +70,18 @@ interface Proposal {
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
   return rememberingRefusals(ca, order, null, () =>
     once(ca, order.idempotency, async () => {
-      const profile = profiles[order.purpose]
-      const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+      const { profile, validity } = termsOf(ca, order)
       const proposal =
         order.key.from === 'request'
           ? await proposalFromRequest(ca, order.key, order, profile)
           : await proposalWithNewKey(ca, order.key, order, profile)
       try {
-        const pin = publicKeyPin(proposal.publicKey)
+        const plan = planOf(ca, order, profile, validity, proposal)
+        const pin = plan.lineage.publicKeyPin
         await refuseKnownKey(ca, pin, order.purpose)
         if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
-        const id = ca.store.newId(ca.now())
-        const outcome = await carryOut(ca, {
-          id,
-          profile,
-          lineage: {
-            id: ca.store.newId(ca.now()),
-            purpose: order.purpose,
-            publicKeyPin: pin,
-            createdAt: ca.now(),
-          },
-          newLineage: true,
-          generation: 1,
-          predecessorId: null,
-          publicKey: proposal.publicKey,
-          subject: proposal.subject.der,
-          dnsNames: proposal.dnsNames,
-          validity,
-          certificationRequest: proposal.certificationRequest,
-          findings: findingsOf(proposal, validity),
-          reason: order.reason,
-          by: order.by,
-          idempotency: order.idempotency,
-        })
+        const outcome = await carryOut(ca, plan)
         if (outcome === 'idempotencyKeyTaken') return outcome
         if (outcome === 'keyTaken' || outcome === 'generationTaken')
           throw await keyAlreadyCertified(ca, pin, order.purpose)
@@ -113,6 +92,63 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
     }),
   )
 }
+
+/**
+ * All that `issue` does before it writes anything down. A key that the service would make is not made:
+ * another stands in for it, and the rows about it are left out.
+ *
+ * @throws CaError what `issue` throws before it writes.
+ */
+export async function rehearseIssue(ca: CertificationAuthority, order: Order): Promise<DryRun> {
+  const { profile, validity } = termsOf(ca, order)
+  if (order.key.from === 'request') {
+    const proposal = await proposalFromRequest(ca, order.key, order, profile)
+    const plan = planOf(ca, order, profile, validity, proposal)
+    await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose, { finishing: false })
+    return dryRunOf(ca, plan, proposal.rows, null)
+  }
+  const proposal = {
+    ...(await judgedBeforeKey(ca, order.key, order, profile)),
+    publicKey: rsaPublicKeyOf(ca.rehearsal.publicKey),
+    privateKey: null,
+  }
+  const plan = planOf(ca, order, profile, validity, proposal)
+  return dryRunOf(ca, plan, proposal.rows, order.key.bits)
+}
+
+function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; validity: Validity } {
+  const profile = profiles[order.purpose]
+  return { profile, validity: validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate) }
+}
+
+const planOf = (
+  ca: CertificationAuthority,
+  order: Order,
+  profile: Profile,
+  validity: Validity,
+  proposal: Proposal,
+): Plan => ({
+  id: ca.store.newId(ca.now()),
+  profile,
+  lineage: {
+    id: ca.store.newId(ca.now()),
+    purpose: order.purpose,
+    publicKeyPin: publicKeyPin(proposal.publicKey),
+    createdAt: ca.now(),
+  },
+  newLineage: true,
+  generation: 1,
+  predecessorId: null,
+  publicKey: proposal.publicKey,
+  subject: proposal.subject.der,
+  dnsNames: proposal.dnsNames,
+  validity,
+  certificationRequest: proposal.certificationRequest,
+  findings: findingsOf(proposal, validity, order.key.from),
+  reason: order.reason,
+  by: order.by,
+  idempotency: order.idempotency,
+})
 
 /** For who repeats the request, and waits for the answer to the first: this one gives none. */
 const goneBefore = (): CaError =>
@@ -184,16 +220,26 @@ export function certifiable(
   return { exhibit, dnsNames, notes: [...notes, ...encodingNote(request, subject)] }
 }
 
+/** Judged before the key is made: a refusal costs nothing. */
 async function proposalWithNewKey(
   ca: CertificationAuthority,
   key: KeyMadeHere,
   order: Order,
   profile: Profile,
 ): Promise<Proposal> {
+  const judged = await judgedBeforeKey(ca, key, order, profile)
+  return { ...judged, ...(await ca.generateKey(key.bits, order.abandoned)) }
+}
+
+async function judgedBeforeKey(
+  ca: CertificationAuthority,
+  key: KeyMadeHere,
+  order: Order,
+  profile: Profile,
+): Promise<Omit<Proposal, 'publicKey' | 'privateKey'>> {
   const subject = nameFrom(key.subject)
   const { dnsNames, notes } = withCommonName(order.dnsNames ?? [], subject, profile)
   const provider: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
-  // Judged before the key is made: a refusal costs nothing.
   const exhibit = {
     publicKey: null,
     subject,
@@ -203,18 +249,7 @@ async function proposalWithNewKey(
     certificate: null,
   }
   const rows = await judged(exhibit, profile, null, ca.issuer)
-  const { privateKey, publicKey } = await ca.generateKey(key.bits, order.abandoned)
-  return {
-    publicKey,
-    subject,
-    dnsNames,
-    certificationRequest: null,
-    provider,
-    rows,
-    ignored: [],
-    notes,
-    privateKey,
-  }
+  return { subject, dnsNames, certificationRequest: null, provider, rows, ignored: [], notes }
 }
 
 const asGeneralNames = (names: readonly string[]) => names.map((text) => ({ type: 'dNSName' as const, text }))
@@ -252,29 +287,35 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
     ? []
     : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
 
-const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
+const findingsOf = (proposal: Proposal, validity: Validity, from: Order['key']['from']): Findings => ({
   keyBits: proposal.publicKey.bits,
-  keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
+  keyOrigin: from === 'request' ? 'requester' : 'service',
   provider: proposal.provider,
   ...remembered(proposal.rows),
   ignored: proposal.ignored,
   notes: [...proposal.notes, ...validity.notes],
 })
 
-async function refuseKnownKey(ca: CertificationAuthority, pin: string, purpose: Purpose): Promise<void> {
+async function refuseKnownKey(
+  ca: CertificationAuthority,
+  pin: string,
+  purpose: Purpose,
+  how = { finishing: true },
+): Promise<void> {
   if (pin === ca.issuer.publicKeyPin) {
     throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.')
   }
-  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
+  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose, how)
 }
 
 async function keyAlreadyCertified(
   ca: CertificationAuthority,
   pin: string,
   purpose: Purpose,
+  { finishing } = { finishing: true },
 ): Promise<CaError> {
   const lineage = await ca.store.findLineageByPin(pin)
-  if (lineage !== null) await finishBegun(ca, lineage.id)
+  if (lineage !== null && finishing) await finishBegun(ca, lineage.id)
   const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
   const what =
     lineage === null

@@ -8,6 +8,7 @@
 import { CaError } from '../errors.ts'
 import { profiles } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
+import type { Row } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
@@ -17,7 +18,8 @@ import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, finishBegun, type Requester } from './cycle.ts'
+import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
+import { dryRunOf, type DryRun } from './dryRun.ts'
 import { findCertificate } from './find.ts'
 import { ignoredOf, readFindings, remembered, type Findings } from './findings.ts'
 import { pointerTo } from './issue.ts'
@@ -47,11 +49,22 @@ export async function renew(ca: CertificationAuthority, order: RenewalOrder): Pr
   return rememberingRefusals(ca, order, id, () => once(ca, order.idempotency, () => renewOnce(ca, order, id)))
 }
 
-async function renewOnce(
+/**
+ * All that `renew` does before it writes anything down.
+ *
+ * @throws CaError what `renew` throws before it writes.
+ */
+export async function rehearseRenewal(ca: CertificationAuthority, order: RenewalOrder): Promise<DryRun> {
+  const { id } = await findCertificate(ca, order.reference)
+  const { plan, rows } = await planRenewal(ca, order, id)
+  return dryRunOf(ca, plan, rows, null)
+}
+
+async function planRenewal(
   ca: CertificationAuthority,
   order: RenewalOrder,
   id: string,
-): Promise<Issued | 'idempotencyKeyTaken'> {
+): Promise<{ plan: Plan; rows: readonly Row[]; predecessor: CertificateRecord }> {
   const predecessor = await findCertificate(ca, id)
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
@@ -82,7 +95,7 @@ async function renewOnce(
     ca.issuer,
   )
 
-  const outcome = await carryOut(ca, {
+  const plan: Plan = {
     id: ca.store.newId(ca.now()),
     profile,
     lineage: predecessor.lineage,
@@ -105,7 +118,17 @@ async function renewOnce(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
-  })
+  }
+  return { plan, rows, predecessor }
+}
+
+async function renewOnce(
+  ca: CertificationAuthority,
+  order: RenewalOrder,
+  id: string,
+): Promise<Issued | 'idempotencyKeyTaken'> {
+  const { plan, predecessor } = await planRenewal(ca, order, id)
+  const outcome = await carryOut(ca, plan)
 
   switch (outcome) {
     case 'idempotencyKeyTaken':

@@ -825,3 +825,9 @@ export const keyIsSound = (rows: readonly Row[]): boolean =>
   !rows.some(({ rule, verdict }) => verdict === 'fail' && keyRules.includes(rule))
 
 const keyRules: readonly string[] = ['keyAlgorithm', 'keySize', 'modulus', 'publicExponent']
+
+/** Rows that say something of the very key. */
+export const rulesAboutKey: readonly string[] = [
+  ...keyRules,
+  ...['smallFactors', 'closePrimes', 'roca', 'subjectKeyIdentifier'],
+]

@@ -1,11 +1,13 @@
 /** The routes under /v1/certificates: decode, call one use case, encode. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
-import { issue } from '../authority/issue.ts'
+import type { DryRun } from '../authority/dryRun.ts'
+import { issue, rehearseIssue } from '../authority/issue.ts'
 import type { Issued } from '../authority/once.ts'
-import { renew } from '../authority/renew.ts'
+import { rehearseRenewal, renew } from '../authority/renew.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
@@ -68,10 +70,9 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
             ...answerHeaders('location', 'idempotent-replayed'),
           },
           200: {
-            ...fileAnswers(
-              'A repeated request: the certificate, but not the key, which is handed out at most once.',
-              CertificateView,
-              ['json'],
+            ...jsonAnswer(
+              'A repeated request: the certificate, but not the key, which is handed out at most once. Or the report of a dry run.',
+              Type.Union([Type.Ref('Certificate#'), Type.Ref('DryRun#')]),
             ),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
@@ -82,6 +83,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     async (request, reply) => {
       const body = request.body as IssueBody | Uint8Array | undefined
       const order = issueOrder(reply, body, request.query)
+      if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseIssue(ca, order))
       const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
       return sendIssued(reply, await issue(ca, order), format)
     },
@@ -110,6 +112,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
             ),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
+          200: jsonAnswer('The report of a dry run.', Type.Ref('DryRun#')),
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -117,6 +120,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     async (request, reply) => {
       const body = request.body as RenewalBody | Uint8Array | undefined
       const order = renewalOrder(request, request.params.ref, body, request.query)
+      if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseRenewal(ca, order))
       const format = negotiate(request, certificateFormats)
       return sendIssued(reply, await renew(ca, order), format)
     },
@@ -260,6 +264,13 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     if (next === null) return
     const query = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: String(next) })
     reply.header('link', `<${request.url.split('?')[0]}?${query.toString()}>; rel="next"`)
+  }
+
+  /** Whatever form the certificate was asked for in: there is none. */
+  function sendDryRun(reply: FastifyReply, dryRun: DryRun): FastifyReply {
+    const { verdict, rows, notBefore, notAfter, ...rest } = dryRun
+    const wouldIssue = { ...rest, notBefore: notBefore.toISOString(), notAfter: notAfter.toISOString() }
+    return reply.send({ dryRun: true, verdict, rows, wouldIssue })
   }
 
   function sendIssued(reply: FastifyReply, issued: Issued, format: Format): FastifyReply {

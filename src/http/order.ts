@@ -116,7 +116,7 @@ export function renewalOrder(
 
 const onlyFormat = (query: object): Fault[] =>
   Object.keys(query)
-    .filter((name) => name !== 'format')
+    .filter((name) => name !== 'format' && name !== 'dryRun')
     .map((name) => ({
       pointer: `query/${name}`,
       detail: 'stands in the query only when the body is a raw request',

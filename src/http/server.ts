@@ -19,7 +19,7 @@ import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
-import { CertificateView, Problem } from './schemas.ts'
+import { CertificateView, DryRunView, Problem } from './schemas.ts'
 
 export interface ServerOptions {
   readonly ca: CertificationAuthority
@@ -134,6 +134,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   await describeApi(app, options)
   requirePermissions(app, options.ca)
   app.addSchema(CertificateView)
+  app.addSchema(DryRunView)
   app.addSchema(Problem)
   app.addSchema(ConformanceReport)
   await app.register(swaggerUi, {
