@@ -41,9 +41,9 @@ export const codes = {
   malformedCertificate: {
     title: 'The certificate cannot be read.',
     cause:
-      'It is not one X.509 certificate of version 3 in strict DER (RFC 5280), as PEM or base64. Windows would say 0x8007000D, "The data is invalid."',
+      'The bytes are not certificates of version 3 in strict DER (RFC 5280), as PEM, bare base64 or binary. Windows would say 0x8007000D, "The data is invalid."',
     remedy:
-      'Export it as Base-64 encoded X.509 (.CER), alone, without its issuers and without its key. `openssl x509 -in FILE -noout -text` should accept it.',
+      'Send the file as it was exported, without its private key. `openssl x509 -in FILE -noout -text` should accept it.',
   },
   profileViolation: {
     title: 'The request does not fit the HGS profile.',

@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { CaError } from '../errors.ts'
 import { withKeyEncipherment, type Profile } from '../hgs/profiles.ts'
+import type { Row } from '../hgs/rules.ts'
 import type {
   BesideLineage,
   CertificateRecord,
@@ -104,7 +105,7 @@ export async function carryOutAll(
   for (let attempt = 1; attempt <= 3; attempt++) {
     const drafts: IntentDraft[] = []
     for (const plan of plans) {
-      const intent = await draft(ca, plan)
+      const { intent } = await draft(ca, plan)
       drafts.push({
         intent,
         newLineage: plan.newLineage,
@@ -123,7 +124,11 @@ export async function carryOutAll(
   throw new Error('128 random bits came out the same three times: the random source is broken')
 }
 
-async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
+/** Makes up what would be signed, and rehearses it. Nothing is written. @returns also the rows of the rehearsal. */
+export async function draft(
+  ca: CertificationAuthority,
+  plan: Plan,
+): Promise<{ readonly intent: Intent; readonly profile: Profile; readonly rows: readonly Row[] }> {
   const { validity } = plan
   const profile = ca.keyEncipherment ? withKeyEncipherment(plan.profile) : plan.profile
   const contents = {
@@ -144,7 +149,7 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
   }
   const tbsCertificate = writeTbsCertificate(contents)
   const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)
-  return {
+  const intent: Intent = {
     id: plan.id,
     authorityId: ca.issuer.record.id,
     lineage: plan.lineage,
@@ -159,6 +164,7 @@ async function draft(ca: CertificationAuthority, plan: Plan): Promise<Intent> {
     requestId: plan.by.requestId,
     createdAt: ca.now(),
   }
+  return { intent, profile, rows }
 }
 
 /**

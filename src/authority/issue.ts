@@ -9,12 +9,13 @@ import { gradeProvider, softwareKeyStorageProvider, type ProviderEvidence } from
 import type { Row } from '../hgs/rules.ts'
 import type { CertificateRecord, Idempotency, LineageRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
-import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
+import { publicKeyPin, rsaPublicKeyOf, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { refuseWithoutEscrow, sealedKey, type Custody } from './custody.ts'
-import { carryOut, type Requester } from './cycle.ts'
+import { carryOut, type Plan, type Requester } from './cycle.ts'
+import { dryRunOf, type DryRun } from './dryRun.ts'
 import { ignoredOf, rememberedRows, type Findings } from './findings.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { once, type Issued } from './once.ts'
@@ -80,47 +81,19 @@ interface Proposal {
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
   return rememberingRefusals(ca, order, null, () =>
     once(ca, order.idempotency, async () => {
-      const profile = profiles[order.purpose]
-      const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+      const { profile, validity } = termsOf(ca, order)
       if (order.replaces != null) await refuseRekeyed(ca, order.replaces)
       const proposal =
         order.key.from === 'request'
           ? await proposalFromRequest(ca, order.key, order, profile)
           : await proposalWithNewKey(ca, order.key, order, profile)
       try {
-        const pin = publicKeyPin(proposal.publicKey)
+        const plan = planOf(ca, order, profile, validity, proposal)
+        const pin = plan.lineage.publicKeyPin
         await refuseKnownKey(ca, pin, order.purpose)
         if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
-        const id = ca.store.newId(ca.now())
-        const lineage: LineageRecord = {
-          id: ca.store.newId(ca.now()),
-          purpose: order.purpose,
-          publicKeyPin: pin,
-          createdAt: ca.now(),
-        }
-        const outcome = await carryOut(ca, {
-          id,
-          profile,
-          lineage,
-          newLineage: true,
-          generation: 1,
-          predecessorId: null,
-          publicKey: proposal.publicKey,
-          subject: proposal.subject.der,
-          dnsNames: proposal.dnsNames,
-          validity,
-          certificationRequest: proposal.certificationRequest,
-          findings: findingsOf(proposal, validity, order.key),
-          reason: order.reason,
-          by: order.by,
-          idempotency: order.idempotency,
-          beside: {
-            sharedWith: order.sharedWith ?? undefined,
-            replaces: order.replaces ?? undefined,
-            escrow: isKept(order.key) ? sealedKey(ca, lineage, proposal.privateKey!) : undefined,
-          },
-        })
+        const outcome = await carryOut(ca, plan)
         if (outcome === 'idempotencyKeyTaken') return outcome
         if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
         if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
@@ -130,6 +103,72 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
       }
     }),
   )
+}
+
+/**
+ * All that `issue` does before it writes anything down. A key that the service would make is not made:
+ * another stands in for it, and the rows about it are left out.
+ *
+ * @throws CaError what `issue` throws before it writes.
+ */
+export async function rehearseIssue(ca: CertificationAuthority, order: Order): Promise<DryRun> {
+  const { profile, validity } = termsOf(ca, order)
+  if (order.key.from === 'request') {
+    const proposal = await proposalFromRequest(ca, order.key, order, profile)
+    const plan = planOf(ca, order, profile, validity, proposal)
+    await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose, { finishing: false })
+    return dryRunOf(ca, plan, proposal.rows, null)
+  }
+  const proposal = {
+    ...(await judgedBeforeKey(ca, order.key, order, profile)),
+    publicKey: rsaPublicKeyOf(ca.rehearsal.publicKey),
+    privateKey: null,
+  }
+  const plan = planOf(ca, order, profile, validity, proposal)
+  return dryRunOf(ca, plan, proposal.rows, order.key.bits)
+}
+
+function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; validity: Validity } {
+  const profile = profiles[order.purpose]
+  return { profile, validity: validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate) }
+}
+
+function planOf(
+  ca: CertificationAuthority,
+  order: Order,
+  profile: Profile,
+  validity: Validity,
+  proposal: Proposal,
+): Plan {
+  const lineage: LineageRecord = {
+    id: ca.store.newId(ca.now()),
+    purpose: order.purpose,
+    publicKeyPin: publicKeyPin(proposal.publicKey),
+    createdAt: ca.now(),
+  }
+  const { privateKey } = proposal
+  return {
+    id: ca.store.newId(ca.now()),
+    profile,
+    lineage,
+    newLineage: true,
+    generation: 1,
+    predecessorId: null,
+    publicKey: proposal.publicKey,
+    subject: proposal.subject.der,
+    dnsNames: proposal.dnsNames,
+    validity,
+    certificationRequest: proposal.certificationRequest,
+    findings: findingsOf(proposal, validity, order.key),
+    reason: order.reason,
+    by: order.by,
+    idempotency: order.idempotency,
+    beside: {
+      sharedWith: order.sharedWith ?? undefined,
+      replaces: order.replaces ?? undefined,
+      escrow: isKept(order.key) && privateKey !== null ? sealedKey(ca, lineage, privateKey) : undefined,
+    },
+  }
 }
 
 /** For who repeats the request, and waits for the answer to the first: this one gives none. */
@@ -161,47 +200,66 @@ async function proposalFromRequest(
       ],
     })
   }
-  const subject = modernised(request.subject)
-  const names = withCommonName(order.dnsNames ?? requested, subject, profile)
-  const others = request.subjectAltNames.filter(({ type }) => type !== 'dNSName')
-  const provider = gradeProvider(request.provider, key.provider)
-  const rows = await judged(
-    {
-      publicKey: request.publicKey,
-      subject,
-      subjectAltNames: [...asGeneralNames(names.dnsNames), ...others],
-      provider,
-      request: requestExhibit(request),
-      certificate: null,
-    },
-    profile,
-    request,
-    ca.issuer,
-  )
-  const { notes, ...memory } = remembered(ca, request)
+  const { exhibit, dnsNames, notes } = certifiable(request, order.dnsNames, key.provider, profile)
+  const rows = await judged(exhibit, profile, request, ca.issuer)
+  const memory = remembered(ca, request)
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
-    subject,
-    dnsNames: names.dnsNames,
-    ...memory,
-    provider,
+    subject: exhibit.subject,
+    dnsNames,
+    certificationRequest: memory.certificationRequest,
+    request: memory.request,
+    provider: exhibit.provider,
     rows,
     ignored: ignoredOf(request),
-    notes: [...names.notes, ...encodingNote(request, subject), ...notes],
+    notes: [...notes, ...memory.notes],
     privateKey: null,
   }
 }
 
+/** What of a request would be certified, for the rules to judge. */
+export function certifiable(
+  request: CertificationRequest,
+  /** Instead of those in the request, when it holds none. */
+  asked: readonly string[] | null,
+  declaredProvider: string | null,
+  profile: Profile,
+) {
+  const requested = request.subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
+  const subject = modernised(request.subject)
+  const { dnsNames, notes } = withCommonName(asked ?? requested, subject, profile)
+  const others = request.subjectAltNames.filter(({ type }) => type !== 'dNSName')
+  const exhibit = {
+    publicKey: request.publicKey,
+    subject,
+    subjectAltNames: [...asGeneralNames(dnsNames), ...others],
+    provider: gradeProvider(request.provider, declaredProvider),
+    request: requestExhibit(request),
+    certificate: null,
+  }
+  return { exhibit, dnsNames, notes: [...notes, ...encodingNote(request, subject)] }
+}
+
+/** Judged before the key is made: a refusal costs nothing. */
 async function proposalWithNewKey(
   ca: CertificationAuthority,
   key: KeyMadeHere,
   order: Order,
   profile: Profile,
 ): Promise<Proposal> {
+  const judged = await judgedBeforeKey(ca, key, order, profile)
+  return { ...judged, ...(await ca.generateKey(key.bits, order.abandoned)) }
+}
+
+async function judgedBeforeKey(
+  ca: CertificationAuthority,
+  key: KeyMadeHere,
+  order: Order,
+  profile: Profile,
+): Promise<Omit<Proposal, 'publicKey' | 'privateKey'>> {
   const subject = nameFrom(key.subject)
   const { dnsNames, notes } = withCommonName(order.dnsNames ?? [], subject, profile)
   const provider: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
-  // Judged before the key is made: a refusal costs nothing.
   if (isKept(key)) refuseWithoutEscrow(ca)
   const exhibit = {
     publicKey: null,
@@ -212,19 +270,7 @@ async function proposalWithNewKey(
     certificate: null,
   }
   const rows = await judged(exhibit, profile, null, ca.issuer)
-  const { privateKey, publicKey } = await ca.generateKey(key.bits, order.abandoned)
-  return {
-    publicKey,
-    subject,
-    dnsNames,
-    certificationRequest: null,
-    request: null,
-    provider,
-    rows,
-    ignored: [],
-    notes,
-    privateKey,
-  }
+  return { subject, dnsNames, certificationRequest: null, request: null, provider, rows, ignored: [], notes }
 }
 
 export const asGeneralNames = (names: readonly string[]) =>
@@ -268,7 +314,7 @@ const isKept = (key: Order['key']): boolean => key.from === 'service' && key.cus
 const findingsOf = (proposal: Proposal, validity: Validity, key: Order['key']): Findings => ({
   keyBits: proposal.publicKey.bits,
   request: proposal.request,
-  keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
+  keyOrigin: key.from === 'request' ? 'requester' : 'service',
   ...(isKept(key) && { custody: 'escrow' }),
   provider: proposal.provider,
   ...rememberedRows(proposal.rows),

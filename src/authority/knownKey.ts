@@ -11,18 +11,22 @@ import type { CertificationAuthority } from './authority.ts'
 import { finishBegun } from './cycle.ts'
 import { pointerTo } from './find.ts'
 
-/** @throws CaError `keyAlreadyCertified`. */
+/**
+ * @param how.finishing - whether an issuance that was begun and not finished is finished, to point to it.
+ * @throws CaError `keyAlreadyCertified`.
+ */
 export async function refuseKnownKey(
   ca: CertificationAuthority,
   pin: string,
   purpose: Purpose,
+  how = { finishing: true },
 ): Promise<void> {
   if (pin === ca.issuer.publicKeyPin) {
     throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.', {
       facts: { publicKeyPin: pin, authority: ca.issuer.record.id },
     })
   }
-  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
+  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose, how)
   const authority = await authorityWith(ca, pin)
   if (authority !== null) {
     throw new CaError('keyAlreadyCertified', `This is the key of a certification authority, ${authority}.`, {
@@ -46,9 +50,10 @@ export async function keyAlreadyCertified(
   ca: CertificationAuthority,
   pin: string,
   purpose: Purpose,
+  { finishing } = { finishing: true },
 ): Promise<CaError> {
   const lineage = await ca.store.findLineageByPin(pin)
-  if (lineage !== null) await finishBegun(ca, lineage.id)
+  if (lineage !== null && finishing) await finishBegun(ca, lineage.id)
   const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
   const what =
     lineage === null

@@ -14,6 +14,7 @@ import {
   softwareKeyStorageProvider,
   type ProviderEvidence,
 } from '../hgs/provider.ts'
+import type { Row } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
@@ -24,7 +25,8 @@ import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, finishBegun, type Requester } from './cycle.ts'
+import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
+import { dryRunOf, type DryRun } from './dryRun.ts'
 import { findCertificate, issuersOf, pointerTo } from './find.ts'
 import { ignoredOf, readFindings, rememberedRows, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
@@ -82,12 +84,27 @@ async function renewPfx(
   return { ...issued, pfx }
 }
 
-async function renewOnce(
+/**
+ * All that `renew` does before it writes anything down.
+ *
+ * @throws CaError what `renew` throws before it writes.
+ */
+export async function rehearseRenewal(ca: CertificationAuthority, order: RenewalOrder): Promise<DryRun> {
+  const { id } = await findCertificate(ca, order.reference)
+  const rehearse = async (opened: OpenedPfx | null): Promise<DryRun> => {
+    if (opened !== null) refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
+    const { plan, rows } = await planRenewal(ca, order, id, opened)
+    return dryRunOf(ca, plan, rows, null)
+  }
+  return order.pfx === null ? rehearse(null) : withOpenPfx(order.pfx, rehearse)
+}
+
+async function planRenewal(
   ca: CertificationAuthority,
   order: RenewalOrder,
   id: string,
   pfx: OpenedPfx | null,
-): Promise<Issued | 'idempotencyKeyTaken'> {
+): Promise<{ plan: Plan; rows: readonly Row[]; predecessor: CertificateRecord }> {
   const predecessor = await findCertificate(ca, id)
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
@@ -117,7 +134,7 @@ async function renewOnce(
   )
 
   const memory = request && remembered(ca, request)
-  const outcome = await carryOut(ca, {
+  const plan: Plan = {
     id: ca.store.newId(ca.now()),
     profile,
     lineage: predecessor.lineage,
@@ -149,7 +166,18 @@ async function renewOnce(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
-  })
+  }
+  return { plan, rows, predecessor }
+}
+
+async function renewOnce(
+  ca: CertificationAuthority,
+  order: RenewalOrder,
+  id: string,
+  pfx: OpenedPfx | null,
+): Promise<Issued | 'idempotencyKeyTaken'> {
+  const { plan, predecessor } = await planRenewal(ca, order, id, pfx)
+  const outcome = await carryOut(ca, plan)
 
   switch (outcome) {
     case 'idempotencyKeyTaken':

@@ -120,4 +120,11 @@ export async function judged(...[exhibit, profile, ...by]: Parameters<typeof row
 const holds = (rows: readonly Row[], rule: string): boolean =>
   rows.some((row) => row.rule === rule && row.verdict !== 'fail')
 
-const asFault = ({ verdict: _, ...row }: Row): Fault => row
+const asFault = ({ rule, property, required, found, source, fix }: Row): Fault => ({
+  rule,
+  property,
+  required,
+  found,
+  source,
+  fix,
+})

@@ -65,7 +65,7 @@ export interface Foreign {
   readonly beside: readonly { readonly name: string; readonly sameKey: boolean }[]
 }
 
-/** From bad to good: `fail`, `unknown` (nothing shows it), `warn`, `pass`. */
+/** `unknown`: nothing that was given shows it. */
 export type Verdict = 'pass' | 'warn' | 'fail' | 'unknown'
 
 interface Finding {
@@ -863,17 +863,14 @@ function judgeElsewhere({ judge, elsewhere }: Rule, exhibit: Exhibit, profile: P
   return elsewhere === 'advised' && finding?.verdict === 'fail' ? warn(finding.found) : finding
 }
 
-const severity: readonly Verdict[] = ['pass', 'warn', 'unknown', 'fail']
-
-/** The worst of several verdicts. */
-export const worst = (rows: readonly { readonly verdict: Verdict }[]): Verdict =>
-  rows.reduce<Verdict>(
-    (worst, { verdict }) => (severity.indexOf(verdict) > severity.indexOf(worst) ? verdict : worst),
-    'pass',
-  )
-
 /** Whether it is safe to calculate with the key: the rows about its numbers hold. */
 export const keyIsSound = (rows: readonly Row[]): boolean =>
   !rows.some(({ rule, verdict }) => verdict === 'fail' && keyRules.includes(rule))
 
 const keyRules: readonly string[] = ['keyAlgorithm', 'keySize', 'modulus', 'publicExponent']
+
+/** Rows that say something of the very key. */
+export const rulesAboutKey: readonly string[] = [
+  ...keyRules,
+  ...['smallFactors', 'closePrimes', 'roca', 'subjectKeyIdentifier'],
+]

@@ -1,11 +1,13 @@
 /** The routes under /v1/certificates: decode, call one use case, encode. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
-import { issue } from '../authority/issue.ts'
+import type { DryRun } from '../authority/dryRun.ts'
+import { issue, rehearseIssue } from '../authority/issue.ts'
 import { findLineage } from '../authority/lineage.ts'
-import { renew } from '../authority/renew.ts'
+import { rehearseRenewal, renew } from '../authority/renew.ts'
 import { CaError } from '../errors.ts'
 import { consequences } from '../hgs/consequences.ts'
 import type { CertificateFilter } from '../store/model.ts'
@@ -69,10 +71,9 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
             ...answerHeaders('location', 'idempotent-replayed'),
           },
           200: {
-            ...fileAnswers(
-              'A repeated request: the certificate, but not the key, which is handed out at most once.',
-              CertificateView,
-              ['json'],
+            ...jsonAnswer(
+              'A repeated request: the certificate, but not the key, which is handed out at most once. Or the report of a dry run.',
+              Type.Union([Type.Ref('Certificate#'), Type.Ref('DryRun#')]),
             ),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
@@ -83,6 +84,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     async (request, reply) => {
       const body = request.body as IssueBody | Uint8Array | undefined
       const order = issueOrder(reply, body, request.query)
+      if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseIssue(ca, order))
       const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
       return sendIssued(reply, await issue(ca, order), format, ca.now())
     },
@@ -107,6 +109,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
             ...fileAnswers('Renewed. Location names the new certificate.', CertificateView, formats),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
+          200: jsonAnswer('The report of a dry run.', Type.Ref('DryRun#')),
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -114,6 +117,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     async (request, reply) => {
       const body = request.body as RenewalBody | Uint8Array | undefined
       const order = renewalOrder(request, request.params.ref, body, request.query)
+      if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseRenewal(ca, order))
       const format = negotiate(request, order.pfx === null ? certificateFormats : formats)
       return sendIssued(reply, await renew(ca, order), format, ca.now())
     },
@@ -257,5 +261,12 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
     if (next === null) return
     const query = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: String(next) })
     reply.header('link', `<${request.url.split('?')[0]}?${query.toString()}>; rel="next"`)
+  }
+
+  /** Whatever form the certificate was asked for in: there is none. */
+  function sendDryRun(reply: FastifyReply, dryRun: DryRun): FastifyReply {
+    const { verdict, rows, notBefore, notAfter, ...rest } = dryRun
+    const wouldIssue = { ...rest, notBefore: notBefore.toISOString(), notAfter: notAfter.toISOString() }
+    return reply.send({ dryRun: true, verdict, rows, wouldIssue })
   }
 }

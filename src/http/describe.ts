@@ -17,18 +17,22 @@ export const rawRequestTypes = {
  * JSON, or the raw request. Only JSON has a schema to hold it against: the octets of a raw request are
  * for the reader in x509/.
  */
-export function requestBodies(json: TSchema, example: keyof typeof examples): unknown {
+export function requestBodies(
+  json: TSchema,
+  example: keyof typeof examples,
+  raw: Readonly<Record<string, string>> = rawRequestTypes,
+): unknown {
   return {
     content: {
       'application/json': { schema: { ...json, examples: examples[example] } },
       ...Object.fromEntries(
-        Object.entries(rawRequestTypes).map(([type, description]) => [type, { schema: binary(description) }]),
+        Object.entries(raw).map(([type, description]) => [type, { schema: binary(description) }]),
       ),
     },
   }
 }
 
-/** Executed by the tests as they stand; REQUEST stands for a certification request, PFX for one in base64. */
+/** Executed by the tests as they stand; REQUEST and CERTIFICATE stand for a file in PEM, PFX for one in base64. */
 export const examples = {
   issue: [
     {
@@ -54,6 +58,10 @@ export const examples = {
     { reason: 'yearly renewal' },
     { csr: 'REQUEST', validityDays: 730 },
     { pfx: { file: 'PFX', password: 'correct horse battery staple', target: 'ws2016' } },
+  ],
+  check: [
+    { request: 'REQUEST', provider: 'Microsoft Software Key Storage Provider' },
+    { purpose: 'https', certificate: 'CERTIFICATE' },
   ],
 } as const
 

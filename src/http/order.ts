@@ -163,7 +163,7 @@ export function adoptionOrder(request: FastifyRequest, body: AdoptionBody): Adop
 
 const onlyFormat = (query: object): Fault[] =>
   Object.keys(query)
-    .filter((name) => name !== 'format')
+    .filter((name) => name !== 'format' && name !== 'dryRun')
     .map((name) => ({
       pointer: `query/${name}`,
       detail: 'stands in the query only when the body is a raw request',

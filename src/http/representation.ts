@@ -20,6 +20,7 @@ export const mediaTypes: Readonly<Record<Format, { type: string; ending: string 
   der: { type: 'application/pkix-cert', ending: 'cer' },
   p7b: { type: 'application/x-pkcs7-certificates', ending: 'p7b' },
   pfx: { type: 'application/x-pkcs12', ending: 'pfx' },
+  md: { type: 'text/markdown', ending: 'md' },
 }
 
 /**
@@ -50,7 +51,7 @@ function preference(type: string, accept: string): { quality: number; position: 
     .toLowerCase()
     .split(',')
     .map((range) => range.split(';').map((part) => part.trim()))
-  for (const wanted of [type, 'application/*', '*/*']) {
+  for (const wanted of [type, `${type.split('/')[0]}/*`, '*/*']) {
     const position = ranges.findIndex(([range]) => range === wanted)
     if (position < 0) continue
     const quality = ranges[position]!.find((parameter) => parameter.startsWith('q='))?.slice(2) ?? 1
@@ -186,6 +187,8 @@ export function sendCertificate(
       return sendFile(reply, certificate.certificate, 'der', fileName(certificate))
     case 'p7b':
       return sendFile(reply, certificatesOnly(chain), 'p7b', fileName(certificate))
+    case 'md':
+      throw new Error('a certificate is no text')
   }
 }
 

@@ -164,13 +164,20 @@ export const RenewalBody = Type.Object(
 export type RenewalBody = Static<typeof RenewalBody>
 
 export const formats = ['json', 'pem', 'der', 'p7b', 'pfx'] as const
-export type Format = (typeof formats)[number]
+export type Format = (typeof formats)[number] | 'md'
 export const format = (names: readonly Format[]) =>
   Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
 
 /** Numbers in a query are text; the pattern keeps them numbers. */
 const days = Type.Optional(
   Type.String({ pattern: '^[1-9][0-9]{0,4}$', maxLength: 5, description: validityDays }),
+)
+
+const dryRun = Type.Optional(
+  oneOf(
+    ['true', 'false'],
+    'true: everything is judged and rehearsed, nothing is issued or recorded, no key is made, and the answer is 200 with the report, in JSON. What would be refused is refused.',
+  ),
 )
 
 export const FormatQuery = Type.Object({ format: format(['json', 'pem', 'der', 'p7b']) }, closed)
@@ -188,9 +195,13 @@ export const IssueQuery = Type.Object(
     validityDays: days,
     reason: Type.Optional(reason),
     sharedWith: Type.Optional(sharedWith),
+    dryRun,
     format: format(formats),
   },
-  { ...closed, description: 'For a raw request as body. With a JSON body only `format` may stand here.' },
+  {
+    ...closed,
+    description: 'For a raw request as body. With a JSON body only `format` and `dryRun` may stand here.',
+  },
 )
 export type IssueQuery = Static<typeof IssueQuery>
 
@@ -199,6 +210,7 @@ export const RenewalQuery = Type.Object(
     provider: Type.Optional(provider),
     validityDays: days,
     reason: Type.Optional(reason),
+    dryRun,
     format: format(formats),
   },
   closed,
@@ -287,7 +299,7 @@ const fix = Type.Object(
   },
   { ...closed, description: 'How to mend it, with each tool.' },
 )
-const verdict = oneOf(
+export const verdict = oneOf(
   ['pass', 'warn', 'fail', 'unknown'],
   'What follows. `unknown`: nothing that was given shows it.',
 )
@@ -315,6 +327,60 @@ const ShortRow = Type.Object(
   closed,
 )
 
+const keyOrigin = oneOf(['requester', 'service'], 'Who made the key.')
+const providerEvidence = Type.Object(
+  {
+    grade: oneOf(['legacy', 'asserted', 'declared', 'service', 'unknown'], 'What the evidence is worth.'),
+    name: nullable(
+      Type.String({ maxLength: 40_000 }),
+      'The provider that holds the key, as far as is known.',
+    ),
+  },
+  { ...closed, description: 'Where the key lives, by the word of the client.' },
+)
+
+export const DryRunView = Type.Object(
+  {
+    dryRun: Type.Literal(true, { description: 'Nothing was issued.' }),
+    verdict,
+    rows: Type.Array(Row, { maxItems: 64, description: 'Every rule that it was judged by.' }),
+    wouldIssue: Type.Object(
+      {
+        purpose,
+        subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+        dnsNames: Type.Array(text(253, 'A host name.'), {
+          maxItems: 101,
+          description: 'The subject alternative names.',
+        }),
+        keyUsage: Type.Array(text(32, 'A key usage.'), {
+          maxItems: 9,
+          description: 'As RFC 5280 names them.',
+        }),
+        keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
+        keyOrigin,
+        provider: providerEvidence,
+        publicKeyPin: nullable(fingerprint(64, 'SHA-256.'), 'The pin; null for a key still to be made.'),
+        lineage: nullable(uuid('A lineage.'), 'The lineage that is renewed; null for a first certificate.'),
+        generation: Type.Integer({ minimum: 1, description: '1 for the first certificate of a key.' }),
+        renews: nullable(uuid('A certificate.'), 'The certificate to be renewed.'),
+        notBefore: instant('Valid from.'),
+        notAfter: instant('Valid until.'),
+        ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
+          maxItems: 256,
+          description: 'What the request asks for and would not get.',
+        }),
+        notes: Type.Array(Type.String({ maxLength: 1000 }), {
+          maxItems: 128,
+          description: 'What the service would do beyond what is asked.',
+        }),
+      },
+      { ...closed, description: 'The certificate as of now.' },
+    ),
+  },
+  { ...closed, $id: 'DryRun', description: 'What would be issued, and how it is judged.' },
+)
+export type DryRunView = Static<typeof DryRunView>
+
 export const CertificateView = Type.Object(
   {
     id: uuid('Our name of the certificate.'),
@@ -336,17 +402,8 @@ export const CertificateView = Type.Object(
       'SHA-256 of the canonical subjectPublicKeyInfo: the same for all generations of a lineage.',
     ),
     keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
-    keyOrigin: oneOf(['requester', 'service'], 'Who made the key.'),
-    provider: Type.Object(
-      {
-        grade: oneOf(['legacy', 'asserted', 'declared', 'service', 'unknown'], 'What the evidence is worth.'),
-        name: nullable(
-          Type.String({ maxLength: 40_000 }),
-          'The provider that holds the key, as far as is known.',
-        ),
-      },
-      { ...closed, description: 'Where the key lives, by the word of the client.' },
-    ),
+    keyOrigin,
+    provider: providerEvidence,
     lineage: uuid('One key and all its certificates.'),
     generation: Type.Integer({ minimum: 1, description: '1 for the first certificate of a key.' }),
     authority: fingerprint(64, 'SHA-256 of the certificate of the authority that issued it.'),

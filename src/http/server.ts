@@ -14,12 +14,13 @@ import { CaError, type Code } from '../errors.ts'
 import { requirePermissions } from './authenticate.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
+import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
-import { CertificateView, Problem } from './schemas.ts'
+import { CertificateView, DryRunView, Problem } from './schemas.ts'
 
 export interface ServerOptions {
   readonly ca: CertificationAuthority
@@ -134,7 +135,9 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   await describeApi(app, options)
   requirePermissions(app, options.ca)
   app.addSchema(CertificateView)
+  app.addSchema(DryRunView)
   app.addSchema(Problem)
+  app.addSchema(ConformanceReport)
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     uiConfig: { docExpansion: 'list', persistAuthorization: false },
@@ -142,6 +145,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
 
   certificateRoutes(app, options.ca)
   lineageRoutes(app, options.ca)
+  conformanceRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -221,6 +225,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       tags: [
         { name: 'certificates', description: 'Issue, renew, read.' },
         { name: 'lineages', description: 'Keys: adopt, read, prove, replace.' },
+        { name: 'conformance', description: 'What HGS would say.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },

@@ -94,30 +94,49 @@ export function requestDer(file: Uint8Array | string): Uint8Array {
   return request.der
 }
 
+const certificateLabels = ['CERTIFICATE', 'X509 CERTIFICATE']
+
 /**
- * The DER of the one certificate in a text: PEM with any text around it, or bare base64.
+ * The DER of all certificates in a file, in order: PEM, bare base64 of one, or the DER of one.
  *
  * @throws PemError with words for the person who sent it.
  */
-export function certificateDer(text: string): Uint8Array {
+export function certificateDers(file: Uint8Array | string): Uint8Array[] {
+  if (typeof file !== 'string' && file[0] === 0x30 && file[1]! >= 0x80) return [file]
+  const text = (typeof file === 'string' ? file : decodeText(file)).replace(/^\ufeff/, '')
+  if (text.trim() === '') throw new PemError('it is empty')
   if (!text.includes('-----BEGIN ')) {
     try {
-      return fromBase64(text)
+      return [fromBase64(text)]
     } catch {
-      throw new PemError('neither PEM nor base64')
+      throw new PemError('neither PEM, nor base64, nor DER')
     }
   }
   if (text.includes('PRIVATE KEY-----'))
-    throw new PemError('a private key is in it, which nobody must see. Send only the certificate')
+    throw new PemError('a private key is in it. It has left its machine: send only the certificate')
   const blocks = pemBlocks(text)
-  const [certificate, ...more] = blocks.filter(({ label }) => certificateLabels.includes(label))
-  if (more.length > 0) throw new PemError('more than one certificate is in it. Send the one of the key')
-  if (certificate === undefined)
+  const certificates = blocks.filter(({ label }) => certificateLabels.includes(label))
+  if (certificates.length === 0)
     throw new PemError(`it holds ${blocks.map(({ label }) => `"${label}"`).join(', ')} and no CERTIFICATE`)
-  return certificate.der
+  return certificates.map(({ der }) => der)
 }
 
-const certificateLabels = ['CERTIFICATE', 'X509 CERTIFICATE']
+/** Whether a file is PEM that holds certificates and no request. */
+export function holdsCertificates(file: Uint8Array | string): boolean {
+  const text = typeof file === 'string' ? file : decodeText(file)
+  return text.includes('-----BEGIN CERTIFICATE-----') && !text.includes('REQUEST-----')
+}
+
+/**
+ * The DER of the one certificate in a file.
+ *
+ * @throws PemError as `certificateDers`, and when there are more.
+ */
+export function certificateDer(file: Uint8Array | string): Uint8Array {
+  const [certificate, ...more] = certificateDers(file)
+  if (more.length > 0) throw new PemError('more than one certificate is in it. Send the one of the key')
+  return certificate!
+}
 
 function decodeText(octets: Uint8Array): string {
   const [first, second] = octets

@@ -9,7 +9,8 @@ import { examples, rawRequestTypes } from '../../src/http/describe.ts'
 import { openApiFile, openApiYaml } from '../../src/http/openapi.ts'
 import { writePfx } from '../../src/x509/pfx.ts'
 import { freshKey, freshRequest, inProcess } from '../support/inProcess.ts'
-import { asPem } from '../support/requests.ts'
+import { asPem, selfSigned } from '../support/requests.ts'
+import { pem } from '../support/witnesses.ts'
 
 interface Operation {
   readonly operationId: string
@@ -86,6 +87,20 @@ t.test('its examples work as they stand', async (t) => {
   }
 })
 
+t.test('its examples of checks work as they stand', async (t) => {
+  const service = await inProcess(t)
+  const certificate = pem('CERTIFICATE', selfSigned(freshKey()))
+  const bodies = document.paths['/v1/conformance-checks']!['post']!.requestBody!.content
+  for (const [name, { value }] of Object.entries(bodies['application/json']!.examples!)) {
+    const body = JSON.parse(
+      JSON.stringify(value)
+        .replace('"REQUEST"', JSON.stringify(asPem(freshRequest())))
+        .replace('"CERTIFICATE"', JSON.stringify(certificate)),
+    ) as object
+    t.match(await service.post('/v1/conformance-checks', { body }), { status: 200 }, name)
+  }
+})
+
 t.test('it knows every route, its problems, and which need no key', async (t) => {
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
@@ -107,6 +122,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
     'post /v1/lineages/{id}/rekeys',
+    'post /v1/conformance-checks',
   ])
   for (const { name, operation } of operations) {
     const isPublic = !name.includes('/v1/') || name.includes('/v1/authority')

@@ -8,7 +8,7 @@
 import { createPrivateKey, generatePrimeSync, randomUUID, type KeyObject } from 'node:crypto'
 import { Agent, request as httpRequest } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { opensslLikeRequest } from './requests.ts'
+import { opensslLikeRequest, softwareKsp } from './requests.ts'
 
 /**
  * RSA keys of 2048 bits in number: a few primes, each with each. They are good for tests only, since
@@ -57,6 +57,7 @@ export function* requests(primeCount: number): Generator<string> {
   for (const key of rsaKeys(primeCount)) {
     const name = `Load ${++number}`
     const der = opensslLikeRequest({
+      provider: softwareKsp,
       key,
       subject: [
         ['O', 'Contoso'],

@@ -1,0 +1,159 @@
+/**
+ * Checking: what would HGS say to this request, certificate or chain? Nothing is issued, and nothing
+ * is written down.
+ */
+import { createPublicKey } from 'node:crypto'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { CaError } from '../errors.ts'
+import { profiles, type Purpose } from '../hgs/profiles.ts'
+import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
+import {
+  judgeCertificate,
+  reportOf,
+  worst,
+  type ForeignCertificate,
+  type Judgement,
+  type Report,
+} from '../hgs/report.ts'
+import { readCertificate, type Certificate } from '../x509/certificate.ts'
+import { possessionDigests } from '../x509/certificationRequest.ts'
+import { DerError } from '../x509/der.ts'
+import { hexDigest, importPublicKey, verifies } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import { oids } from '../x509/oids.ts'
+import { certificateDers, PemError } from '../x509/pem.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { certifiable } from './issue.ts'
+import { readRequestFile, rowsOf } from './request.ts'
+
+export interface CheckTerms {
+  readonly purposes: readonly Purpose[]
+  /** The provider that the requester declares. */
+  readonly provider: string | null
+}
+
+/**
+ * Judges a request as issuing would.
+ *
+ * @throws CaError `malformedCertificationRequest`.
+ */
+export async function checkRequest(
+  ca: CertificationAuthority,
+  file: Uint8Array | string,
+  { purposes, provider }: CheckTerms,
+): Promise<Report> {
+  const request = readRequestFile(file)
+  const judged: Judgement[] = []
+  for (const purpose of purposes) {
+    const { exhibit } = certifiable(request, null, provider, profiles[purpose])
+    const rows = await rowsOf(exhibit, profiles[purpose], request, ca.issuer)
+    const subject = describeName(request.subject)
+    judged.push({ name: 'request', subject, thumbprint: null, purpose, verdict: worst(rows), rows })
+  }
+  return reportOf(judged)
+}
+
+/**
+ * Judges the certificates of a file that are no issuers of others in it, in any order.
+ *
+ * @throws CaError `malformedCertificate`.
+ */
+export const checkCertificates = async (
+  ca: CertificationAuthority,
+  file: Uint8Array | string,
+  { purposes, provider }: CheckTerms,
+): Promise<Report> =>
+  checkChain(
+    ca,
+    readCertificateFile(file),
+    purposes,
+    provider === null ? null : gradeProvider(null, provider),
+  )
+
+/** The same for certificates that were read; `provider` is what is known of the place of their keys. */
+export async function checkChain(
+  ca: CertificationAuthority,
+  all: readonly Certificate[],
+  purposes: readonly Purpose[],
+  provider: ProviderEvidence | null,
+): Promise<Report> {
+  const leaves = all.filter((one) => !all.some((other) => other !== one && issued(one, other)))
+  const known = [...all, ca.issuer.certificate]
+  const foreign: ForeignCertificate[] = []
+  for (const certificate of leaves.length > 0 ? leaves : all.slice(0, 1)) {
+    foreign.push({
+      certificate,
+      name: `certificate ${foreign.length + 1}`,
+      thumbprint: hexDigest('sha1', certificate.der),
+      provider,
+      signature: await signatureOf(certificate, known),
+    })
+  }
+  const judged: Judgement[] = []
+  for (const one of foreign) {
+    judged.push(...judgeCertificate(one, foreign, purposes, ca.now()))
+    await nextTurn() // each costs milliseconds
+  }
+  return reportOf(judged)
+}
+
+const maximumCertificates = 16
+
+/** @throws CaError `malformedCertificate`. */
+export function readCertificateFile(file: Uint8Array | string): Certificate[] {
+  try {
+    const ders = certificateDers(file)
+    if (ders.length > maximumCertificates)
+      throw new PemError(`more than ${maximumCertificates} certificates are in it`)
+    const distinct = new Map(ders.map((der) => [hexDigest('sha256', der), der]))
+    return [...distinct.values()].map(readCertificate)
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError) {
+      throw new CaError('malformedCertificate', `The certificate cannot be read: ${error.message}.`, {
+        errors: [{ detail: error.message }],
+        facts: { hresult: '0x8007000D' },
+      })
+    }
+    throw error
+  }
+}
+
+/** By name, as chains are built (RFC 5280 §6.1.3). */
+const issued = (issuer: Certificate, certificate: Certificate): boolean =>
+  Buffer.compare(certificate.issuer.der, issuer.subject.der) === 0
+
+async function signatureOf(
+  certificate: Certificate,
+  known: readonly Certificate[],
+): Promise<ForeignCertificate['signature']> {
+  const isSelfIssued = issued(certificate, certificate)
+  const issuers = isSelfIssued ? [certificate] : known.filter((one) => issued(one, certificate))
+  const outcomes = await Promise.all(issuers.map((issuer) => signedBy(certificate, issuer)))
+  if (outcomes.includes(true)) return isSelfIssued ? 'selfSigned' : 'verified'
+  return outcomes.length > 0 && outcomes.every((outcome) => outcome === false) ? 'broken' : 'unknown'
+}
+
+const ecdsaDigests: Readonly<Record<string, 'sha256' | 'sha384'>> = {
+  [oids.ecdsaWithSHA256]: 'sha256',
+  [oids.ecdsaWithSHA384]: 'sha384',
+}
+
+/** Null when this cannot be calculated, or the key of the issuer is not one to calculate with. */
+async function signedBy(certificate: Certificate, { publicKey }: Certificate): Promise<boolean | null> {
+  const { signatureAlgorithm, tbsCertificate, signature } = certificate
+  const { rsa, algorithm, der } = publicKey
+  if (rsa !== null) {
+    const digest = possessionDigests[signatureAlgorithm]
+    const isBounded = rsa.bits >= 512 && rsa.bits <= 8192 && rsa.publicExponent.length <= 4
+    if (digest === undefined || !isBounded || rsa.modulus.at(-1)! % 2 === 0) return null
+    return verifies(digest, tbsCertificate, importPublicKey(rsa), signature)
+  }
+  const digest = ecdsaDigests[signatureAlgorithm]
+  if (algorithm !== oids.ecPublicKey || digest === undefined) return null
+  try {
+    const key = createPublicKey({ key: Buffer.from(der), format: 'der', type: 'spki' })
+    return await verifies(digest, tbsCertificate, key, signature)
+  } catch {
+    return null // a curve or a point that OpenSSL does not know
+  }
+}

@@ -1,0 +1,336 @@
+/** POST /v1/conformance-checks: requests, and certificates from anywhere, judged and told. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import prettier from 'prettier'
+import t from 'tap'
+import { freshKey, freshRequest, inProcess, type InProcess } from '../support/inProcess.ts'
+import { opensslCertificate } from '../support/authorities.ts'
+import { commands } from '../support/commands.ts'
+import {
+  asPem,
+  clothes,
+  ecKey,
+  rsaKey,
+  selfSigned,
+  schannelCsp,
+  windowsRequest,
+} from '../support/requests.ts'
+import { fromPem, pem, scratch } from '../support/witnesses.ts'
+
+interface Row {
+  readonly rule: string
+  readonly property: string
+  readonly found: string
+  readonly verdict: string
+}
+interface Judged {
+  readonly name: string
+  readonly purpose: string
+  readonly verdict: string
+  readonly rows: readonly Row[]
+}
+const url = '/v1/conformance-checks'
+
+/** What is not `pass`, as `rule: verdict`. */
+const minded = ({ rows }: Judged): string[] =>
+  rows.filter(({ verdict }) => verdict !== 'pass').map(({ rule, verdict }) => `${rule}: ${verdict}`)
+
+/** What openssl makes with the clock of the machine is valid by then. */
+const soon = () => new Date(Date.now() + 3_600_000)
+
+const today = async (t: Parameters<typeof inProcess>[0]): Promise<InProcess> => {
+  const service = await inProcess(t)
+  service.clock.now = soon()
+  return service
+}
+const leaf = 'basicConstraints ='
+const good = [leaf, 'keyUsage = critical,digitalSignature,dataEncipherment', 'extendedKeyUsage = serverAuth']
+const authority = { name: 'Contoso Root' }
+
+t.test('a request is judged as issuing would, and nothing happens', async (t) => {
+  const service = await inProcess(t)
+  const before = await service.get('/v1/certificates')
+  const key = freshKey()
+  const request = asPem(freshRequest({ key }))
+  const { status, json, headers } = await service.post(url, { body: { request } })
+  t.equal(status, 200)
+  t.match(headers['content-type'], /^application\/json/)
+  t.equal(json.verdict, 'pass')
+  t.strictSame(
+    json.judged.map(({ name, purpose, verdict, thumbprint }: Record<string, string>) => [
+      name,
+      purpose,
+      verdict,
+      thumbprint,
+    ]),
+    [
+      ['request', 'signing', 'pass', null],
+      ['request', 'encryption', 'pass', null],
+    ],
+  )
+  t.match(json.judged[0].rows[0], {
+    rule: 'provider',
+    source: /^https:\/\/learn\.microsoft\.com/,
+    fix: { certreq: /ProviderName/, openssl: /./, powershell: /-Provider/ },
+  })
+  t.same((await service.get('/v1/certificates')).json, before.json)
+  const issued = await service.post('/v1/certificates', { body: { purpose: 'signing', csr: request } })
+  t.equal(issued.status, 201, 'the key is as new as before')
+  const judged = json.judged[0].rows.map(({ rule }: Row) => rule)
+  t.strictSame(
+    issued.json.conformance.slice(0, judged.length).map(({ rule }: Row) => rule),
+    judged,
+    'issuing judges by the same rows',
+  )
+
+  const bad = windowsRequest({ key: rsaKey(1024), provider: schannelCsp })
+  const refused = await service.post(url, { body: { purpose: 'signing', request: asPem(bad) } })
+  t.match(refused, { status: 200, json: { verdict: 'fail' } }, 'whatever the verdict')
+  t.strictSame(minded(refused.json.judged[0]), ['provider: fail', 'keySize: fail'])
+  const refusal = await service.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(bad) } })
+  t.strictSame(
+    refusal.json.errors.map(({ found }: Row) => found),
+    refused.json.judged[0].rows
+      .filter(({ verdict }: Row) => verdict === 'fail')
+      .map(({ found }: Row) => found),
+  )
+  const https = await service.post(url, { body: { purpose: 'https', request } })
+  t.equal(https.json.verdict, 'pass', 'the common name is added to the names, as in issuing')
+})
+
+t.test('a certificate is judged by what HGS needs', async (t) => {
+  const service = await today(t)
+  const root = await opensslCertificate(t, authority)
+  const made = (extensions: readonly string[], name = 'hgs.contoso.com') =>
+    opensslCertificate(t, { name, extensions: [...good, ...extensions], issuer: authority })
+  const judgedFor = async (purpose: string, chain: string, more: object = {}): Promise<Judged> => {
+    const { status, json } = await service.post(url, { body: { purpose, chain, ...more } })
+    t.equal(status, 200)
+    return json.judged[0]
+  }
+  const unseen = ['provider: unknown', 'renewalPolicy: unknown', 'distinctKeys: unknown']
+  const provider = 'Microsoft Software Key Storage Provider'
+
+  const best = await judgedFor('signing', (await made([])) + root)
+  t.strictSame(minded(best), unseen)
+  t.equal(best.verdict, 'unknown', 'what cannot be seen is no fault, and no pass')
+  t.strictSame(minded(await judgedFor('signing', root + (await made([])), { provider })), unseen.slice(1))
+  t.match(minded(await judgedFor('signing', await made([]), { provider: schannelCsp.name })), [
+    'provider: fail',
+  ])
+  t.ok(minded(await judgedFor('signing', await made([]))).includes('trust: unknown'), 'without its issuer')
+  t.notOk(
+    best.rows.some(({ rule }) => ['subjectKeyIdentifier', 'serialNumber', 'extensions'].includes(rule)),
+    'our own style is no matter',
+  )
+
+  const usages: Readonly<Record<string, string | null>> = {
+    'digitalSignature,dataEncipherment': null,
+    'critical,digitalSignature,keyEncipherment,dataEncipherment': null,
+    'critical,digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment': 'keyUsage: warn',
+    'critical,digitalSignature,keyEncipherment': 'keyUsage: fail',
+    'critical,dataEncipherment': 'keyUsage: fail',
+    '': 'keyUsage: fail',
+  }
+  for (const [usage, expected] of Object.entries(usages)) {
+    const found = minded(await judgedFor('encryption', (await made([`keyUsage =${usage}`])) + root))
+    t.strictSame(
+      found.filter((row) => row.startsWith('keyUsage')),
+      expected === null ? [] : [expected],
+      usage,
+    )
+  }
+  const https = [
+    'keyUsage = critical,digitalSignature,keyEncipherment',
+    'subjectAltName = DNS:hgs.contoso.com',
+  ]
+  t.strictSame(minded(await judgedFor('https', (await made(https)) + root)), unseen.slice(1))
+  t.match(minded(await judgedFor('https', (await made([])) + root)), [
+    'renewalPolicy: unknown',
+    'httpsName: warn',
+  ])
+  const others: readonly [what: string, extensions: readonly string[], rule: string][] = [
+    ['no purpose', ['extendedKeyUsage ='], 'extKeyUsage: fail'],
+    ['another purpose', ['extendedKeyUsage = clientAuth'], 'extKeyUsage: fail'],
+    ['an authority', ['basicConstraints = critical,CA:TRUE'], 'basicConstraints: warn'],
+  ]
+  for (const [what, extensions, rule] of others)
+    t.ok(minded(await judgedFor('signing', (await made(extensions)) + root)).includes(rule), what)
+  t.notOk(
+    minded(
+      await judgedFor('signing', (await made(['extendedKeyUsage = serverAuth,clientAuth'])) + root),
+    ).some((row) => row.startsWith('extKeyUsage')),
+    'more purposes do no harm',
+  )
+})
+
+t.test('who signed it, when it ends, and whose key it is', async (t) => {
+  const service = await today(t)
+  const check = async (body: object): Promise<Judged[]> => (await service.post(url, { body })).json.judged
+  const root = await opensslCertificate(t, authority)
+  const [der] = fromPem(
+    'CERTIFICATE',
+    await opensslCertificate(t, { name: 'HGS', extensions: good, issuer: authority }),
+  )
+  const forged = Buffer.from(der!)
+  forged[forged.length - 1]! ^= 1
+  const [judged] = await check({ purpose: 'signing', chain: pem('CERTIFICATE', forged) + root })
+  t.ok(minded(judged!).includes('trust: fail'), 'a signature that does not verify')
+
+  const own = pem('CERTIFICATE', selfSigned(freshKey(), [['O', 'Contoso']]))
+  const [mine] = await check({ purpose: 'signing', certificate: own })
+  t.ok(minded(mine!).includes('trust: warn'), 'self-signed')
+  t.ok(minded(mine!).includes('extKeyUsage: fail'))
+  service.clock.now = new Date('2030-01-01T00:00:00Z')
+  t.ok(minded((await check({ purpose: 'signing', certificate: own }))[0]!).includes('validity: warn'))
+  t.ok(minded((await check({ purpose: 'https', certificate: own }))[0]!).includes('validity: fail'))
+  service.clock.now = new Date('2020-01-01T00:00:00Z')
+  t.ok(minded((await check({ purpose: 'signing', certificate: own }))[0]!).includes('validity: warn'))
+  service.clock.now = soon()
+
+  const key = freshKey()
+  const pair = (a: string, b: string, other = key) =>
+    pem('CERTIFICATE', selfSigned(key, [['CN', a]])) + pem('CERTIFICATE', selfSigned(other, [['CN', b]]))
+  const distinct = async (chain: string) =>
+    (await check({ purpose: 'signing', chain })).map(
+      ({ name, rows }) => `${name}: ${rows.find(({ rule }) => rule === 'distinctKeys')?.verdict}`,
+    )
+  t.strictSame(await distinct(pair('Signing', 'Encryption')), ['certificate 1: fail', 'certificate 2: fail'])
+  t.strictSame(await distinct(pair('Signing', 'Encryption', freshKey())), [
+    'certificate 1: pass',
+    'certificate 2: pass',
+  ])
+
+  const { json } = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const [ours] = await check({ purpose: 'signing', certificate: json.certificate })
+  t.ok(
+    ours!.rows.some(({ rule, verdict }) => rule === 'trust' && verdict === 'pass'),
+    'issued here',
+  )
+})
+
+t.test('raw files, in any clothes', async (t) => {
+  const service = await today(t)
+  const der = selfSigned(freshKey())
+  const first = await service.post(`${url}?purpose=signing`, { body: der, type: 'application/pkix-cert' })
+  t.match(first, { status: 200, json: { judged: [{ name: 'certificate 1' }] } })
+  t.equal(first.json.judged.length, 1)
+  for (const [what, body] of Object.entries({
+    PEM: pem('CERTIFICATE', der),
+    'UTF-16': Buffer.from(`\ufeff${pem('CERTIFICATE', der)}`, 'utf16le'),
+    'with text around it': `Hello\n${pem('CERTIFICATE', der)}\nAnna`,
+  })) {
+    const answer = await service.post(`${url}?purpose=signing`, { body, type: 'application/x-pem-file' })
+    t.same(answer.json, first.json, what)
+  }
+  const twice = pem('CERTIFICATE', der).repeat(2)
+  t.equal(
+    (await service.post(url, { body: { chain: twice } })).json.judged.length,
+    2,
+    'the same twice is one',
+  )
+  const request = freshRequest()
+  const asDer = await service.post(url, { body: request, type: 'application/pkcs10' })
+  t.equal(asDer.json.judged[0].name, 'request')
+  for (const [what, wear] of Object.entries(clothes)) {
+    const answer = await service.post(url, { body: wear(request), type: 'application/x-pem-file' })
+    t.same(answer.json, asDer.json, what)
+  }
+})
+
+t.test('the report for people', async (t) => {
+  const service = await today(t)
+  const name = 'a|b <script>*`'
+  const certificate = pem('CERTIFICATE', selfSigned(freshKey(), [['O', name]]))
+  for (const ask of [{ accept: 'text/markdown' }, { accept: 'text/*' }]) {
+    const { headers, text } = await service.post(url, { body: { certificate }, ...ask })
+    t.match(headers['content-type'], /^text\/markdown/)
+    t.match(text, /^# Conformance of HGS certificates: fail\n/)
+  }
+  const { text } = await service.post(`${url}?format=md`, { body: { certificate } })
+  t.match(text, /\| \*\*FAIL\*\* \| Enhanced key usage \|/)
+  t.match(text, /- certreq: `\[Extensions\] 2\.5\.29\.37/)
+  t.notMatch(text, /<script>|a\|b/, 'what others wrote is no markup')
+  t.equal((await service.post(`${url}?format=pem`, { body: { certificate } })).status, 400)
+  t.equal((await service.post(url, { body: { certificate }, accept: 'text/html' })).status, 406)
+})
+
+t.test('what is no request and no certificate', async (t) => {
+  const service = await inProcess(t)
+  const certificate = pem('CERTIFICATE', selfSigned(freshKey()))
+  const code = async (ask: Parameters<InProcess['post']>[1], query = '') => {
+    const { status, json } = await service.post(`${url}${query}`, ask)
+    return `${status} ${json.code}`
+  }
+  t.equal(await code({ body: {} }), '400 invalidRequest')
+  t.equal(await code({ body: { certificate, chain: certificate } }), '400 invalidRequest')
+  t.equal(await code({ body: { certificate } }, '?purpose=signing'), '400 invalidRequest')
+  t.equal(await code({ body: { certificate: 'QUJD' } }), '400 malformedCertificate')
+  t.equal(await code({ body: { certificate: ' ' } }), '400 malformedCertificate')
+  t.equal(await code({ body: { certificate: asPem(freshRequest()) } }), '400 malformedCertificate')
+  t.equal(await code({ body: { request: certificate } }), '400 malformedCertificationRequest')
+  const key = freshKey().export({ type: 'pkcs8', format: 'pem' }) as string
+  t.equal(await code({ body: { chain: certificate + key } }), '400 malformedCertificate')
+  const many = Array.from({ length: 17 }, (_, i) =>
+    pem('CERTIFICATE', selfSigned(rsaKey(), [['CN', `${i}`]])),
+  )
+  t.equal(await code({ body: { chain: many.join('') } }), '400 malformedCertificate')
+  t.equal(await code({ body: { certificate }, as: null }), '401 unauthenticated')
+  t.equal(
+    (await service.post('/v1/certificates', { body: selfSigned(rsaKey()), type: 'application/pkix-cert' }))
+      .status,
+    415,
+    'no certificate is read elsewhere',
+  )
+})
+
+t.test('keys that cannot be calculated with', async (t) => {
+  const service = await today(t)
+  const file = scratch(t)
+  const ec = file.write('ec.key', ecKey().export({ type: 'pkcs8', format: 'pem' }))
+  const certificate = execFileSync('openssl', [
+    'req',
+    '-x509',
+    '-key',
+    ec,
+    '-subj',
+    '/CN=hgs.contoso.com',
+  ]).toString()
+  const { json } = await service.post(url, { body: { certificate } })
+  t.ok(minded(json.judged[0]).includes('keyAlgorithm: fail'))
+  t.ok(minded(json.judged[0]).includes('trust: warn'), 'an ECDSA signature verifies')
+  const https = await service.post(url, { body: { purpose: 'https', certificate } })
+  t.notOk(minded(https.json.judged[0]).includes('keyAlgorithm: fail'), 'TLS takes it')
+})
+
+const page = new URL('../../docs/conformance.md', import.meta.url)
+
+t.test('docs/conformance.md has the nine commands as they are judged', async (t) => {
+  const service = await today(t)
+  const rows: string[] = []
+  for (const { title, command, make } of commands) {
+    const { json } = await service.post(url, { body: { purpose: 'signing', ...(await make(t)) } })
+    const [judged] = json.judged as [Judged]
+    const told = (verdict: string) =>
+      judged.rows
+        .filter((row) => row.verdict === verdict)
+        .map(({ property, found }) => `${property}: ${found.replaceAll('|', '\\|')}`)
+        .join('<br>')
+    rows.push(
+      `| ${title}<br>\`${command}\` | ${judged.verdict} | ${told('fail')} | ${told('warn')} | ${told('unknown')} |`,
+    )
+  }
+  const table = [
+    '| what is run | verdict | fails | warns | cannot be seen |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows,
+  ]
+  const written = readFileSync(page, 'utf8')
+  const [begin, end] = ['<!-- made by test/http/conformance.test.ts -->', '<!-- end -->']
+  const text = `${written.split(begin)[0]}${begin}\n\n${table.join('\n')}\n\n${end}${written.split(end)[1]}`
+  const formatted = await prettier.format(text, { parser: 'markdown', printWidth: 110 })
+  if (process.env['WRITE_DOCS'] === '1') writeFileSync(page, formatted)
+  t.equal(readFileSync(page, 'utf8'), formatted, 'WRITE_DOCS=1 writes it')
+})
