@@ -54,6 +54,18 @@ export const examples = {
     { csr: 'REQUEST', validityDays: 730 },
     { pfx: { file: 'PFX', password: 'correct horse battery staple', target: 'ws2016' } },
   ],
+  convert: [
+    { pfx: { file: 'PFX', password: 'correct horse battery staple' } },
+    {
+      pfx: {
+        file: 'PFX',
+        password: 'correct horse battery staple',
+        newPassword: 'another long password',
+        target: 'ws2016',
+      },
+      reason: 'it landed in a legacy CSP',
+    },
+  ],
 } as const
 
 const headers = {

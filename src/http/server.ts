@@ -17,6 +17,7 @@ import { certificateRoutes } from './certificates.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
+import { pfxConversionRoutes } from './pfxConversions.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
 import { CertificateView, Problem } from './schemas.ts'
 
@@ -140,6 +141,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
 
   certificateRoutes(app, options.ca)
+  pfxConversionRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()

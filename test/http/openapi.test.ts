@@ -84,6 +84,15 @@ t.test('its examples work as they stand', async (t) => {
     t.equal(answer.status, 201, name)
     json = answer.json
   }
+
+  const conversions =
+    document.paths['/v1/pfx-conversions']!['post']!.requestBody!.content['application/json']!.examples!
+  t.equal(Object.keys(conversions).length, examples.convert.length)
+  for (const [name, { value }] of Object.entries(conversions)) {
+    const pfx = JSON.stringify(await pfxOf(json.certificate as string, key))
+    const body = JSON.parse(JSON.stringify(value).replace('"PFX"', pfx)) as object
+    t.match(await service.post('/v1/pfx-conversions', { body }), { status: 200 }, name)
+  }
 })
 
 t.test('it knows every route, its problems, and which need no key', async (t) => {
@@ -103,9 +112,10 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/certificates/{ref}/renewal-info',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
+    'post /v1/pfx-conversions',
   ])
   for (const { name, operation } of operations) {
-    const isPublic = !name.includes('/v1/certificates')
+    const isPublic = !/\/v1\/(certificates|pfx-conversions)/.test(name)
     t.equal(operation.security?.length === 0, isPublic, `${name} is ${isPublic ? 'public' : 'closed'}`)
     if (!isPublic)
       t.ok(operation.responses['401']?.content?.['application/problem+json'], `${name} has problems`)

@@ -337,6 +337,7 @@ t.test('PFX files made by hand', async (t) => {
       withKey(privateKeyFrom(parts.map((part, i) => (i === index ? change(part) : part))))
     const odd = (octets: number) => Buffer.alloc(octets, 0x7f)
     const twoProviders = attribute(oids.keyProviderName, asn1.bmpString('a'), asn1.bmpString('b'))
+    const longProvider = attribute(oids.keyProviderName, asn1.bmpString('a'.repeat(300)))
     const content = asn1.toDer(asn1.sequence(inClear(key, leaf)))
     const files: Readonly<Record<string, readonly [Uint8Array, RegExp]>> = {
       'an empty file': [new Uint8Array(), /truncated/],
@@ -431,6 +432,10 @@ t.test('PFX files made by hand', async (t) => {
       'two providers': [
         craftedPfx(password, [inClear(shroudedKey(privateKey, password, {}, twoProviders), leaf)]),
         /has not one value/,
+      ],
+      'a provider of 300 characters': [
+        craftedPfx(password, [inClear(shroudedKey(privateKey, password, {}, longProvider), leaf)]),
+        /keyProviderName is too long/,
       ],
       'a key under another password than its MAC': [
         craftedPfx(password, [inClear(shroudedKey(privateKey, 'another one'), leaf)]),
