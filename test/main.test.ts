@@ -39,6 +39,7 @@ import {
 import { keyIdentifier, rsaPublicKeyOf } from '../src/x509/key.ts'
 import { nameFrom } from '../src/x509/name.ts'
 import { exchange, jsonMessage, makeClient, requests, type Receipt, type Target } from './support/load.ts'
+import { certificateBag, craftedPfx, inClear, macData, opensslPfx } from './support/pfx.ts'
 import { opensslLikeRequest, rsaKey, rsaSpki, tlv } from './support/requests.ts'
 import {
   attemptService,
@@ -949,6 +950,21 @@ t.test('no request holds the event loop', async (t) => {
   const wide = Array.from({ length: 600 }, (_, i) => ['OU', `Unit ${i}`] as const)
   const names = Array.from({ length: 100 }, (_, i) => `host-${i}.hgs.contoso.com`)
 
+  const [leaf] = await opensslChain(t, 1)
+  const slowPfx = await opensslPfx(t, [leaf!], password, [
+    ...['-keypbe', 'PBE-SHA1-3DES', '-certpbe', 'PBE-SHA1-3DES', '-iter', '100000'],
+  ])
+  const endlessPfx = craftedPfx(password, [inClear(certificateBag(leaf!.certificate))], (content, typed) =>
+    macData(content, typed, { stated: 1_000_000_000 }),
+  )
+  const convert = (file: Uint8Array) =>
+    jsonMessage('/v1/pfx-conversions', { pfx: { file: Buffer.from(file).toString('base64'), password } })
+  const made = await ask(target, jsonMessage('/v1/certificates', pfxOrder()))
+  const renewPfx = () =>
+    jsonMessage(`/v1/certificates/${current(made.json.lineage as string)}/renewals`, {
+      pfx: { file: made.json.pfx as string, password },
+    })
+
   const table: readonly (readonly [string, () => Parameters<typeof exchange>[1], number])[] = [
     ['a certification request', () => json(JSON.stringify(csr())), 201],
     ['64 KiB of nested arrays', () => json('['.repeat(body / 2) + ']'.repeat(body / 2)), 400],
@@ -1078,15 +1094,26 @@ t.test('no request holds the event loop', async (t) => {
     ['a repeated Idempotency-Key', () => json(repeatedOrder, repeated), 201],
     ['a PFX of 4096 bits for 2019', () => json(JSON.stringify(pfxOrder(4096))), 201],
     ['a PFX of 4096 bits for 2016', () => json(JSON.stringify(pfxOrder(4096, 'ws2016'))), 201],
+    ['a PFX of 100,000 iterations of 3DES', () => convert(slowPfx), 200],
+    ['a PFX of 10^9 iterations', () => convert(endlessPfx), 400],
+    ['40 KB of nested indefinite lengths', () => convert(Buffer.from('3080'.repeat(20_000), 'hex')), 400],
+    [
+      '40 KB of OCTET STRINGs in pieces',
+      () => convert(Buffer.from(`2480${'0400'.repeat(20_000)}0000`, 'hex')),
+      400,
+    ],
+    ['a renewal of a PFX', renewPfx, 201],
     ['the API docs', () => ({ method: 'GET', path: '/docs/json' }), 200],
   ]
 
   const serviceRecord = join(service.dataDir, 'hgs-ca.db')
-  function current(): string {
+  function current(lineage = '%'): string {
     const record = new Sqlite(serviceRecord, { readonly: true })
     const { id } = record
-      .prepare('SELECT id FROM Certificate WHERE id NOT IN (SELECT predecessorId FROM Renewal) LIMIT 1')
-      .get() as { id: string }
+      .prepare(
+        'SELECT id FROM Certificate WHERE id NOT IN (SELECT predecessorId FROM Renewal) AND lineageId LIKE ? LIMIT 1',
+      )
+      .get(lineage) as { id: string }
     record.close()
     return id
   }

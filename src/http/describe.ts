@@ -63,6 +63,18 @@ export const examples = {
     { request: 'REQUEST', provider: 'Microsoft Software Key Storage Provider' },
     { purpose: 'https', certificate: 'CERTIFICATE' },
   ],
+  convert: [
+    { pfx: { file: 'PFX', password: 'correct horse battery staple' } },
+    {
+      pfx: {
+        file: 'PFX',
+        password: 'correct horse battery staple',
+        newPassword: 'another long password',
+        target: 'ws2016',
+      },
+      reason: 'it landed in a legacy CSP',
+    },
+  ],
 } as const
 
 const headers = {

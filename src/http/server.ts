@@ -19,6 +19,7 @@ import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
+import { pfxConversionRoutes } from './pfxConversions.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
 
@@ -146,6 +147,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   certificateRoutes(app, options.ca)
   lineageRoutes(app, options.ca)
   conformanceRoutes(app, options.ca)
+  pfxConversionRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()

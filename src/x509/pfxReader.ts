@@ -55,6 +55,7 @@ export const pfxLimits = {
   bags: 16,
   certificates: 10,
   modulusBits: 8_192,
+  providerName: 256, // characters
 } as const
 
 export interface OpenedPfx {
@@ -414,6 +415,8 @@ function providerOf({ attributes }: Bag): string | null {
   const values = attributes.get(oids.keyProviderName)
   if (values === undefined) return null
   if (values.length !== 1) throw new DerError('the attribute keyProviderName has not one value')
+  if (values[0]!.content.length > 2 * pfxLimits.providerName)
+    throw new DerError('keyProviderName is too long')
   const name = text(expect(values[0], tag.bmpString, 'keyProviderName'), 'keyProviderName').replace(
     /\0+$/,
     '',

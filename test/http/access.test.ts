@@ -15,6 +15,7 @@ const routes: [string, string][] = [
   ['GET', '/v1/certificates'],
   ['GET', '/v1/certificates/x'],
   ['POST', '/v1/certificates/x/renewals'],
+  ['POST', '/v1/pfx-conversions'],
   ['GET', '/v1/certificates/x/history'],
   ['GET', '/v1/certificates/x/renewal-info'],
 ]

@@ -85,6 +85,15 @@ t.test('its examples work as they stand', async (t) => {
     t.equal(answer.status, 201, name)
     json = answer.json
   }
+
+  const conversions =
+    document.paths['/v1/pfx-conversions']!['post']!.requestBody!.content['application/json']!.examples!
+  t.equal(Object.keys(conversions).length, examples.convert.length)
+  for (const [name, { value }] of Object.entries(conversions)) {
+    const pfx = JSON.stringify(await pfxOf(json.certificate as string, key))
+    const body = JSON.parse(JSON.stringify(value).replace('"PFX"', pfx)) as object
+    t.match(await service.post('/v1/pfx-conversions', { body }), { status: 200 }, name)
+  }
 })
 
 t.test('its examples of checks work as they stand', async (t) => {
@@ -121,8 +130,9 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/adoptions',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
-    'post /v1/lineages/{id}/rekeys',
     'post /v1/conformance-checks',
+    'post /v1/lineages/{id}/rekeys',
+    'post /v1/pfx-conversions',
   ])
   for (const { name, operation } of operations) {
     const isPublic = !name.includes('/v1/') || name.includes('/v1/authority')

@@ -1,0 +1,110 @@
+/**
+ * Conversion of a PFX: the same key and certificates in a new file, which Windows takes into a Key
+ * Storage Provider. Nothing is issued and nothing of the key is kept; that it was done is on record.
+ */
+import { isLegacyProvider, softwareKeyStorageProvider } from '../hgs/provider.ts'
+import { hexDigest, publicKeyPin } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import type { PfxTarget } from '../x509/pfx.ts'
+import type { OpenedPfx } from '../x509/pfxReader.ts'
+import type { CertificationAuthority } from './authority.ts'
+import type { Requester } from './cycle.ts'
+import { rewritten, withOpenPfx, type SentPfx } from './pfx.ts'
+import { rememberingRefusals } from './refusal.ts'
+
+export interface ConversionOrder {
+  readonly pfx: SentPfx
+  readonly reason: string | null
+  readonly by: Requester
+}
+
+/** What the old file was. */
+export type Before = Pick<OpenedPfx, 'provider' | 'localMachine' | 'encryption' | 'mac'>
+
+export interface Conversion {
+  readonly pfx: Uint8Array
+  readonly target: PfxTarget
+  readonly subject: string
+  /** SHA-1 of the certificate, as Windows names it. */
+  readonly thumbprint: string
+  readonly publicKeyPin: string
+  /** Our id of the certificate; null when it is not on record here. */
+  readonly certificate: string | null
+  readonly before: Before
+  /** What was wrong with the old file. */
+  readonly warnings: readonly string[]
+}
+
+/** @throws CaError `malformedPfx`, `pfxPasswordWrong`, `busy`, `storeUnavailable`. */
+export function convertPfx(ca: CertificationAuthority, order: ConversionOrder): Promise<Conversion> {
+  const { pfx: sent, by, reason } = order
+  return rememberingRefusals(ca, order, null, () =>
+    withOpenPfx(sent, async (opened) => {
+      const { certificate, others, publicKey, friendlyName } = opened
+      const thumbprint = hexDigest('sha1', certificate.der)
+      const known = await ca.store.findCertificate({ thumbprint })
+      const onRecord = known !== null && Buffer.compare(known.certificate, certificate.der) === 0
+      const pfx = await rewritten(opened, sent, {
+        certificate: certificate.der,
+        chain: others,
+        friendlyName: friendlyName?.slice(0, 255) ?? `HGS ${thumbprint}`,
+      })
+      const conversion = {
+        pfx,
+        target: sent.target,
+        subject: describeName(certificate.subject),
+        thumbprint,
+        publicKeyPin: publicKeyPin(publicKey),
+        certificate: onRecord ? known.id : null,
+        before: beforeOf(opened),
+        warnings: warningsAbout(opened),
+      }
+      // On record before it is handed out.
+      await ca.store.recordEvent({
+        at: ca.now(),
+        type: 'pfx.converted',
+        outcome: 'success',
+        actor: by.name,
+        address: by.address,
+        requestId: by.requestId,
+        objectId: conversion.certificate,
+        details: {
+          thumbprint,
+          publicKeyPin: conversion.publicKeyPin,
+          provider: opened.provider,
+          target: sent.target,
+          reason,
+        },
+      })
+      return conversion
+    }),
+  )
+}
+
+const beforeOf = ({ provider, localMachine, encryption, mac }: OpenedPfx): Before => ({
+  provider,
+  localMachine,
+  encryption,
+  mac,
+})
+
+function warningsAbout({ provider, localMachine }: OpenedPfx): string[] {
+  const warnings: string[] = []
+  if (provider === null) {
+    warnings.push(
+      'The old PFX named no provider: Windows puts such a key into the legacy Microsoft Enhanced Cryptographic Provider, which HGS does not support. Where it was imported, delete the key and import the new PFX.',
+    )
+  } else if (isLegacyProvider(provider)) {
+    warnings.push(
+      `The old PFX named "${provider}", a legacy provider, which HGS does not support. Where it was imported, delete the key and import the new PFX.`,
+    )
+  } else if (provider !== softwareKeyStorageProvider) {
+    warnings.push(`The old PFX named "${provider}"; the new one names "${softwareKeyStorageProvider}".`)
+  }
+  if (!localMachine) {
+    warnings.push(
+      'The old PFX did not ask for the key set of the machine: HGS finds no key that was imported for a user.',
+    )
+  }
+  return warnings
+}
