@@ -35,7 +35,7 @@ const validityDays =
 const reason = line(500, 'Why, in words. It stands in the record.')
 const csr = text(
   40_000,
-  'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
+  'A certification request: PKCS#10, alone or in the PKCS#7 or CMC that Windows puts around it, as PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
 )
 
 const subject = Type.Object(
@@ -117,7 +117,8 @@ export const RenewalBody = Type.Object(
   },
   {
     ...closed,
-    description: 'With `csr`: a request signed by the same key. Without: the key on record is renewed.',
+    description:
+      'With `csr`: a request signed by the same key, plain or as certreq writes it with RenewalCert. Without: the key on record is renewed.',
   },
 )
 export type RenewalBody = Static<typeof RenewalBody>

@@ -6,6 +6,7 @@ import { readCertificate } from '../../src/x509/certificate.ts'
 import { readCertificationRequest } from '../../src/x509/certificationRequest.ts'
 import { hex } from '../../src/x509/key.ts'
 import { oids } from '../../src/x509/oids.ts'
+import { issuerOf, opensslCertificate } from '../support/authorities.ts'
 import { freshKey, freshRequest, inProcess, type Answer } from '../support/inProcess.ts'
 import {
   asPem,
@@ -26,6 +27,7 @@ import {
   type SignerParts,
   type WindowsForm,
 } from '../support/requests.ts'
+import { demand, fromPem, scratch, withWitness } from '../support/witnesses.ts'
 
 const derOf = (answer: Answer): Buffer => Buffer.from(new X509Certificate(answer.json.certificate).raw)
 
@@ -446,3 +448,38 @@ async function flipped(
   }
   t.ok(statuses.has(400) && statuses.has(422), 'some unreadable, some unproven')
 }
+
+t.test('a renewal is answered with the whole chain, as certreq -accept takes it', async (t) => {
+  const root = { name: 'Windows Root' }
+  const pems = [
+    await opensslCertificate(t, { name: 'Windows Issuing', issuer: root }),
+    await opensslCertificate(t, root),
+  ]
+  const issuer = await issuerOf(pems, 'Windows Issuing')
+  const first = await inProcess(t)
+  await first.ca.store.registerAuthority(issuer.record)
+  first.clock.now = new Date()
+  const service = await first.again({ issuer })
+  const key = freshKey()
+  const issued = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(windowsRequest({ key })), validityDays: 365 },
+  })
+  t.equal(issued.status, 201)
+  const old = derOf(issued)
+  const renewed = await service.post(`/v1/certificates/${issued.json.id}/renewals?format=p7b`, {
+    body: asPem(renewalEnvelope(windowsRequest({ key, attributes: [renews(old)] }), key, old), newLabel),
+    type: pemType,
+  })
+  t.equal(renewed.status, 201)
+  t.equal(renewed.headers['content-type'], 'application/x-pkcs7-certificates')
+  const file = scratch(t).write('chain.p7b', renewed.octets)
+  const chain = (text: string): string[] =>
+    fromPem('CERTIFICATE', text).map((der) => new X509Certificate(der).subject.split('CN=')[1]!)
+  const names = ['Windows Issuing', 'Windows Root', 'hgs.contoso.com']
+  const { text } = await demand('openssl', ['pkcs7', '-inform', 'DER', '-in', file, '-print_certs'])
+  t.strictSame(chain(text).sort(), names)
+  await withWitness(t, 'certtool', 'certtool reads it too', async (t) => {
+    const { text } = await demand('certtool', ['--p7-info', '--inder', '--infile', file])
+    t.strictSame(chain(text).sort(), names)
+  })
+})
