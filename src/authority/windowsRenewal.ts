@@ -8,7 +8,9 @@ import { CaError } from '../errors.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
-import { hexDigest, publicKeyPin } from '../x509/key.ts'
+import { readCertificate } from '../x509/certificate.ts'
+import { DerError } from '../x509/der.ts'
+import { hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { oids } from '../x509/oids.ts'
 import { certificateOf } from '../x509/signedData.ts'
 import type { CertificationAuthority } from './authority.ts'
@@ -29,7 +31,7 @@ const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) ===
 /**
  * Refuses a renewal where first certificates are issued, and says where it belongs.
  *
- * @throws CaError `requestIsRenewal`.
+ * @throws CaError `requestIsRenewal`, `renewalKeyChanged`.
  */
 export async function refuseRenewal(
   ca: CertificationAuthority,
@@ -37,23 +39,50 @@ export async function refuseRenewal(
 ): Promise<void> {
   if (request.renewalCertificate === null) return
   const renewed = await renewedBy(ca, request)
-  if (renewed === null) {
+  const current = renewed && ((await ca.store.currentCertificate(renewed.lineage.id)) ?? renewed)
+  const expected = keyOf(request.renewalCertificate)
+  const found = pinOf(request.publicKey)
+  if (expected !== null && expected !== found) {
+    throw new CaError(
+      'renewalKeyChanged',
+      'This is a request to renew a certificate, but with another key. Shielded VMs would not start with it.',
+      {
+        errors: [
+          {
+            rule: 'renewalKey',
+            property: 'Renewal',
+            required: `the same key, with pin ${expected}`,
+            found: `another key, with pin ${found}`,
+            fix: 'certreq: UseExistingKeySet = TRUE. For a first certificate over a new key, leave RenewalCert out.',
+          },
+        ],
+        facts: { publicKeyPin: { expected, found }, hresult: '0x80094816', ...pointerTo(current) },
+      },
+    )
+  }
+  if (current === null) {
     throw new CaError(
       'requestIsRenewal',
       'This is a request to renew a certificate, and that certificate is not one of this authority. For a first certificate, send a plain PKCS#10.',
     )
   }
-  const current = (await ca.store.currentCertificate(renewed.lineage.id)) ?? renewed
-  const { rsa } = request.publicKey
-  const sameKey = rsa !== null && publicKeyPin(rsa) === renewed.lineage.publicKeyPin
   const renewals = `/v1/certificates/${current.id}/renewals`
-  throw new CaError(
-    'requestIsRenewal',
-    sameKey
-      ? `This is a request to renew a certificate. Send it to ${renewals}.`
-      : 'This is a request to renew a certificate, but with another key, which is no renewal. Make it with UseExistingKeySet = TRUE.',
-    { facts: { ...pointerTo(current), ...(sameKey ? { renewals } : {}) } },
-  )
+  throw new CaError('requestIsRenewal', `This is a request to renew a certificate. Send it to ${renewals}.`, {
+    facts: { ...pointerTo(current), renewals },
+  })
+}
+
+const pinOf = ({ rsa, der }: SubjectPublicKeyInfo): string =>
+  rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
+
+/** The pin of the key of a certificate from anywhere; null when it cannot be read. */
+function keyOf(certificate: Uint8Array): string | null {
+  try {
+    return pinOf(readCertificate(certificate).publicKey)
+  } catch (error) {
+    if (error instanceof DerError) return null
+    throw error
+  }
 }
 
 /**

@@ -99,7 +99,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
         tags: ['certificates'],
         summary: 'Renew a certificate with the same key',
         description:
-          'With a certification request over the same key; with the old PFX, which comes back with the new certificate; or with neither: then the key on record is certified again. Subject and names stay as they are. Another key is refused: shielded VMs would not start with it.',
+          'With a certification request over the same key, also as certreq writes it with RenewalCert and UseExistingKeySet; with the old PFX, which comes back with the new certificate; or with neither: then the key on record is certified again. Subject and names stay as they are. Another key is refused: shielded VMs would not start with it.',
         headers: IssueHeaders,
         params: ReferenceParams,
         querystring: RenewalQuery,

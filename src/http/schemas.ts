@@ -40,7 +40,7 @@ export const sharedWith = line(
 )
 export const csr = text(
   40_000,
-  'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
+  'A certification request: PKCS#10, alone or in the PKCS#7 or CMC that Windows puts around it, as PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
 )
 
 export const subject = Type.Object(
@@ -158,7 +158,7 @@ export const RenewalBody = Type.Object(
   {
     ...closed,
     description:
-      'With `csr`: a request signed by the same key. With `pfx`: the old PFX, which comes back with the new certificate. With neither: the key on record is renewed.',
+      'With `csr`: a request signed by the same key, plain or as certreq writes it with RenewalCert. With `pfx`: the old PFX, which comes back with the new certificate. With neither: the key on record is renewed.',
   },
 )
 export type RenewalBody = Static<typeof RenewalBody>

@@ -2,7 +2,8 @@
  * Certificates as a bundle: a PKCS #7 SignedData that is degenerate, signed by nobody over nothing
  * (RFC 2315 §9.1, RFC 5652 §5.2). Windows calls the file `.p7b`; `certreq -accept` takes it.
  *
- * It proves nothing by itself; the certificates in it are signed. Reading PKCS #7 is not done here.
+ * It proves nothing by itself; the certificates in it are signed. SignedData that is signed is read in
+ * signedData.ts.
  */
 import { integer, oid, raw, sequence, set, tagged, toDer } from './asn1.ts'
 

@@ -1,11 +1,12 @@
 /** What Windows sends, in whatever it wraps it: the same outcome as of the plain PKCS#10, and nothing for who forges it. */
 import { X509Certificate, type KeyObject } from 'node:crypto'
 import Database from 'better-sqlite3'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { readCertificate } from '../../src/x509/certificate.ts'
 import { readCertificationRequest } from '../../src/x509/certificationRequest.ts'
 import { hex } from '../../src/x509/key.ts'
 import { oids } from '../../src/x509/oids.ts'
+import { issuerOf, opensslCertificate } from '../support/authorities.ts'
 import { freshKey, freshRequest, inProcess, type Answer } from '../support/inProcess.ts'
 import {
   asPem,
@@ -23,8 +24,10 @@ import {
   windowsForms,
   windowsRequest,
   type Hash,
+  type SignerParts,
   type WindowsForm,
 } from '../support/requests.ts'
+import { demand, fromPem, scratch, withWitness } from '../support/witnesses.ts'
 
 const derOf = (answer: Answer): Buffer => Buffer.from(new X509Certificate(answer.json.certificate).raw)
 
@@ -82,7 +85,6 @@ const transports: Readonly<Record<string, (der: Uint8Array, key: KeyObject) => S
     type: 'application/pkcs7-mime',
   }),
   'PKCS#7 under the NEW label': (der, key) => ({ body: asPem(ownPkcs7(der, key), newLabel), type: pemType }),
-  'PKCS#7 under its own label': (der, key) => ({ body: asPem(ownPkcs7(der, key), 'PKCS7'), type: pemType }),
   'CMC as application/pkcs7-mime': (der, key) => ({
     body: ownCmc(der, key),
     type: 'application/pkcs7-mime; smime-type=CMC-Request',
@@ -91,7 +93,6 @@ const transports: Readonly<Record<string, (der: Uint8Array, key: KeyObject) => S
     body: utf16(Buffer.from(ownCmc(der, key)).toString('base64')),
     type: 'application/pkcs7-mime',
   }),
-  'CMC under the label CMS': (der, key) => ({ body: asPem(ownCmc(der, key), 'CMS'), type: pemType }),
 }
 
 const keyOfForm: Partial<Readonly<Record<WindowsForm, () => KeyObject>>> = {
@@ -308,13 +309,17 @@ t.test('a renewal of certreq', async (t) => {
       })
     }
     const rekeyed = (await post(renewalEnvelope(renewal(old, freshKey()), key, old))).json
-    t.match(rekeyed, { code: 'requestIsRenewal', detail: /another key, which is no renewal/ })
-    t.equal(rekeyed.renewals, undefined)
-    const foreign = selfSigned(freshKey())
-    t.match((await post(cmcEnvelope(pkiData(renewal(foreign)), key))).json, {
-      code: 'requestIsRenewal',
-      detail: /not one of this authority/,
+    t.match(rekeyed, {
+      code: 'renewalKeyChanged',
+      hresult: '0x80094816',
+      publicKeyPin: { expected: first.json.publicKeyPin },
+      certificate: { id: current.json.id },
     })
+    t.equal(rekeyed.renewals, undefined)
+    for (const foreign of [selfSigned(key), Uint8Array.of(0x30, 0)]) {
+      const { json } = await post(cmcEnvelope(pkiData(renewal(foreign)), key))
+      t.match(json, { code: 'requestIsRenewal', detail: /not one of this authority/ })
+    }
     const database = new Database(`${service.folder}/hgs-ca.db`, { readonly: true })
     const told = database
       .prepare("SELECT details FROM AuditEvent WHERE type = 'certificate.refused'")
@@ -322,5 +327,161 @@ t.test('a renewal of certreq', async (t) => {
       .map((row) => (JSON.parse((row as { details: string }).details) as { code: string }).code)
     database.close()
     t.ok(told.includes('requestIsRenewal') && told.includes('renewalCertificateMismatch'), 'and remembered')
+  })
+})
+
+t.test('an envelope that is forged', async (t) => {
+  const service = await inProcess(t)
+  const key = freshKey()
+  const other = freshKey()
+  const issue = (der: Uint8Array): Promise<Answer> =>
+    service.post('/v1/certificates?purpose=signing', { body: der, type: 'application/pkcs7-mime' })
+  const request = windowsRequest({ key })
+  const content = pkiData(request)
+  const by = (parts: Partial<SignerParts> = {}) =>
+    signerInfo({ content, key, hash: 'sha256', contentType: oids.pkiData, ...parts })
+  const cmc = (...signer: ReturnType<typeof signerInfo>[]) =>
+    signedData({ contentType: oids.pkiData, content, signer })
+
+  const forged: readonly (readonly [what: string, der: Uint8Array, rule: string, found: RegExp])[] = [
+    ['CMC by another key', cmc(by({ key: other })), 'envelopePossession', /does not verify/],
+    [
+      'CMC by an enrolment agent too',
+      cmc(by(), by({ key: other, certificate: selfSigned(other) })),
+      'envelopePossession',
+      /does not verify/,
+    ],
+    [
+      'CMC with a wrong digest',
+      cmc(by({ digest: new Uint8Array(32) })),
+      'envelopePossession',
+      /does not verify/,
+    ],
+    ['PKCS#7 by another key', ownPkcs7(request, other), 'envelopePossession', /does not verify/],
+    ['MD5', cmc(by({ hash: 'md5' })), 'envelopeSignature', /^rsaEncryption/],
+    [
+      'a request inside that proves nothing',
+      ownCmc(windowsRequest({ key, signedBy: other }), key),
+      'possession',
+      /does not verify/,
+    ],
+  ]
+  for (const [what, der, rule, found] of forged) {
+    const { status, json } = await issue(der)
+    t.match({ status, errors: json.errors }, { status: 422, errors: [{ rule, found }] }, what)
+    t.equal(json.errors.length, 1, what)
+  }
+  for (const signer of [[], [by(), by(), by()]])
+    t.match(await issue(cmc(...signer)), { status: 400, json: { hresult: '0x8007000D' } }, 'nobody, or three')
+
+  const own = selfSigned(key)
+  const good = signedData({
+    contentType: oids.pkiData,
+    content,
+    certificates: [own],
+    signer: [by(), by({ certificate: own })],
+  })
+  await t.test('never comes to a certificate, nor to a failure, whatever bit is flipped', async (t) => {
+    const certificates = Buffer.from(good).indexOf(own)
+    const signed = readCertificationRequest(good).signedData!
+    // Certificates and names of signers prove nothing here.
+    const unsigned = [
+      [certificates, certificates + own.length],
+      ...signed.signers.map(({ name }) => {
+        const view = 'issuer' in name ? name.issuer : name.subjectKeyIdentifier
+        const start = Buffer.from(good).lastIndexOf(Buffer.from(view))
+        return [start, start + view.length + 14] // the serial number stands behind the issuer
+      }),
+    ] as const
+    await flipped(t, good, issue, (at) => !unsigned.some(([start, end]) => at >= start! && at < end!))
+  })
+  const first = await issue(good)
+  t.equal(first.status, 201, 'and the good one is still taken')
+
+  const old = derOf(first)
+  const renew = (der: Uint8Array): Promise<Answer> =>
+    service.post(`/v1/certificates/${first.json.id}/renewals`, { body: der, type: 'application/pkcs7-mime' })
+  const renewal = windowsRequest({ key, subject: [], attributes: [renews(old)] })
+  t.match(
+    await renew(renewalEnvelope(renewal, other, old)),
+    { status: 422, json: { errors: [{ rule: 'envelopePossession' }] } },
+    'a renewal in the name of the old certificate, by another key',
+  )
+  await t.test('of a renewal too', (t) => flipped(t, renewalEnvelope(renewal, key, old), renew, () => true))
+
+  await t.test('a certificate with the same thumbprint is not the one on record', async (t) => {
+    const foreign = selfSigned(key)
+    const { store } = service.ca
+    const collided = await service.again({
+      store: {
+        ...store,
+        findCertificate: (name) =>
+          store.findCertificate('thumbprint' in name ? { thumbprint: first.json.thumbprint } : name),
+      },
+    })
+    t.match(
+      await collided.post(`/v1/certificates/${first.json.id}/renewals`, {
+        body: renewalEnvelope(windowsRequest({ key, attributes: [renews(foreign)] }), key, foreign),
+        type: 'application/pkcs7-mime',
+      }),
+      { status: 409, json: { code: 'renewalCertificateMismatch' } },
+    )
+  })
+  t.equal((await renew(renewalEnvelope(renewal, key, old))).status, 201, 'the good renewal is still taken')
+  t.equal((await service.get('/v1/certificates')).json.items.length, 2, 'and nothing else was issued')
+})
+
+/** Sends `good` with one bit flipped, at places that `counts` takes: refused each time. */
+async function flipped(
+  t: Test,
+  good: Uint8Array,
+  send: (der: Uint8Array) => Promise<Answer>,
+  counts: (at: number) => boolean,
+): Promise<void> {
+  const statuses = new Set<number>()
+  for (let i = 0; i < 200; i++) {
+    const at = (i * 7919) % good.length // spread over all of it
+    if (!counts(at)) continue
+    const der = Uint8Array.from(good)
+    der[at]! ^= 1 << (i % 8)
+    const { status } = await send(der)
+    statuses.add(status)
+    if (![400, 409, 422].includes(status)) t.fail(`bit ${i % 8} of octet ${at}: ${status}`)
+  }
+  t.ok(statuses.has(400) && statuses.has(422), 'some unreadable, some unproven')
+}
+
+t.test('a renewal is answered with the whole chain, as certreq -accept takes it', async (t) => {
+  const root = { name: 'Windows Root' }
+  const pems = [
+    await opensslCertificate(t, { name: 'Windows Issuing', issuer: root }),
+    await opensslCertificate(t, root),
+  ]
+  const issuer = await issuerOf(pems, 'Windows Issuing')
+  const first = await inProcess(t)
+  await first.ca.store.registerAuthority(issuer.record)
+  first.clock.now = new Date()
+  const service = await first.again({ issuer })
+  const key = freshKey()
+  const issued = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(windowsRequest({ key })), validityDays: 365 },
+  })
+  t.equal(issued.status, 201)
+  const old = derOf(issued)
+  const renewed = await service.post(`/v1/certificates/${issued.json.id}/renewals?format=p7b`, {
+    body: asPem(renewalEnvelope(windowsRequest({ key, attributes: [renews(old)] }), key, old), newLabel),
+    type: pemType,
+  })
+  t.equal(renewed.status, 201)
+  t.equal(renewed.headers['content-type'], 'application/x-pkcs7-certificates')
+  const file = scratch(t).write('chain.p7b', renewed.octets)
+  const chain = (text: string): string[] =>
+    fromPem('CERTIFICATE', text).map((der) => new X509Certificate(der).subject.split('CN=')[1]!)
+  const names = ['Windows Issuing', 'Windows Root', 'hgs.contoso.com']
+  const { text } = await demand('openssl', ['pkcs7', '-inform', 'DER', '-in', file, '-print_certs'])
+  t.strictSame(chain(text).sort(), names)
+  await withWitness(t, 'certtool', 'certtool reads it too', async (t) => {
+    const { text } = await demand('certtool', ['--p7-info', '--inder', '--infile', file])
+    t.strictSame(chain(text).sort(), names)
   })
 })
