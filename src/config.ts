@@ -27,6 +27,8 @@ export interface Config {
   } | null
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
   readonly trustedProxies: readonly string[]
+  /** Whether production mode makes self-signed certificates too. */
+  readonly allowSelfSigned: boolean
   readonly logLevel: LogLevel | null
 }
 
@@ -47,6 +49,8 @@ const settings = {
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
   HGSCA_TRUSTED_PROXIES:
     'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
+  HGSCA_ALLOW_SELF_SIGNED:
+    'true or false, the default: whether production mode makes self-signed certificates too. They are for labs; nobody can tell from whom they are.',
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
@@ -174,6 +178,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const portText = value('HGSCA_PORT') ?? '8080'
   const port = /^\d{1,5}$/.test(portText) ? Number(portText) : -1
   if (port < 0 || port > 65_535) fault(`HGSCA_PORT: ${portText} is not a port.`)
+  const allowSelfSigned = value('HGSCA_ALLOW_SELF_SIGNED') ?? 'false'
+  if (!['true', 'false'].includes(allowSelfSigned))
+    fault(`HGSCA_ALLOW_SELF_SIGNED: ${allowSelfSigned} is neither true nor false.`)
   const logLevel = value('HGSCA_LOG_LEVEL') as LogLevel | null
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
@@ -192,6 +199,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     authority,
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,
+    allowSelfSigned: allowSelfSigned === 'true',
     logLevel,
   }
 }

@@ -56,22 +56,34 @@ t.test('without any setting', async (t) => {
       authority: null,
       tls: null,
       trustedProxies: [],
+      allowSelfSigned: false,
       logLevel: null,
     },
     'it is lab mode, on this machine only',
   )
   t.match(
-    readConfig({ HGSCA_PORT: '0', HGSCA_DATA_DIR: '/srv/lab', HGSCA_HOST: '::1', HGSCA_LOG_LEVEL: 'debug' }),
+    readConfig({
+      HGSCA_PORT: '0',
+      HGSCA_DATA_DIR: '/srv/lab',
+      HGSCA_HOST: '::1',
+      HGSCA_ALLOW_SELF_SIGNED: 'true',
+      HGSCA_LOG_LEVEL: 'debug',
+    }),
     {
       mode: 'lab',
       port: 0,
       dataDir: '/srv/lab',
       databaseUrl: 'file:/srv/lab/hgs-ca.db',
       host: '::1',
+      allowSelfSigned: true,
       logLevel: 'debug',
     },
     'lab mode can be moved',
   )
+})
+
+t.test('a switch is true or false', async (t) => {
+  t.throws(() => readConfig({ HGSCA_ALLOW_SELF_SIGNED: 'yes' }), { message: /yes is neither true nor false/ })
 })
 
 t.test('with a database and a CA key it is production mode', async (t) => {
@@ -79,6 +91,7 @@ t.test('with a database and a CA key it is production mode', async (t) => {
   t.match(readConfig({ ...env }), {
     mode: 'production',
     databaseUrl: `file:${path('record.db')}`,
+    allowSelfSigned: false,
     authority: {
       certificate: { pem: 'the certificate', from: path('ca.pem') },
       key: { pem: Buffer.from('the key'), from: path('ca.key') },
