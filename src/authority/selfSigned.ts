@@ -3,7 +3,7 @@
  * certificates here have, marked in the subject, and soon over. Nothing of them is on record but the
  * event that they were made. A lab that becomes real has them adopted.
  */
-import { createPrivateKey, createPublicKey, randomBytes, sign } from 'node:crypto'
+import { createPrivateKey, createPublicKey, sign } from 'node:crypto'
 import { promisify } from 'node:util'
 import { profiles, type Purpose } from '../hgs/profiles.ts'
 import { softwareKeyStorageProvider } from '../hgs/provider.ts'
