@@ -32,6 +32,8 @@ export interface Config {
   readonly trustedProxies: readonly string[]
   /** Whether certificates get key usage 0xB0 instead of 0x90. */
   readonly keyEncipherment: boolean
+  /** Whether production mode makes self-signed certificates too. */
+  readonly allowSelfSigned: boolean
   readonly logLevel: LogLevel | null
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
@@ -61,6 +63,8 @@ const settings = {
     'Whether requests of Windows are kept with the names of machine, user and process in them: true or false. Default false. These are personal data, and the record is never deleted.',
   HGSCA_KEY_ENCIPHERMENT:
     "true: certificates get the key usage keyEncipherment too (0xB0), as in the template of Microsoft's page on troubleshooting HGS. Default false: exactly what the table of HGS certificates asks for (0x90).",
+  HGSCA_ALLOW_SELF_SIGNED:
+    'true or false, the default: whether production mode makes self-signed certificates too. They are for labs; nobody can tell from whom they are.',
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
@@ -220,6 +224,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       : null
   const flags = {
     keyEncipherment: flag('HGSCA_KEY_ENCIPHERMENT'),
+    allowSelfSigned: flag('HGSCA_ALLOW_SELF_SIGNED'),
     keepClientInfo: flag('HGSCA_KEEP_CLIENT_INFO'),
   }
   if (faults.length > 0) throw new ConfigError(faults, authority)

@@ -90,6 +90,7 @@ async function main(): Promise<void> {
     log,
     version,
     lab: lab !== null,
+    selfSigned: lab !== null || config.allowSelfSigned,
     tls: config.tls,
     trustedProxies: config.trustedProxies,
     readiness,

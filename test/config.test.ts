@@ -59,6 +59,7 @@ t.test('without any setting', async (t) => {
       tls: null,
       trustedProxies: [],
       keyEncipherment: false,
+      allowSelfSigned: false,
       logLevel: null,
       keepClientInfo: false,
     },
@@ -71,6 +72,7 @@ t.test('without any setting', async (t) => {
       HGSCA_HOST: '::1',
       HGSCA_LOG_LEVEL: 'debug',
       HGSCA_KEEP_CLIENT_INFO: 'true',
+      HGSCA_ALLOW_SELF_SIGNED: 'true',
     }),
     {
       mode: 'lab',
@@ -79,6 +81,7 @@ t.test('without any setting', async (t) => {
       databaseUrl: 'file:/srv/lab/hgs-ca.db',
       host: '::1',
       keyEncipherment: false,
+      allowSelfSigned: true,
       logLevel: 'debug',
       keepClientInfo: true,
     },
@@ -86,11 +89,16 @@ t.test('without any setting', async (t) => {
   )
 })
 
+t.test('a switch is true or false', async (t) => {
+  t.throws(() => readConfig({ HGSCA_ALLOW_SELF_SIGNED: 'yes' }), { message: /yes is neither true nor false/ })
+})
+
 t.test('with a database and a CA key it is production mode', async (t) => {
   const { env, path } = files(t)
   t.match(readConfig({ ...env }), {
     mode: 'production',
     databaseUrl: `file:${path('record.db')}`,
+    allowSelfSigned: false,
     authority: {
       certificate: { pem: 'the certificate', from: path('ca.pem') },
       key: { pem: Buffer.from('the key'), from: path('ca.key') },

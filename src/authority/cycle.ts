@@ -37,6 +37,7 @@ import {
   readSubjectKeyIdentifier,
   subjectAltName,
   subjectKeyIdentifier,
+  type Extension,
 } from '../x509/extensions.ts'
 import { hex, hexDigest, keyIdentifier, verifies, type RsaPublicKey } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
@@ -124,6 +125,23 @@ export async function carryOutAll(
   throw new Error('128 random bits came out the same three times: the random source is broken')
 }
 
+export const newSerialNumber = (): Uint8Array => new Uint8Array([instanceOctet, ...randomBytes(randomOctets)])
+
+/** All extensions of a certificate. @param issuerKey - the key identifier of who signs it. */
+export const extensionsUnder = (
+  profile: Profile,
+  publicKey: RsaPublicKey,
+  dnsNames: readonly string[],
+  issuerKey: Uint8Array,
+): Extension[] => [
+  basicConstraints(false),
+  keyUsage(profile.keyUsage),
+  extKeyUsage(profile.extKeyUsage),
+  ...(dnsNames.length > 0 ? [subjectAltName(dnsNames)] : []),
+  subjectKeyIdentifier(keyIdentifier(publicKey)),
+  authorityKeyIdentifier(issuerKey),
+]
+
 /** Makes up what would be signed, and rehearses it. Nothing is written. @returns also the rows of the rehearsal. */
 export async function draft(
   ca: CertificationAuthority,
@@ -132,20 +150,13 @@ export async function draft(
   const { validity } = plan
   const profile = ca.keyEncipherment ? withKeyEncipherment(plan.profile) : plan.profile
   const contents = {
-    serialNumber: new Uint8Array([instanceOctet, ...randomBytes(randomOctets)]),
+    serialNumber: newSerialNumber(),
     issuer: ca.issuer.certificate.subject.der,
     subject: plan.subject,
     notBefore: validity.notBefore,
     notAfter: validity.notAfter,
     publicKey: plan.publicKey,
-    extensions: [
-      basicConstraints(false),
-      keyUsage(profile.keyUsage),
-      extKeyUsage(profile.extKeyUsage),
-      ...(plan.dnsNames.length > 0 ? [subjectAltName(plan.dnsNames)] : []),
-      subjectKeyIdentifier(keyIdentifier(plan.publicKey)),
-      authorityKeyIdentifier(keyIdentifierOf(ca.issuer)),
-    ],
+    extensions: extensionsUnder(profile, plan.publicKey, plan.dnsNames, keyIdentifierOf(ca.issuer)),
   }
   const tbsCertificate = writeTbsCertificate(contents)
   const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)

@@ -25,7 +25,7 @@ export async function rehearse(
   meant: CertificateContents,
   dnsNames: readonly string[],
   profile: Profile,
-  issuer: Issuer,
+  issuer: Pick<Issuer, 'certificate'>,
   rehearsal: SigningKey,
 ): Promise<Row[]> {
   const der = writeCertificate(tbsCertificate, await rehearsal.sign(tbsCertificate))

@@ -14,7 +14,7 @@ import {
   softwareKeyStorageProvider,
   type ProviderEvidence,
 } from '../hgs/provider.ts'
-import type { Row } from '../hgs/rules.ts'
+import { fixes, type Row } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
@@ -220,15 +220,7 @@ function refuseAnotherKey(
           required: `the same key, with pin ${expected}`,
           found: `another key${kind}, with pin ${found}`,
           source: sources.certificates,
-          fix: {
-            certreq: 'KeyContainer = "<container of the old key>", UseExistingKeySet = TRUE',
-            openssl:
-              from === 'PFX'
-                ? 'openssl pkcs12 -in old.pfx -nokeys -clcerts # send the PFX of this certificate, or of an earlier one of its lineage'
-                : 'openssl req -new -key existing.key -out renewal.csr',
-            powershell:
-              'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
-          },
+          fix: from === 'PFX' ? fixes.samePfx : fixes.sameKey,
         },
       ],
       facts: {

@@ -5,6 +5,7 @@
  * a renewal keeps its key, so the key of the request is the old one.
  */
 import { CaError } from '../errors.ts'
+import { fixes } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
@@ -53,7 +54,8 @@ export async function refuseRenewal(
             property: 'Renewal',
             required: `the same key, with pin ${expected}`,
             found: `another key, with pin ${found}`,
-            fix: 'certreq: UseExistingKeySet = TRUE. For a first certificate over a new key, leave RenewalCert out.',
+            source: sources.managing,
+            fix: fixes.sameKey,
           },
         ],
         facts: { publicKeyPin: { expected, found }, hresult: '0x80094816', ...pointerTo(current) },

@@ -126,6 +126,21 @@ function extension(
 }
 
 const fix = (certreq: string, openssl: string, powershell: string): Fix => ({ certreq, openssl, powershell })
+
+/** How to renew with the key that a certificate has, for refusals outside the table. */
+export const fixes = {
+  sameKey: fix(
+    'KeyContainer = "<container of the old key>", UseExistingKeySet = TRUE',
+    'openssl req -new -key existing.key -out renewal.csr',
+    'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
+  ),
+  samePfx: fix(
+    '; Send the PFX of this certificate, or of an earlier one of its lineage',
+    'openssl pkcs12 -in old.pfx -nokeys -clcerts # shows which certificate it holds',
+    'Invoke-RestMethod -Method Post $certificate/renewals # without a PFX: the key on record is renewed',
+  ),
+} as const
+
 const writtenByAuthority = fix(
   '; Nothing to ask for: the authority writes this itself.',
   '# Nothing to ask for: the authority writes this itself.',

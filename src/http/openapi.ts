@@ -18,6 +18,7 @@ export async function openApiYaml(): Promise<string> {
     log: pino({ enabled: false }),
     version,
     lab: false,
+    selfSigned: false,
     tls: null,
     trustedProxies: [],
     readiness: { draining: false },

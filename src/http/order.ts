@@ -5,6 +5,7 @@ import type { AdoptionOrder } from '../authority/adopt.ts'
 import type { Order } from '../authority/issue.ts'
 import type { SentPfx } from '../authority/pfx.ts'
 import type { RenewalOrder } from '../authority/renew.ts'
+import type { SelfSignedOrder } from '../authority/selfSigned.ts'
 import { CaError, type Fault } from '../errors.ts'
 import { profiles } from '../hgs/profiles.ts'
 import type { Idempotency } from '../store/model.ts'
@@ -12,6 +13,7 @@ import { checkPfxPassword } from '../x509/pfx.ts'
 import { requesterOf } from './authenticate.ts'
 import type { AdoptionBody } from './lineageSchemas.ts'
 import type { IssueBody, IssueQuery, RenewalBody, RenewalQuery, SentPfx as SentPfxBody } from './schemas.ts'
+import { usualDays, type SelfSignedBody } from './selfSignedSchemas.ts'
 
 type Body<T> = T | Uint8Array | undefined | null
 
@@ -158,6 +160,22 @@ export function adoptionOrder(request: FastifyRequest, body: AdoptionBody): Adop
     sharedWith: body.sharedWith ?? null,
     by: requesterOf(request),
     idempotency: idempotencyOf(request, body),
+  }
+}
+
+/** @throws CaError `invalidRequest` for a password that no PFX can have. */
+export function selfSignedOrder(reply: FastifyReply, body: SelfSignedBody): SelfSignedOrder {
+  const weak = checkPfxPassword(body.pfx.password)
+  if (weak !== null) throw invalid([{ pointer: '/pfx/password', detail: weak }])
+  return {
+    purposes: body.purposes ?? ['signing', 'encryption'],
+    subject: body.subject,
+    bits: body.key?.bits ?? profiles.signing.keyBits.whenMadeHere,
+    validityDays: body.validityDays ?? usualDays,
+    pfx: { password: body.pfx.password, target: body.pfx.target ?? 'ws2019' },
+    reason: body.reason ?? null,
+    by: requesterOf(reply.request),
+    abandoned: goneBeforeAnswered(reply),
   }
 }
 

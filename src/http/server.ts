@@ -21,6 +21,7 @@ import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
+import { selfSignedRoutes } from './selfSigned.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
 
 export interface ServerOptions {
@@ -29,6 +30,8 @@ export interface ServerOptions {
   readonly version: string
   /** A lab authority says so in everything it tells about itself. */
   readonly lab: boolean
+  /** Whether self-signed certificates are made for labs. */
+  readonly selfSigned: boolean
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
   /** Addresses of proxies whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
@@ -148,6 +151,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   lineageRoutes(app, options.ca)
   conformanceRoutes(app, options.ca)
   pfxConversionRoutes(app, options.ca)
+  selfSignedRoutes(app, options.ca, options.selfSigned)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()

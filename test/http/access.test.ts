@@ -18,6 +18,11 @@ const routes: [string, string][] = [
   ['POST', '/v1/pfx-conversions'],
   ['GET', '/v1/certificates/x/history'],
   ['GET', '/v1/certificates/x/renewal-info'],
+  ['POST', '/v1/adoptions'],
+  ['GET', '/v1/lineages/x'],
+  ['GET', '/v1/lineages/x/proof'],
+  ['POST', '/v1/lineages/x/rekeys'],
+  ['POST', '/v1/self-signed-certificates'],
 ]
 
 t.test('an API key', async (t) => {
@@ -321,6 +326,7 @@ t.test('what is wrong is told', async (t) => {
       log: pino({}, { write: (line: string) => void said.push(line) }),
       version: '0',
       lab: true,
+      selfSigned: true,
       tls: null,
       trustedProxies: ['127.0.0.1'],
       readiness: { draining: true },

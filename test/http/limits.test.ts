@@ -78,6 +78,7 @@ t.test('a connection', async (t) => {
       log: pino({ enabled: false }),
       version: '0',
       lab: true,
+      selfSigned: true,
       tls: {
         cert: Buffer.from(pem('CERTIFICATE', leaf!.certificate)),
         key: Buffer.from(pem('PRIVATE KEY', leaf!.privateKey)),

@@ -3,15 +3,14 @@ import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { rekeyAcknowledgement } from '../../src/hgs/rekeyRunbook.ts'
 import { rekeyExamples } from '../../src/http/lineageSchemas.ts'
 import { hexDigest, publicKeyPin, rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { issuerOf, opensslCertificate } from '../support/authorities.ts'
-import { selfSignedElsewhere } from '../support/foreign.ts'
+import { opensslVerifiesJws, selfSignedElsewhere } from '../support/foreign.ts'
 import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
 import { asPem, rsaKey, selfSigned } from '../support/requests.ts'
-import { demand, run, scratch } from '../support/witnesses.ts'
 
 const provider = 'Microsoft Software Key Storage Provider'
 
@@ -19,21 +18,6 @@ function order(key: KeyObject, more: object = {}) {
   return { body: { purpose: 'signing', csr: asPem(freshRequest({ key })), provider, ...more } }
 }
 const statement = (jws: string) => JSON.parse(Buffer.from(jws.split('.')[1]!, 'base64url').toString('utf8'))
-
-/** Whether openssl takes the signature of a compact JWS for one of the key in `certificate`. */
-async function opensslVerifiesJws(t: Test, jws: string, certificate: string): Promise<boolean> {
-  const { write, path } = scratch(t)
-  const [header, payload, signature] = jws.split('.') as [string, string, string]
-  const { stdout } = await demand('openssl', [
-    ...['x509', '-noout', '-pubkey', '-in', write('ca.pem', certificate)],
-  ])
-  write('signature', Buffer.from(signature, 'base64url'))
-  const { status } = await run('openssl', [
-    ...['dgst', '-sha256', '-verify', write('ca.pub', stdout), '-signature', path('signature')],
-    write('signed', `${header}.${payload}`),
-  ])
-  return status === 0
-}
 
 t.test('one key has one use', async (t) => {
   const service = await inProcess(t)

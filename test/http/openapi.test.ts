@@ -133,6 +133,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/conformance-checks',
     'post /v1/lineages/{id}/rekeys',
     'post /v1/pfx-conversions',
+    'post /v1/self-signed-certificates',
   ])
   for (const { name, operation } of operations) {
     const isPublic = !name.includes('/v1/') || name.includes('/v1/authority')

@@ -1,8 +1,8 @@
-/** Certificates made elsewhere, over keys that the tests have. */
+/** What is made or checked elsewhere: certificates over keys that the tests have, and signatures. */
 import { readFileSync } from 'node:fs'
 import type { KeyObject } from 'node:crypto'
 import type { Test } from 'tap'
-import { demand, scratch } from './witnesses.ts'
+import { demand, run, scratch } from './witnesses.ts'
 
 /** The extensions that New-SelfSignedCertificate writes when it is told a subject and nothing else. */
 const newSelfSignedCertificate = [
@@ -31,4 +31,19 @@ export async function selfSignedElsewhere(t: Test, foreign: Foreign): Promise<st
     ...(foreign.extensions ?? newSelfSignedCertificate).flatMap((extension) => ['-addext', extension]),
   ])
   return readFileSync(path('certificate.pem'), 'utf8')
+}
+
+/** Whether openssl takes the signature of a compact JWS for one of the key in `certificate`. */
+export async function opensslVerifiesJws(t: Test, jws: string, certificate: string): Promise<boolean> {
+  const { write, path } = scratch(t)
+  const [header, payload, signature] = jws.split('.') as [string, string, string]
+  const { stdout } = await demand('openssl', [
+    ...['x509', '-noout', '-pubkey', '-in', write('ca.pem', certificate)],
+  ])
+  write('signature', Buffer.from(signature, 'base64url'))
+  const { status } = await run('openssl', [
+    ...['dgst', '-sha256', '-verify', write('ca.pub', stdout), '-signature', path('signature')],
+    write('signed', `${header}.${payload}`),
+  ])
+  return status === 0
 }

@@ -128,6 +128,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       log: logger,
       version: '0.0.0',
       lab: true,
+      selfSigned: true,
       tls: null,
       trustedProxies: [],
       readiness: { draining: false },
