@@ -12,10 +12,10 @@ import type { ApiKeyRecord, Role } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 
 /** What a route may ask for. */
-export type Permission = 'certificate.issue' | 'certificate.renew' | 'certificate.read'
+export type Permission = 'certificate.issue' | 'certificate.renew' | 'certificate.read' | 'key.deliver'
 
 export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
-  admin: ['certificate.issue', 'certificate.renew', 'certificate.read'],
+  admin: ['certificate.issue', 'certificate.renew', 'certificate.read', 'key.deliver'],
   requester: ['certificate.issue', 'certificate.renew', 'certificate.read'],
 }
 export const roles = Object.keys(permissions) as Role[]

@@ -1,6 +1,7 @@
 /** Finding certificates by the names that people and Windows give them, and what the record tells of a lineage. */
 import { CaError } from '../errors.ts'
 import type { CertificateRecord, CertificateState } from '../store/model.ts'
+import { readDer } from '../x509/der.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -40,6 +41,18 @@ export const withLoadedChain = (
   certificate: CertificateRecord,
 ): CertificateRecord =>
   certificate.authority.id === issuer.record.id ? { ...certificate, authority: issuer.record } : certificate
+
+/** The certificates above a certificate, nearest first. */
+export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
+  return [authority.certificate, ...splitDer(authority.issuers)]
+}
+
+function splitDer(concatenated: Uint8Array): Uint8Array[] {
+  if (concatenated.length === 0) return []
+  // A certificate has two length octets: 30 82 hh ll.
+  const length = 4 + concatenated[2]! * 256 + concatenated[3]!
+  return [readDer(concatenated.subarray(0, length)).der, ...splitDer(concatenated.subarray(length))]
+}
 
 function wholeOctets(digits: string): string {
   const significant = digits.replace(/^0+/, '')

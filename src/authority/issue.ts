@@ -11,9 +11,8 @@ import type { CertificateRecord, Idempotency, LineageRecord } from '../store/mod
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { publicKeyPin, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
-import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { refuseWithoutEscrow, sealedKey, type Custody } from './custody.ts'
+import { keyInPfx, refuseWithoutEscrow, sealedKey, type Custody, type PfxTerms } from './custody.ts'
 import { carryOut, finishBegun, type Requester } from './cycle.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
@@ -47,7 +46,7 @@ export interface KeyMadeHere {
   readonly bits: number
   readonly subject: Readonly<Record<string, string | undefined>>
   readonly custody: Custody
-  readonly pfx: { readonly password: string; readonly target: PfxTarget }
+  readonly pfx: PfxTerms
 }
 
 /** What will be certified, once it has been judged. */
@@ -110,7 +109,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
         })
         if (outcome === 'idempotencyKeyTaken') return outcome
         if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
-        return { certificate: outcome, pfx: await pfxOf(ca, order.key, proposal, outcome), replayed: false }
+        return { certificate: outcome, pfx: await pfxOf(order.key, proposal, outcome), replayed: false }
       } finally {
         proposal.privateKey?.fill(0)
       }
@@ -301,19 +300,7 @@ export const pointerTo = (certificate: CertificateRecord | null): Readonly<Recor
         },
       }
 
-async function pfxOf(
-  ca: CertificationAuthority,
-  key: Order['key'],
-  proposal: Proposal,
-  issued: CertificateRecord,
-): Promise<Uint8Array | null> {
+async function pfxOf(key: Order['key'], proposal: Proposal, issued: CertificateRecord) {
   if (key.from === 'request' || proposal.privateKey === null) return null
-  return writePfx({
-    privateKey: proposal.privateKey,
-    certificate: issued.certificate,
-    chain: ca.issuer.chain,
-    password: key.pfx.password,
-    friendlyName: `HGS ${issued.purpose} ${issued.thumbprint}`, // ASCII: some readers garble the rest
-    target: key.pfx.target,
-  })
+  return keyInPfx(proposal.privateKey, issued, key.pfx)
 }

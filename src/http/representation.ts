@@ -1,11 +1,10 @@
 /** What goes out: certificates as JSON, PEM, DER, PKCS#7 or PFX, by ?format= or by the Accept header. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { stateOf } from '../authority/find.ts'
+import { issuersOf, stateOf } from '../authority/find.ts'
 import type { Findings } from '../authority/findings.ts'
 import { CaError } from '../errors.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
-import { readDer } from '../x509/der.ts'
 import { hexDigest } from '../x509/key.ts'
 import { certificatePem } from '../x509/pem.ts'
 import { certificatesOnly } from '../x509/pkcs7.ts'
@@ -140,18 +139,6 @@ const inEscrow = ({ lineage }: CertificateRecord): string =>
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
 
-/** The certificates above a certificate, nearest first. */
-export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {
-  return [authority.certificate, ...splitDer(authority.issuers)]
-}
-
-function splitDer(concatenated: Uint8Array): Uint8Array[] {
-  if (concatenated.length === 0) return []
-  // A certificate has two length octets: 30 82 hh ll.
-  const length = 4 + concatenated[2]! * 256 + concatenated[3]!
-  return [readDer(concatenated.subarray(0, length)).der, ...splitDer(concatenated.subarray(length))]
-}
-
 /** Sends `certificate` in the form the client wants. */
 export function sendCertificate(
   reply: FastifyReply,
@@ -176,7 +163,7 @@ export function sendCertificate(
   }
 }
 
-const fileName = ({ purpose, thumbprint }: CertificateRecord): string =>
+export const fileName = ({ purpose, thumbprint }: CertificateRecord): string =>
   `hgs-${purpose}-${thumbprint.slice(0, 8).toLowerCase()}`
 
 /** Octets as a file, past the JSON serializer. */

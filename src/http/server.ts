@@ -14,6 +14,7 @@ import { CaError, type Code } from '../errors.ts'
 import { requirePermissions } from './authenticate.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
+import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
@@ -140,6 +141,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
 
   certificateRoutes(app, options.ca)
+  custodyRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -218,6 +220,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       servers: [{ url: '/' }],
       tags: [
         { name: 'certificates', description: 'Issue, renew, read.' },
+        { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },

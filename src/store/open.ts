@@ -9,6 +9,7 @@
 import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
+import { custodyFunctions } from './custody.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { locationOf } from './location.ts'
 import type { Log } from './log.ts'
@@ -44,6 +45,7 @@ export async function openStore(
     ...issuanceFunctions(database),
     ...certificateFunctions(database),
     ...apiKeyFunctions(database),
+    ...custodyFunctions(database),
     ...auditFunctions(database),
     /** What was read back from the database when it was opened. */
     settings: database.settings,

@@ -17,6 +17,8 @@ const routes: [string, string][] = [
   ['POST', '/v1/certificates/x/renewals'],
   ['GET', '/v1/certificates/x/history'],
   ['GET', '/v1/certificates/x/renewal-info'],
+  ['POST', '/v1/lineages/x/deliveries'],
+  ['GET', '/v1/lineages/x/custody'],
 ]
 
 t.test('an API key', async (t) => {

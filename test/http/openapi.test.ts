@@ -1,4 +1,5 @@
 /** openapi/openapi.yaml: made from the routes, current, well-formed, and true. */
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { createConfig, lint } from '@redocly/openapi-core'
@@ -6,6 +7,7 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { examples, rawRequestTypes } from '../../src/http/describe.ts'
 import { openApiFile, openApiYaml } from '../../src/http/openapi.ts'
+import { escrowWith } from '../../src/keys/escrow.ts'
 import { freshKey, freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
 
@@ -66,6 +68,15 @@ t.test('its examples work as they stand', async (t) => {
     t.equal(answer.status, 201, name)
     json = answer.json
   }
+
+  const keeping = await service.again({ escrow: escrowWith([randomBytes(32)]) })
+  const kept = { ...examples.issue[1], custody: 'escrow' }
+  const { lineage } = (await keeping.post('/v1/certificates', { body: kept })).json
+  const deliveries = document.paths['/v1/lineages/{id}/deliveries']!['post']!.requestBody!.content
+  for (const [name, { value }] of Object.entries(deliveries['application/json']!.examples!)) {
+    const answer = await keeping.post(`/v1/lineages/${lineage}/deliveries`, { body: value })
+    t.equal(answer.status, 201, name)
+  }
 })
 
 t.test('it knows every route, its problems, and which need no key', async (t) => {
@@ -83,11 +94,13 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/certificates/{ref}',
     'get /v1/certificates/{ref}/history',
     'get /v1/certificates/{ref}/renewal-info',
+    'get /v1/lineages/{id}/custody',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
+    'post /v1/lineages/{id}/deliveries',
   ])
   for (const { name, operation } of operations) {
-    const isPublic = !name.includes('/v1/certificates')
+    const isPublic = !/\/v1\/(certificates|lineages)/.test(name)
     t.equal(operation.security?.length === 0, isPublic, `${name} is ${isPublic ? 'public' : 'closed'}`)
     if (!isPublic)
       t.ok(operation.responses['401']?.content?.['application/problem+json'], `${name} has problems`)
