@@ -12,10 +12,11 @@ import type { ApiKeyRecord, Role } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 
 /** What a route may ask for. */
-export type Permission = 'certificate.issue' | 'certificate.renew' | 'certificate.read' | 'pfx.convert'
+export type Permission =
+  'certificate.issue' | 'certificate.renew' | 'certificate.read' | 'pfx.convert' | 'key.deliver'
 
 export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
-  admin: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert'],
+  admin: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert', 'key.deliver'],
   requester: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert'],
 }
 export const roles = Object.keys(permissions) as Role[]

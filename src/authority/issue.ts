@@ -11,9 +11,8 @@ import type { CertificateRecord, Idempotency, LineageRecord } from '../store/mod
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { publicKeyPin, rsaPublicKeyOf, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
-import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { refuseWithoutEscrow, sealedKey, type Custody } from './custody.ts'
+import { keyInPfx, refuseWithoutEscrow, sealedKey, type Custody, type PfxTerms } from './custody.ts'
 import { carryOut, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
 import { ignoredOf, rememberedRows, type Findings } from './findings.ts'
@@ -55,7 +54,7 @@ export interface KeyMadeHere {
   readonly bits: number
   readonly subject: Readonly<Record<string, string | undefined>>
   readonly custody: Custody
-  readonly pfx: { readonly password: string; readonly target: PfxTarget }
+  readonly pfx: PfxTerms
 }
 
 /** What will be certified, once it has been judged. */
@@ -97,7 +96,7 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
         if (outcome === 'idempotencyKeyTaken') return outcome
         if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
         if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
-        return { certificate: outcome, pfx: await pfxOf(ca, order.key, proposal, outcome), replayed: false }
+        return { certificate: outcome, pfx: await pfxOf(order.key, proposal, outcome), replayed: false }
       } finally {
         proposal.privateKey?.fill(0)
       }
@@ -322,19 +321,7 @@ const findingsOf = (proposal: Proposal, validity: Validity, key: Order['key']): 
   notes: [...proposal.notes, ...validity.notes],
 })
 
-async function pfxOf(
-  ca: CertificationAuthority,
-  key: Order['key'],
-  proposal: Proposal,
-  issued: CertificateRecord,
-): Promise<Uint8Array | null> {
+async function pfxOf(key: Order['key'], proposal: Proposal, issued: CertificateRecord) {
   if (key.from === 'request' || proposal.privateKey === null) return null
-  return writePfx({
-    privateKey: proposal.privateKey,
-    certificate: issued.certificate,
-    chain: ca.issuer.chain,
-    password: key.pfx.password,
-    friendlyName: `HGS ${issued.purpose} ${issued.thumbprint}`, // ASCII: some readers garble the rest
-    target: key.pfx.target,
-  })
+  return keyInPfx(proposal.privateKey, issued, key.pfx)
 }

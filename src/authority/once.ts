@@ -80,7 +80,7 @@ function settled(result: Issued | 'idempotencyKeyTaken'): Issued {
   return result
 }
 
-const reused = (): CaError =>
+export const reused = (): CaError =>
   new CaError('idempotencyKeyReused', 'This Idempotency-Key came before with another request.', {
     errors: [{ pointer: 'Idempotency-Key', detail: 'used before, for another request' }],
   })

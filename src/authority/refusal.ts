@@ -26,12 +26,17 @@ const remembered: readonly Code[] = [
   'idempotencyKeyReused',
 ]
 
-/** Runs `act`; when it refuses, writes the refusal down before it is told. */
+/**
+ * Runs `act`; when it refuses, writes the refusal down before it is told.
+ *
+ * @param type - of the audit event.
+ */
 export async function rememberingRefusals<T>(
   ca: CertificationAuthority,
   { by, reason }: { readonly by: Requester; readonly reason: string | null },
   objectId: string | null,
   act: () => Promise<T>,
+  type = 'certificate.refused',
 ): Promise<T> {
   try {
     return await act()
@@ -40,7 +45,7 @@ export async function rememberingRefusals<T>(
       const rules = error.errors.flatMap(({ rule }) => rule ?? [])
       await ca.store.recordEvent({
         at: ca.now(),
-        type: 'certificate.refused',
+        type,
         outcome: 'refused',
         actor: by.name,
         address: by.address,

@@ -75,6 +75,16 @@ export const examples = {
       reason: 'it landed in a legacy CSP',
     },
   ],
+  deliver: [
+    {
+      reason: 'HGS rebuilt after a fire',
+      pfx: { password: 'correct horse battery staple', target: 'ws2019' },
+    },
+    {
+      reason: 'the fallback cluster in the branch office, change 4711',
+      pfx: { password: 'correct horse battery staple', target: 'ws2016' },
+    },
+  ],
 } as const
 
 const headers = {
@@ -115,7 +125,7 @@ const meanings: Readonly<Record<number, string>> = {
   400: 'The request, or the certification request in it, is not understood.',
   401: 'No valid API key.',
   403: 'The API key may not do that.',
-  404: 'There is no such certificate.',
+  404: 'There is no such certificate or lineage.',
   406: 'The answer has no such form.',
   409: 'It contradicts what is on record; the answer says what to look at instead.',
   413: 'Too large.',

@@ -192,7 +192,7 @@ export function sendCertificate(
   }
 }
 
-const fileName = ({ purpose, thumbprint }: CertificateRecord): string =>
+export const fileName = ({ purpose, thumbprint }: CertificateRecord): string =>
   `hgs-${purpose}-${thumbprint.slice(0, 8).toLowerCase()}`
 
 /** Octets as a file, past the JSON serializer. */

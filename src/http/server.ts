@@ -15,6 +15,7 @@ import { requirePermissions } from './authenticate.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
 import { ConformanceReport, conformanceRoutes } from './conformance.ts'
+import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { lineageRoutes } from './lineages.ts'
@@ -152,6 +153,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   conformanceRoutes(app, options.ca)
   pfxConversionRoutes(app, options.ca)
   selfSignedRoutes(app, options.ca, options.selfSigned)
+  custodyRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -232,6 +234,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'certificates', description: 'Issue, renew, read.' },
         { name: 'lineages', description: 'Keys: adopt, read, prove, replace.' },
         { name: 'conformance', description: 'What HGS would say.' },
+        { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },

@@ -155,10 +155,49 @@ export interface CertificateFilter {
   readonly notAfterAfter?: Date
 }
 
+/** An escrowed key that is handed out again. */
+export interface DeliveryRecord {
+  readonly id: string
+  readonly lineageId: string
+  readonly certificateId: string
+  readonly reason: string
+  readonly requestedBy: string
+  readonly deliveredAt: Date
+}
+
+/** A private key in escrow, and what it belongs to. */
+export interface EscrowedKeyRecord {
+  readonly lineage: LineageRecord
+  readonly escrowKeyId: string
+  readonly sealed: Uint8Array
+  readonly escrowedAt: Date
+}
+
+/** What the record knows of the key of a lineage. */
+export interface CustodyRecord {
+  readonly lineage: LineageRecord
+  readonly adoption: {
+    readonly thumbprint: string
+    readonly reason: string | null
+    readonly requestedBy: string
+    readonly adoptedAt: Date
+  } | null
+  /** Which escrow keys open it, oldest first; none when it is not kept. */
+  readonly escrows: readonly { readonly escrowKeyId: string; readonly escrowedAt: Date }[]
+  /** The first issuance for it; `issuedAt` is null while that is interrupted. */
+  readonly first: {
+    readonly certificateId: string
+    readonly findings: string
+    readonly reason: string | null
+    readonly requestedBy: string
+    readonly issuedAt: Date | null
+  }
+}
+
 export interface NewAuditEvent {
   readonly at: Date
   readonly type: string
-  readonly outcome: 'success' | 'refused'
+  readonly outcome: 'success' | 'refused' | 'failure'
   readonly actor: string
   readonly address: string | null
   readonly requestId: string | null

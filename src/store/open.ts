@@ -9,6 +9,7 @@
 import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
+import { custodyFunctions } from './custody.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { lineageFunctions } from './lineages.ts'
 import { locationOf } from './location.ts'
@@ -46,6 +47,7 @@ export async function openStore(
     ...certificateFunctions(database),
     ...lineageFunctions(database),
     ...apiKeyFunctions(database),
+    ...custodyFunctions(database),
     ...auditFunctions(database),
     /** What was read back from the database when it was opened. */
     settings: database.settings,

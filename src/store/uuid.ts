@@ -3,7 +3,7 @@
  * indexed column gives both identity and order.
  */
 
-import { randomFillSync } from 'node:crypto'
+import { createHash, randomFillSync } from 'node:crypto'
 
 let lastMilliseconds = 0
 let counter = 0
@@ -29,6 +29,15 @@ export function uuidv7(now: Date): string {
   random.setUint8(8, 0x80 | (random.getUint8(8) & 0x3f))
   const hex = Buffer.from(octets).toString('hex')
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
+}
+
+/** The id of what `name` made at `at`: the same for the same two, its 74 free bits are SHA-256 of the name. */
+export function namedUuidv7(at: Date, name: string): string {
+  const bits = createHash('sha256').update(name).digest()
+  bits[0] = 0x70 | (bits[0]! & 0x0f)
+  bits[2] = 0x80 | (bits[2]! & 0x3f)
+  const hex = bits.toString('hex')
+  return `${firstUuidv7(at).slice(0, 13)}-${hex.slice(0, 4)}-${hex.slice(4, 8)}-${hex.slice(8, 20)}`
 }
 
 /** The lowest id that can be made at `at`: every id made earlier sorts before it. */

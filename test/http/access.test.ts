@@ -23,6 +23,8 @@ const routes: [string, string][] = [
   ['GET', '/v1/lineages/x/proof'],
   ['POST', '/v1/lineages/x/rekeys'],
   ['POST', '/v1/self-signed-certificates'],
+  ['POST', '/v1/lineages/x/deliveries'],
+  ['GET', '/v1/lineages/x/custody'],
 ]
 
 t.test('an API key', async (t) => {

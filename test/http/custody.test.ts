@@ -1,68 +1,17 @@
-/** Custody: keys that are made here and kept, handed out again, and accounted for. On both databases. */
-import { createPrivateKey, randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
-import { readFileSync, readdirSync, statSync } from 'node:fs'
-import { join } from 'node:path'
-import Sqlite from 'better-sqlite3'
-import t, { type Test } from 'tap'
+/** Custody: keys that are made here and kept, and accounted for. On both databases. */
+import t from 'tap'
 import { resume } from '../../src/authority/resume.ts'
-import { escrowWith } from '../../src/keys/escrow.ts'
-import { inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
-import { startPostgres, withClient } from '../support/postgres.ts'
-import { demand, scratch } from '../support/witnesses.ts'
+import { freshRequest } from '../support/inProcess.ts'
+import { keeping, keyIn, order, password, pfxOf, isKeyOf } from '../support/keeping.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { asPem } from '../support/requests.ts'
 
 const postgres = await startPostgres()
 t.teardown(() => postgres.stop())
 
-const password = 'correct horse battery'
-const order = (changes: object = {}) => ({
-  purpose: 'encryption',
-  subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
-  key: { bits: 2048 },
-  custody: 'escrow',
-  pfx: { password },
-  reason: 'a new HGS',
-  ...changes,
-})
-
-interface Keeping extends InProcess {
-  readonly escrowKey: Buffer
-  readonly plain: InProcess
-  readonly sql: (statement: string) => Promise<Record<string, unknown>[]>
-}
-
-/** A service with an escrow key; `plain` is one over the same record without it. */
-async function keeping(t: Test, kind: 'sqlite' | 'postgresql'): Promise<Keeping> {
-  const url = kind === 'sqlite' ? undefined : await postgres.createDatabase()
-  const plain = await inProcess(t, url)
-  const escrowKey = randomBytes(32)
-  const service = await plain.again({ escrow: escrowWith([Buffer.from(escrowKey)]) })
-  const sql = async (statement: string) => {
-    if (url !== undefined)
-      return withClient(url, async (client) => (await client.query<Record<string, unknown>>(statement)).rows)
-    const file = new Sqlite(join(plain.folder, 'hgs-ca.db'))
-    try {
-      if (statement.startsWith('SELECT')) return file.prepare<[], Record<string, unknown>>(statement).all()
-      file.exec(statement)
-      return []
-    } finally {
-      file.close()
-    }
-  }
-  return { ...service, escrowKey, plain, sql }
-}
-
-/** The key in a PFX, as openssl finds it. */
-async function keyIn(t: Test, pfx: Buffer, pass = password): Promise<KeyObject> {
-  const file = scratch(t).write('file.pfx', pfx)
-  const args = ['pkcs12', '-in', file, '-nocerts', '-nodes', '-passin', 'env:PASS']
-  return createPrivateKey((await demand('openssl', args, { env: { PASS: pass } })).stdout)
-}
-const pfxOf = ({ json }: Answer): Buffer => Buffer.from(json.pfx, 'base64')
-const isKeyOf = (key: KeyObject, pem: string): boolean => new X509Certificate(pem).checkPrivateKey(key)
-
 for (const kind of ['sqlite', 'postgresql'] as const) {
   t.test(`a key in escrow, in ${kind}`, async (t) => {
-    const service = await keeping(t, kind)
+    const service = await keeping(t, kind === 'sqlite' ? undefined : postgres)
 
     t.test('is written down sealed, together with the intent', async (t) => {
       const answer = await service.post('/v1/certificates', { body: order() })
@@ -90,13 +39,13 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
         throw new Error('the process dies here')
       }
       const store = { ...service.ca.store, recordIssued: async () => died() }
-      const broken = await service.again({ escrow: service.ca.escrow, store })
+      const broken = await service.again({ ...service.parts, store })
       const before = await service.sql('SELECT * FROM "EscrowedKey"')
       t.equal((await broken.post('/v1/certificates', { body: order() })).status, 500)
       const kept = await service.sql('SELECT * FROM "EscrowedKey"')
       t.equal(kept.length, before.length + 1)
       const nothing = { ...service.ca.store, recordIntents: async () => died() }
-      const dead = await service.again({ escrow: service.ca.escrow, store: nothing })
+      const dead = await service.again({ ...service.parts, store: nothing })
       t.equal((await dead.post('/v1/certificates', { body: order() })).status, 500)
       t.same(await service.sql('SELECT * FROM "EscrowedKey"'), kept, 'and no key is kept without an intent')
       await resume(service.ca, { before: new Date(service.clock.now.getTime() + 1) })
@@ -146,5 +95,69 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.match(file, { status: 409, json: { code: 'keyAlreadyDelivered', remedy: /deliveries/ } })
       t.match(file.json.certificate.keyDelivery, `/v1/lineages/${first.json.lineage}/deliveries`)
     })
+  })
+
+  t.test(`the ledger, in ${kind}`, async (t) => {
+    const service = await keeping(t, kind === 'sqlite' ? undefined : postgres)
+    const { id, lineage, publicKeyPin } = (await service.post('/v1/certificates', { body: order() })).json
+    const url = `/v1/lineages/${lineage}/custody`
+    const issuance = {
+      occasion: 'issuance',
+      id,
+      certificate: id,
+      reason: 'a new HGS',
+      requestedBy: /^a admin/,
+    }
+    t.match((await service.get(url)).json, {
+      lineage,
+      purpose: 'encryption',
+      publicKeyPin,
+      keyOrigin: 'service',
+      adopted: null,
+      escrow: { escrowKeyId: service.ca.escrow!.keyId, opens: true },
+      handovers: [issuance],
+      next: null,
+    })
+    const given: string[] = []
+    for (let n = 0; n < 5; n++) {
+      service.clock.now = new Date(service.clock.now.getTime() + 1_000)
+      const headers: Record<string, string> = n % 2 === 0 ? {} : { 'idempotency-key': `delivery-${n}` }
+      const body = { reason: `for cluster ${n}`, pfx: { password } }
+      given.push((await service.post(`/v1/lineages/${lineage}/deliveries`, { body, headers })).json.id)
+    }
+    const whole = (await service.get(url)).json
+    t.match(whole.handovers, [
+      issuance,
+      ...given.map((id, n) => ({ occasion: 'delivery', id, reason: `for cluster ${n}` })),
+    ])
+    const pages: string[][] = []
+    for (let next: string | null = null, page; pages.length < 9 && page !== null; page = next) {
+      const { json } = await service.get(`${url}?limit=2${next === null ? '' : `&cursor=${next}`}`)
+      pages.push(json.handovers.map((handover: { id: string }) => handover.id))
+      next = json.next
+    }
+    t.strictSame(pages, [[id, ...given.slice(0, 2)], given.slice(2, 4), given.slice(4)])
+    t.equal((await service.get(`${url}?limit=101`)).status, 400)
+
+    const forgotten = (await service.plain.post('/v1/certificates', { body: order({ custody: undefined }) }))
+      .json
+    t.match((await service.get(`/v1/lineages/${forgotten.lineage}/custody`)).json, {
+      escrow: null,
+      handovers: [{ occasion: 'issuance' }],
+    })
+    const csr = asPem(freshRequest())
+    const brought = (await service.post('/v1/certificates', { body: { purpose: 'signing', csr } })).json
+    t.match((await service.get(`/v1/lineages/${brought.lineage}/custody`)).json, {
+      keyOrigin: 'requester',
+      escrow: null,
+      handovers: [],
+    })
+    await service.sql(
+      `INSERT INTO "Adoption" VALUES ('${brought.lineage}', '', '${'AB'.repeat(20)}', '01', 'CN=old', 'CN=old', '2026-11-23T12:00:00.000Z', '2026-11-23T12:00:00.000Z', 'request', '[]', 'from the lab', 'test', '2026-11-23T12:00:00.000Z')`,
+    )
+    t.match((await service.get(`/v1/lineages/${brought.lineage}/custody`)).json, {
+      adopted: { thumbprint: 'AB'.repeat(20), reason: 'from the lab' },
+    })
+    t.equal((await service.get('/v1/lineages/018f3a5e-7b2c-7000-8000-0123456789ab/custody')).status, 404)
   })
 }

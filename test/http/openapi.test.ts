@@ -1,5 +1,5 @@
 /** openapi/openapi.yaml: made from the routes, current, well-formed, and true. */
-import { X509Certificate, type KeyObject } from 'node:crypto'
+import { randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { createConfig, lint } from '@redocly/openapi-core'
@@ -7,6 +7,7 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { examples, rawRequestTypes } from '../../src/http/describe.ts'
 import { openApiFile, openApiYaml } from '../../src/http/openapi.ts'
+import { escrowWith } from '../../src/keys/escrow.ts'
 import { writePfx } from '../../src/x509/pfx.ts'
 import { freshKey, freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem, selfSigned } from '../support/requests.ts'
@@ -86,6 +87,15 @@ t.test('its examples work as they stand', async (t) => {
     json = answer.json
   }
 
+  const keeping = await service.again({ escrow: escrowWith([randomBytes(32)]) })
+  const kept = { ...examples.issue[1], custody: 'escrow' }
+  const { lineage } = (await keeping.post('/v1/certificates', { body: kept })).json
+  const deliveries = document.paths['/v1/lineages/{id}/deliveries']!['post']!.requestBody!.content
+  for (const [name, { value }] of Object.entries(deliveries['application/json']!.examples!)) {
+    const answer = await keeping.post(`/v1/lineages/${lineage}/deliveries`, { body: value })
+    t.equal(answer.status, 201, name)
+  }
+
   const conversions =
     document.paths['/v1/pfx-conversions']!['post']!.requestBody!.content['application/json']!.examples!
   t.equal(Object.keys(conversions).length, examples.convert.length)
@@ -126,11 +136,13 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/certificates/{ref}/history',
     'get /v1/certificates/{ref}/renewal-info',
     'get /v1/lineages/{id}',
+    'get /v1/lineages/{id}/custody',
     'get /v1/lineages/{id}/proof',
     'post /v1/adoptions',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
     'post /v1/conformance-checks',
+    'post /v1/lineages/{id}/deliveries',
     'post /v1/lineages/{id}/rekeys',
     'post /v1/pfx-conversions',
     'post /v1/self-signed-certificates',
