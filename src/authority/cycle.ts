@@ -107,7 +107,7 @@ export async function carryOutAll(
         intent,
         newLineage: plan.newLineage,
         beside: plan.beside,
-        event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address),
+        event: event(intent, 'certificate.intended', intent.createdAt, plan.by.address, kit?.id),
       })
     }
     const outcome = await ca.store.recordIntents(drafts, { idempotency: idempotency ?? undefined, kit })
@@ -246,7 +246,7 @@ function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: In
 const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>
   readSubjectKeyIdentifier(certificate.extensions.get(oids.subjectKeyIdentifier)!.value)
 
-const event = (intent: Intent, type: string, at: Date, address: string | null) => ({
+const event = (intent: Intent, type: string, at: Date, address: string | null, kit?: string) => ({
   at,
   type,
   outcome: 'success' as const,
@@ -258,5 +258,6 @@ const event = (intent: Intent, type: string, at: Date, address: string | null) =
     serialNumber: intent.serialNumber,
     tbsSha256: hexDigest('sha256', intent.tbsCertificate),
     reason: intent.reason,
+    ...(kit !== undefined && { kit }),
   },
 })

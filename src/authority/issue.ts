@@ -49,7 +49,7 @@ export interface KeyMadeHere {
 }
 
 /** What will be certified, once it has been judged. */
-interface Proposal {
+export interface Proposal {
   readonly publicKey: RsaPublicKey
   readonly subject: Name
   readonly dnsNames: readonly string[]
@@ -114,12 +114,12 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
 }
 
 /** For who repeats the request, and waits for the answer to the first: this one gives none. */
-const goneBefore = (): CaError =>
+export const goneBefore = (): CaError =>
   new CaError('busy', 'The client that asked first has gone; its key was thrown away.', {
     facts: { retryAfterSeconds: 1 },
   })
 
-async function proposalFromRequest(
+export async function proposalFromRequest(
   ca: CertificationAuthority,
   key: KeyFromRequest,
   order: Order,
@@ -175,7 +175,7 @@ async function proposalFromRequest(
   }
 }
 
-async function proposalWithNewKey(
+export async function proposalWithNewKey(
   ca: CertificationAuthority,
   key: KeyMadeHere,
   order: Order,
@@ -243,7 +243,7 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
     ? []
     : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
 
-const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
+export const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   keyBits: proposal.publicKey.bits,
   keyOrigin: proposal.privateKey === null ? 'requester' : 'service',
   provider: proposal.provider,
@@ -252,14 +252,18 @@ const findingsOf = (proposal: Proposal, validity: Validity): Findings => ({
   notes: [...proposal.notes, ...validity.notes],
 })
 
-async function refuseKnownKey(ca: CertificationAuthority, pin: string, purpose: Purpose): Promise<void> {
+export async function refuseKnownKey(
+  ca: CertificationAuthority,
+  pin: string,
+  purpose: Purpose,
+): Promise<void> {
   if (pin === ca.issuer.publicKeyPin) {
     throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.')
   }
   if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose)
 }
 
-async function keyAlreadyCertified(
+export async function keyAlreadyCertified(
   ca: CertificationAuthority,
   pin: string,
   purpose: Purpose,
@@ -292,7 +296,7 @@ export const pointerTo = (certificate: CertificateRecord | null): Readonly<Recor
         },
       }
 
-async function pfxOf(
+export async function pfxOf(
   ca: CertificationAuthority,
   key: Order['key'],
   proposal: Proposal,

@@ -10,6 +10,7 @@ const remembered: readonly Code[] = [
   'keyAlreadyCertified',
   'renewalKeyChanged',
   'certificateSuperseded',
+  'kitSuperseded',
   'certificateRevoked',
   'validityOutOfRange',
   'authorityExpiring',

@@ -16,7 +16,7 @@ import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { carryOut, finishBegun, type Requester } from './cycle.ts'
+import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
 import { findCertificate } from './find.ts'
 import { ignoredOf, type Findings } from './findings.ts'
 import { pointerTo } from './issue.ts'
@@ -46,12 +46,12 @@ export async function renew(ca: CertificationAuthority, order: RenewalOrder): Pr
   return rememberingRefusals(ca, order, id, () => once(ca, order.idempotency, () => renewOnce(ca, order, id)))
 }
 
-async function renewOnce(
+/** Judges a renewal of `predecessor`, and decides all of it. */
+export async function renewalPlan(
   ca: CertificationAuthority,
   order: RenewalOrder,
-  id: string,
-): Promise<Issued | 'idempotencyKeyTaken'> {
-  const predecessor = await findCertificate(ca, id)
+  predecessor: CertificateRecord,
+): Promise<Plan> {
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
   if (request !== null) refuseAnotherKey(predecessor, request)
@@ -81,7 +81,7 @@ async function renewOnce(
     ca.issuer,
   )
 
-  const outcome = await carryOut(ca, {
+  return {
     id: ca.store.newId(ca.now()),
     profile,
     lineage: predecessor.lineage,
@@ -104,8 +104,16 @@ async function renewOnce(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
-  })
+  }
+}
 
+async function renewOnce(
+  ca: CertificationAuthority,
+  order: RenewalOrder,
+  id: string,
+): Promise<Issued | 'idempotencyKeyTaken'> {
+  const predecessor = await findCertificate(ca, id)
+  const outcome = await carryOut(ca, await renewalPlan(ca, order, predecessor))
   switch (outcome) {
     case 'idempotencyKeyTaken':
       return outcome

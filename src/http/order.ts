@@ -26,7 +26,8 @@ export function issueOrder(reply: FastifyReply, body: Body<IssueBody>, query: Is
 
 type Asked = Omit<Order, 'by' | 'idempotency' | 'abandoned'>
 
-function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
+/** Aborted when the connection ends before the answer is out. */
+export function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
   const gone = new AbortController()
   if (raw.destroyed) gone.abort()
   else raw.once('close', () => gone.abort()) // also when it is answered: then nobody looks
@@ -122,14 +123,14 @@ const onlyFormat = (query: object): Fault[] =>
       detail: 'stands in the query only when the body is a raw request',
     }))
 
-const invalid = (errors: readonly Fault[]): CaError =>
+export const invalid = (errors: readonly Fault[]): CaError =>
   new CaError('invalidRequest', 'The request contradicts itself or is incomplete.', { errors })
 
 /**
  * What was asked, as a fingerprint: route, parameters and body. The password of a PFX is left out,
  * since the fingerprint is kept and a password could be guessed from it.
  */
-function idempotencyOf(request: FastifyRequest, body: Body<object>): Idempotency | null {
+export function idempotencyOf(request: FastifyRequest, body: Body<object>): Idempotency | null {
   const key = request.headers['idempotency-key']
   if (typeof key !== 'string') return null
   const hash = createHash('sha256').update(
@@ -140,10 +141,13 @@ function idempotencyOf(request: FastifyRequest, body: Body<object>): Idempotency
   return { principal: requesterOf(request).principal, key, fingerprint: hash.digest('hex') }
 }
 
+/** Members that are no part of a fingerprint. */
+const unsaid = ['password', 'pfxPassword', 'format']
+
 /** JSON with sorted members, so that the order in which a script writes them does not matter. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (name, member: unknown) => {
-    if (name === 'password' || name === 'format') return undefined
+    if (unsaid.includes(name)) return undefined
     if (typeof member !== 'object' || member === null || Array.isArray(member)) return member
     return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
   })

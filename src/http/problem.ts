@@ -20,6 +20,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   keyAlreadyDelivered: 409,
   renewalKeyChanged: 409,
   certificateSuperseded: 409,
+  kitSuperseded: 409,
   certificateRevoked: 409,
   issuanceInterrupted: 409,
   payloadTooLarge: 413,

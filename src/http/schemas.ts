@@ -8,32 +8,33 @@
 import { Type, type Static, type TSchema } from 'typebox'
 import { purposes } from '../hgs/profiles.ts'
 
-const closed = { additionalProperties: false }
-const text = (maxLength: number, description: string, more: object = {}) =>
+export const closed = { additionalProperties: false }
+export const text = (maxLength: number, description: string, more: object = {}) =>
   Type.String({ minLength: 1, maxLength, description, ...more })
 /** Text from outside that stands in the record. PostgreSQL cannot hold a NUL, and a log line is one line. */
-const line = (maxLength: number, description: string) =>
+export const line = (maxLength: number, description: string) =>
   text(maxLength, `${description} On one line, without control characters.`, {
     pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
   })
-const oneOf = <const T extends string>(values: readonly T[], description: string) =>
+export const oneOf = <const T extends string>(values: readonly T[], description: string) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], maxLength: 32, description })
-const nullable = <T extends TSchema>(schema: T, description: string) =>
+export const nullable = <T extends TSchema>(schema: T, description: string) =>
   Type.Unsafe<Static<T> | null>({ anyOf: [schema, { type: 'null' }], description })
 
-const instant = (description: string) => Type.String({ format: 'date-time', maxLength: 30, description })
-const fingerprint = (digits: number, description: string) =>
+export const instant = (description: string) =>
+  Type.String({ format: 'date-time', maxLength: 30, description })
+export const fingerprint = (digits: number, description: string) =>
   Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
-const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
+export const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
 
-const provider = line(
+export const provider = line(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
 )
-const validityDays =
+export const validityDays =
   'Days the certificate is valid. The usual: 1825 for signing and encryption, 397 for https. At most 3650 and 825.'
-const reason = line(500, 'Why, in words. It stands in the record.')
-const csr = text(
+export const reason = line(500, 'Why, in words. It stands in the record.')
+export const csr = text(
   40_000,
   'A PKCS#10 certification request: PEM (CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST, with any text around it) or the base64 of its DER.',
 )
@@ -70,8 +71,8 @@ const pfx = Type.Object(
   { ...closed, description: 'The PFX in which the key leaves the service.' },
 )
 
-const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
-const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
+export const purpose = oneOf(purposes, 'Which of the certificates of an HGS it is.')
+export const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
   maxItems: 100,
   description: 'Subject alternative names. For https the common name is added when it is missing here.',
 })
@@ -324,7 +325,7 @@ export const CertificateView = Type.Object(
 )
 export type CertificateView = Static<typeof CertificateView>
 
-const certificateRef = Type.Unsafe<CertificateView>({ $ref: 'Certificate#' })
+export const certificateRef = Type.Unsafe<CertificateView>({ $ref: 'Certificate#' })
 
 export const CertificatePage = Type.Object(
   {

@@ -16,6 +16,7 @@ import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
+import { kitRoutes, KitView } from './kits.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
 import { CertificateView, Problem } from './schemas.ts'
@@ -133,6 +134,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   await describeApi(app, options)
   requirePermissions(app, options.ca)
   app.addSchema(CertificateView)
+  app.addSchema(KitView)
   app.addSchema(Problem)
   await app.register(swaggerUi, {
     routePrefix: '/docs',
@@ -140,6 +142,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
 
   certificateRoutes(app, options.ca)
+  kitRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -218,6 +221,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       servers: [{ url: '/' }],
       tags: [
         { name: 'certificates', description: 'Issue, renew, read.' },
+        { name: 'kits', description: 'All that one HGS needs, together.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },
@@ -232,8 +236,10 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
     transformObject: (document) => {
       if (!('openapiObject' in document)) return document.swaggerObject
       // The plugin calls every body required; a renewal from the record needs none.
-      const renewal = document.openapiObject.paths?.['/v1/certificates/{ref}/renewals']?.post?.requestBody
-      if (renewal !== undefined && 'required' in renewal) renewal.required = false
+      for (const [path, item] of Object.entries(document.openapiObject.paths ?? {})) {
+        const body = path.endsWith('/renewals') ? item?.post?.requestBody : undefined
+        if (body !== undefined && 'required' in body) body.required = false
+      }
       return document.openapiObject
     },
     refResolver: {

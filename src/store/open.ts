@@ -10,6 +10,7 @@ import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { issuanceFunctions } from './issuance.ts'
+import { kitFunctions } from './kits.ts'
 import { locationOf } from './location.ts'
 import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
@@ -43,6 +44,7 @@ export async function openStore(
   return {
     ...issuanceFunctions(database),
     ...certificateFunctions(database),
+    ...kitFunctions(database),
     ...apiKeyFunctions(database),
     ...auditFunctions(database),
     /** What was read back from the database when it was opened. */

@@ -68,6 +68,24 @@ t.test('its examples work as they stand', async (t) => {
   }
 })
 
+t.test('its examples of kits work as they stand', async (t) => {
+  const service = await inProcess(t)
+  const examplesOf = (path: string) =>
+    Object.values(document.paths[path]!['post']!.requestBody!.content['application/json']!.examples!)
+  let kit = ''
+  for (const { value } of examplesOf('/v1/kits')) {
+    const text = JSON.stringify(value).replaceAll('"REQUEST"', () => JSON.stringify(asPem(freshRequest())))
+    const { status, json } = await service.post('/v1/kits?format=json', { body: JSON.parse(text) as object })
+    t.equal(status, 201, text)
+    kit = json.id
+  }
+  for (const { value } of examplesOf('/v1/kits/{id}/renewals')) {
+    const { status, json } = await service.post(`/v1/kits/${kit}/renewals?format=json`, { body: value })
+    t.equal(status, 201, JSON.stringify(value))
+    kit = json.id
+  }
+})
+
 t.test('it knows every route, its problems, and which need no key', async (t) => {
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
@@ -83,11 +101,14 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/certificates/{ref}',
     'get /v1/certificates/{ref}/history',
     'get /v1/certificates/{ref}/renewal-info',
+    'get /v1/kits/{id}',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
+    'post /v1/kits',
+    'post /v1/kits/{id}/renewals',
   ])
   for (const { name, operation } of operations) {
-    const isPublic = !name.includes('/v1/certificates')
+    const isPublic = !/\/v1\/(certificates|kits)/.test(name)
     t.equal(operation.security?.length === 0, isPublic, `${name} is ${isPublic ? 'public' : 'closed'}`)
     if (!isPublic)
       t.ok(operation.responses['401']?.content?.['application/problem+json'], `${name} has problems`)
