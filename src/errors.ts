@@ -128,6 +128,11 @@ export const codes = {
     cause: 'A newer certificate over the same key stands in the same lineage.',
     remedy: 'Use or renew the current certificate, which this answer points to.',
   },
+  kitSuperseded: {
+    title: 'This kit has already been renewed.',
+    cause: 'A newer kit over the same keys follows it.',
+    remedy: 'Use or renew the newer kit, which this answer points to.',
+  },
   certificateRevoked: {
     title: 'This certificate is revoked.',
     cause: 'A revoked certificate is never renewed.',
@@ -183,7 +188,7 @@ export const codes = {
   },
   notFound: {
     title: 'There is no such thing here.',
-    cause: 'No certificate, lineage or route has this name.',
+    cause: 'No certificate, lineage, kit or route has this name.',
     remedy:
       'A certificate is named by its id, its serial number (hex) or its SHA-1 thumbprint. GET /v1/certificates lists what there is.',
   },

@@ -111,7 +111,7 @@ export async function carryOutAll(
         intent,
         newLineage: plan.newLineage,
         beside: plan.beside,
-        event: intended(intent, plan),
+        event: intended(intent, plan, kit),
       })
     }
     const outcome = await ca.store.recordIntents(drafts, { idempotency: idempotency ?? undefined, kit })
@@ -270,9 +270,9 @@ function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: In
 }
 
 /** A first certificate tells what else begins with it. */
-function intended(intent: Intent, { by, beside = {} }: Plan): NewAuditEvent {
+function intended(intent: Intent, { by, beside = {} }: Plan, kit: NewKit | undefined): NewAuditEvent {
   const { adoption, replaces, sharedWith } = beside
-  const told = event(intent, 'certificate.intended', intent.createdAt, by.address)
+  const told = event(intent, 'certificate.intended', intent.createdAt, by.address, kit?.id)
   const adopted = adoption && {
     thumbprint: adoption.thumbprint,
     issuer: adoption.issuer,
@@ -284,7 +284,7 @@ function intended(intent: Intent, { by, beside = {} }: Plan): NewAuditEvent {
 const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>
   readSubjectKeyIdentifier(certificate.extensions.get(oids.subjectKeyIdentifier)!.value)
 
-const event = (intent: Intent, type: string, at: Date, address: string | null) => ({
+const event = (intent: Intent, type: string, at: Date, address: string | null, kit?: string) => ({
   at,
   type,
   outcome: 'success' as const,
@@ -296,5 +296,6 @@ const event = (intent: Intent, type: string, at: Date, address: string | null) =
     serialNumber: intent.serialNumber,
     tbsSha256: hexDigest('sha256', intent.tbsCertificate),
     reason: intent.reason,
+    ...(kit !== undefined && { kit }),
   },
 })

@@ -8,7 +8,7 @@ import type { CertificationAuthority } from './authority.ts'
 import { findLineage, keyInPfx, openedKey, type PfxTerms } from './custody.ts'
 import { finishBegun, type Requester } from './cycle.ts'
 import { withLoadedChain } from './find.ts'
-import { pointerTo } from './issue.ts'
+import { pointerTo } from './find.ts'
 import { reused } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 

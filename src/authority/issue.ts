@@ -58,7 +58,7 @@ export interface KeyMadeHere {
 }
 
 /** What will be certified, once it has been judged. */
-interface Proposal {
+export interface Proposal {
   readonly publicKey: RsaPublicKey
   readonly subject: Name
   readonly dnsNames: readonly string[]
@@ -132,7 +132,8 @@ function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; 
   return { profile, validity: validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate) }
 }
 
-function planOf(
+/** Everything about the first certificate of a key, decided. */
+export function planOf(
   ca: CertificationAuthority,
   order: Order,
   profile: Profile,
@@ -171,12 +172,12 @@ function planOf(
 }
 
 /** For who repeats the request, and waits for the answer to the first: this one gives none. */
-const goneBefore = (): CaError =>
+export const goneBefore = (): CaError =>
   new CaError('busy', 'The client that asked first has gone; its key was thrown away.', {
     facts: { retryAfterSeconds: 1 },
   })
 
-async function proposalFromRequest(
+export async function proposalFromRequest(
   ca: CertificationAuthority,
   key: KeyFromRequest,
   order: Order,
@@ -240,7 +241,7 @@ export function certifiable(
 }
 
 /** Judged before the key is made: a refusal costs nothing. */
-async function proposalWithNewKey(
+export async function proposalWithNewKey(
   ca: CertificationAuthority,
   key: KeyMadeHere,
   order: Order,
@@ -321,7 +322,7 @@ const findingsOf = (proposal: Proposal, validity: Validity, key: Order['key']): 
   notes: [...proposal.notes, ...validity.notes],
 })
 
-async function pfxOf(key: Order['key'], proposal: Proposal, issued: CertificateRecord) {
+export async function pfxOf(key: Order['key'], proposal: Proposal, issued: CertificateRecord) {
   if (key.from === 'request' || proposal.privateKey === null) return null
   return keyInPfx(proposal.privateKey, issued, key.pfx)
 }

@@ -20,40 +20,75 @@ export interface Issued {
 }
 
 /** What a request meets when a peer issues what it asks for, after it has looked for its own repetition. */
-const takenMeanwhile: readonly Code[] = ['keyAlreadyCertified', 'certificateSuperseded', 'alreadyRekeyed']
+const takenMeanwhile: readonly Code[] = [
+  'keyAlreadyCertified',
+  'certificateSuperseded',
+  'alreadyRekeyed',
+  'kitSuperseded',
+]
+
+/** How a request is answered that was answered before. */
+interface Repetition<T> {
+  /** From the record, by the intent that the Idempotency-Key was written down with. */
+  readonly recall: (intentId: string) => Promise<T>
+  /** From the answer that somebody else was given just now. */
+  readonly repeat: (first: T) => T
+}
 
 /**
  * Runs `issue` unless the same request was answered before or is being answered now.
  *
  * @throws CaError `idempotencyKeyReused` when the key came before with another request.
  */
-export async function once(
+export function once(
   ca: CertificationAuthority,
   claim: Idempotency | null,
   issue: () => Promise<Issued | 'idempotencyKeyTaken'>,
 ): Promise<Issued> {
+  return onceOf(ca, claim, issue, {
+    repeat: ({ certificate }) => ({ certificate, pfx: null, replayed: true }),
+    recall: async (intentId) => ({
+      certificate: await certificateOf(ca, intentId),
+      pfx: null,
+      replayed: true,
+    }),
+  })
+}
+
+/** The same for whatever a request is answered with. */
+export async function onceOf<T extends object>(
+  ca: CertificationAuthority,
+  claim: Idempotency | null,
+  issue: () => Promise<T | 'idempotencyKeyTaken'>,
+  { recall, repeat }: Repetition<T>,
+): Promise<T> {
   if (claim === null) return settled(await issue())
 
   const name = JSON.stringify([claim.principal, claim.key])
   const first = ca.underWay.get(name)
   if (first !== undefined) {
     if (first.fingerprint !== claim.fingerprint) throw reused()
-    const { certificate } = (await first.outcome) as Issued
-    return { certificate, pfx: null, replayed: true }
+    return repeat((await first.outcome) as T)
   }
 
+  const replay = async (): Promise<T | null> => {
+    const earlier = await ca.store.findIntentByIdempotencyKey(claim.principal, claim.key)
+    if (earlier === null) return null
+    if (earlier.fingerprint !== claim.fingerprint) throw reused()
+    return recall(earlier.intentId)
+  }
   const outcome = (async () => {
-    const earlier = await replay(ca, claim)
+    const earlier = await replay()
     if (earlier !== null) return earlier
     const result = await issue().catch((error: unknown) => {
       if (error instanceof CaError && takenMeanwhile.includes(error.code)) return error
       throw error
     })
     if (result !== 'idempotencyKeyTaken' && !(result instanceof CaError)) return result
-    const meanwhile = await replay(ca, claim) // a peer may have been faster with this very request
+    const meanwhile = await replay() // a peer may have been faster with this very request
     if (meanwhile !== null) return meanwhile
     if (result instanceof CaError) throw result
-    return settled(result)
+    return settled<T>(result)
   })()
   ca.underWay.set(name, { fingerprint: claim.fingerprint, outcome })
   try {
@@ -63,19 +98,21 @@ export async function once(
   }
 }
 
-async function replay(ca: CertificationAuthority, claim: Idempotency): Promise<Issued | null> {
-  const earlier = await ca.store.findIntentByIdempotencyKey(claim.principal, claim.key)
-  if (earlier === null) return null
-  if (earlier.fingerprint !== claim.fingerprint) throw reused()
-  const certificate = await ca.store.findCertificate({ id: earlier.intentId })
-  if (certificate !== null)
-    return { certificate: withLoadedChain(ca, certificate), pfx: null, replayed: true }
-  // Written down but not recorded yet: a peer is at it or has died. Finishing twice gives the same.
-  const intent = await ca.store.findIntent(earlier.intentId)
-  return { certificate: await finish(ca, intent!), pfx: null, replayed: true }
+/**
+ * The certificate of an intent. When it is written down but not recorded yet, a peer is at it or has
+ * died; finishing twice gives the same.
+ */
+export async function certificateOf(
+  ca: CertificationAuthority,
+  intentId: string,
+): Promise<CertificateRecord> {
+  const certificate = await ca.store.findCertificate({ id: intentId })
+  if (certificate !== null) return withLoadedChain(ca, certificate)
+  const intent = await ca.store.findIntent(intentId)
+  return finish(ca, intent!)
 }
 
-function settled(result: Issued | 'idempotencyKeyTaken'): Issued {
+function settled<T>(result: T | 'idempotencyKeyTaken'): T {
   if (result === 'idempotencyKeyTaken') throw new Error('an Idempotency-Key is taken, but by no issuance')
   return result
 }

@@ -20,6 +20,7 @@ const remembered: readonly Code[] = [
   'renewalKeyChanged',
   'renewalCertificateMismatch',
   'certificateSuperseded',
+  'kitSuperseded',
   'certificateRevoked',
   'validityOutOfRange',
   'authorityExpiring',

@@ -93,19 +93,19 @@ export async function rehearseRenewal(ca: CertificationAuthority, order: Renewal
   const { id } = await findCertificate(ca, order.reference)
   const rehearse = async (opened: OpenedPfx | null): Promise<DryRun> => {
     if (opened !== null) refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
-    const { plan, rows } = await planRenewal(ca, order, id, opened)
+    const { plan, rows } = await planRenewal(ca, order, await findCertificate(ca, id), opened)
     return dryRunOf(ca, plan, rows, null)
   }
   return order.pfx === null ? rehearse(null) : withOpenPfx(order.pfx, rehearse)
 }
 
-async function planRenewal(
+/** Judges a renewal of `predecessor`, and decides all of it. */
+export async function planRenewal(
   ca: CertificationAuthority,
   order: RenewalOrder,
-  id: string,
+  predecessor: CertificateRecord,
   pfx: OpenedPfx | null,
-): Promise<{ plan: Plan; rows: readonly Row[]; predecessor: CertificateRecord }> {
-  const predecessor = await findCertificate(ca, id)
+): Promise<{ plan: Plan; rows: readonly Row[] }> {
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
   if (request !== null) refuseAnotherKey(predecessor, request.publicKey, 'request')
@@ -167,7 +167,7 @@ async function planRenewal(
     by: order.by,
     idempotency: order.idempotency,
   }
-  return { plan, rows, predecessor }
+  return { plan, rows }
 }
 
 async function renewOnce(
@@ -176,9 +176,9 @@ async function renewOnce(
   id: string,
   pfx: OpenedPfx | null,
 ): Promise<Issued | 'idempotencyKeyTaken'> {
-  const { plan, predecessor } = await planRenewal(ca, order, id, pfx)
+  const predecessor = await findCertificate(ca, id)
+  const { plan } = await planRenewal(ca, order, predecessor, pfx)
   const outcome = await carryOut(ca, plan)
-
   switch (outcome) {
     case 'idempotencyKeyTaken':
       return outcome

@@ -127,8 +127,13 @@ function extension(
 
 const fix = (certreq: string, openssl: string, powershell: string): Fix => ({ certreq, openssl, powershell })
 
-/** How to renew with the key that a certificate has, for refusals outside the table. */
+/** For refusals outside the table. */
 export const fixes = {
+  newKey: fix(
+    'KeyAlgorithm = RSA, KeyLength = 3072, UseExistingKeySet = FALSE',
+    'openssl req -new -newkey rsa:3072 -sha256 -keyout hgs.key -out hgs.csr',
+    'certreq.exe -new hgs.inf hgs.req # with an INF for each key',
+  ),
   sameKey: fix(
     'KeyContainer = "<container of the old key>", UseExistingKeySet = TRUE',
     'openssl req -new -key existing.key -out renewal.csr',

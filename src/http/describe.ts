@@ -1,7 +1,6 @@
 /** Pieces of route schemas that several routes share: request bodies in their media types, files, problems. */
 import { Type, type TSchema } from 'typebox'
-import { mediaTypes } from './representation.ts'
-import type { Format } from './schemas.ts'
+import { mediaTypes, type Form } from './representation.ts'
 
 /** Octets: in OpenAPI 3.1 a schema without a type. */
 const binary = (description: string) => Type.Unsafe<Uint8Array>({ description })
@@ -88,7 +87,7 @@ export const examples = {
 } as const
 
 const headers = {
-  location: 'The address of the certificate.',
+  location: 'The address of the certificate or kit.',
   'idempotent-replayed':
     '`true` when this repeats the answer to an earlier request with the same Idempotency-Key.',
   link: 'The page that follows, as `rel="next"` (RFC 8288). Absent on the last.',
@@ -110,7 +109,7 @@ export const jsonAnswer = (description: string, schema: TSchema): object => ({
 })
 
 /** An answer in several forms. */
-export function fileAnswers(description: string, json: TSchema, offered: readonly Format[]): object {
+export function fileAnswers(description: string, json: TSchema, offered: readonly Form[]): object {
   const forms = offered.map((format) => [
     mediaTypes[format].type,
     {
@@ -125,7 +124,7 @@ const meanings: Readonly<Record<number, string>> = {
   400: 'The request, or the certification request in it, is not understood.',
   401: 'No valid API key.',
   403: 'The API key may not do that.',
-  404: 'There is no such certificate or lineage.',
+  404: 'There is no such certificate, lineage or kit.',
   406: 'The answer has no such form.',
   409: 'It contradicts what is on record; the answer says what to look at instead.',
   413: 'Too large.',

@@ -31,7 +31,8 @@ export function issueOrder(reply: FastifyReply, body: Body<IssueBody>, query: Is
 
 type Asked = Omit<Order, 'by' | 'idempotency' | 'abandoned'>
 
-function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
+/** Aborted when the connection ends before the answer is out. */
+export function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
   const gone = new AbortController()
   if (raw.destroyed) gone.abort()
   else raw.once('close', () => gone.abort()) // also when it is answered: then nobody looks
@@ -205,10 +206,13 @@ export function idempotencyOf(request: FastifyRequest, body: Body<object>): Idem
   return { principal: requesterOf(request).principal, key, fingerprint: hash.digest('hex') }
 }
 
+/** Members that are no part of a fingerprint. */
+const unsaid = ['password', 'pfxPassword', 'format']
+
 /** JSON with sorted members, so that the order in which a script writes them does not matter. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (name, member: unknown) => {
-    if (name === 'password' || name === 'format') return undefined
+    if (unsaid.includes(name)) return undefined
     if (typeof member !== 'object' || member === null || Array.isArray(member)) return member
     return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
   })

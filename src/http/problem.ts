@@ -28,6 +28,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   renewalKeyChanged: 409,
   alreadyRekeyed: 409,
   certificateSuperseded: 409,
+  kitSuperseded: 409,
   certificateRevoked: 409,
   issuanceInterrupted: 409,
   payloadTooLarge: 413,

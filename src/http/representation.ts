@@ -13,14 +13,18 @@ import { certificatePem } from '../x509/pem.ts'
 import { certificatesOnly } from '../x509/pkcs7.ts'
 import type { Adopted, CertificateView, Format } from './schemas.ts'
 
+/** A form of an answer: of a certificate, or of several files. */
+export type Form = Format | 'zip'
+
 /** Media type and file ending of each form. certreq -accept takes pem, der and p7b. */
-export const mediaTypes: Readonly<Record<Format, { type: string; ending: string }>> = {
+export const mediaTypes: Readonly<Record<Form, { type: string; ending: string }>> = {
   json: { type: 'application/json', ending: 'json' },
   pem: { type: 'application/pem-certificate-chain', ending: 'pem' },
   der: { type: 'application/pkix-cert', ending: 'cer' },
   p7b: { type: 'application/x-pkcs7-certificates', ending: 'p7b' },
   pfx: { type: 'application/x-pkcs12', ending: 'pfx' },
   md: { type: 'text/markdown', ending: 'md' },
+  zip: { type: 'application/zip', ending: 'zip' },
 }
 
 /**
@@ -28,8 +32,8 @@ export const mediaTypes: Readonly<Record<Format, { type: string; ending: string 
  *
  * @throws CaError `notAcceptable` when none of the forms it names is offered.
  */
-export function negotiate(request: FastifyRequest, offered: readonly Format[]): Format {
-  const { format } = request.query as { format?: Format }
+export function negotiate<F extends Form>(request: FastifyRequest, offered: readonly F[]): F {
+  const { format } = request.query as { format?: F }
   if (format !== undefined && offered.includes(format)) return format
   const accept = request.headers.accept?.trim() || '*/*'
   const [best] =
@@ -199,7 +203,7 @@ export const fileName = ({ purpose, thumbprint }: CertificateRecord): string =>
 export function sendFile(
   reply: FastifyReply,
   content: Uint8Array | string,
-  format: Format,
+  format: Form,
   name: string,
 ): FastifyReply {
   const { type, ending } = mediaTypes[format]

@@ -81,6 +81,11 @@ export const dnsNames = Type.Array(text(253, 'A fully qualified host name.'), {
   description: 'Subject alternative names. For https the common name is added when it is missing here.',
 })
 
+export const custody = oneOf(
+  ['forgotten', 'escrow'],
+  'What becomes of a key that the service makes. forgotten (the default): it is in the answer and nowhere else. escrow: it is also kept, sealed, so that it can be handed out again to a rebuilt HGS; the operator must have configured an escrow key.',
+)
+
 export const IssueBody = Type.Object(
   {
     purpose,
@@ -101,12 +106,7 @@ export const IssueBody = Type.Object(
         { ...closed, description: 'The key the service is to make.' },
       ),
     ),
-    custody: Type.Optional(
-      oneOf(
-        ['forgotten', 'escrow'],
-        'What becomes of a key that the service makes. forgotten (the default): it is in the answer and nowhere else. escrow: it is also kept, sealed, so that it can be handed out again to a rebuilt HGS; the operator must have configured an escrow key.',
-      ),
-    ),
+    custody: Type.Optional(custody),
     pfx: Type.Optional(pfx),
     validityDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: validityDays })),
     reason: Type.Optional(reason),

@@ -18,6 +18,7 @@ import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
+import { kitRoutes, KitView } from './kits.ts'
 import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
@@ -141,6 +142,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   requirePermissions(app, options.ca)
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)
+  app.addSchema(KitView)
   app.addSchema(Problem)
   app.addSchema(ConformanceReport)
   await app.register(swaggerUi, {
@@ -154,6 +156,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   pfxConversionRoutes(app, options.ca)
   selfSignedRoutes(app, options.ca, options.selfSigned)
   custodyRoutes(app, options.ca)
+  kitRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -235,6 +238,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'lineages', description: 'Keys: adopt, read, prove, replace.' },
         { name: 'conformance', description: 'What HGS would say.' },
         { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
+        { name: 'kits', description: 'All that one HGS needs, together.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },
@@ -249,8 +253,10 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
     transformObject: (document) => {
       if (!('openapiObject' in document)) return document.swaggerObject
       // The plugin calls every body required; a renewal from the record needs none.
-      const renewal = document.openapiObject.paths?.['/v1/certificates/{ref}/renewals']?.post?.requestBody
-      if (renewal !== undefined && 'required' in renewal) renewal.required = false
+      for (const [path, item] of Object.entries(document.openapiObject.paths ?? {})) {
+        const body = path.endsWith('/renewals') ? item?.post?.requestBody : undefined
+        if (body !== undefined && 'required' in body) body.required = false
+      }
       return document.openapiObject
     },
     refResolver: {

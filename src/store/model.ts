@@ -91,6 +91,14 @@ export interface NewKit {
   readonly createdAt: Date
 }
 
+/** A kit with what stands beside it in the record. */
+export interface KitRecord extends NewKit {
+  /** Which issuance it holds for which purpose. */
+  readonly members: readonly { readonly purpose: Purpose; readonly intentId: string }[]
+  /** The id of the kit that renewed this one. */
+  readonly renewedById: string | null
+}
+
 /** What became of an intent: recorded, or refused because something in it is already taken. */
 export type IntentOutcome =
   | 'recorded'

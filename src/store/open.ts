@@ -11,6 +11,7 @@ import { auditFunctions } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { custodyFunctions } from './custody.ts'
 import { issuanceFunctions } from './issuance.ts'
+import { kitFunctions } from './kits.ts'
 import { lineageFunctions } from './lineages.ts'
 import { locationOf } from './location.ts'
 import type { Log } from './log.ts'
@@ -46,6 +47,7 @@ export async function openStore(
     ...issuanceFunctions(database),
     ...certificateFunctions(database),
     ...lineageFunctions(database),
+    ...kitFunctions(database),
     ...apiKeyFunctions(database),
     ...custodyFunctions(database),
     ...auditFunctions(database),

@@ -120,6 +120,24 @@ t.test('its examples of checks work as they stand', async (t) => {
   }
 })
 
+t.test('its examples of kits work as they stand', async (t) => {
+  const service = await inProcess(t)
+  const examplesOf = (path: string) =>
+    Object.values(document.paths[path]!['post']!.requestBody!.content['application/json']!.examples!)
+  let kit = ''
+  for (const { value } of examplesOf('/v1/kits')) {
+    const text = JSON.stringify(value).replaceAll('"REQUEST"', () => JSON.stringify(asPem(freshRequest())))
+    const { status, json } = await service.post('/v1/kits?format=json', { body: JSON.parse(text) as object })
+    t.equal(status, 201, text)
+    kit = json.id
+  }
+  for (const { value } of examplesOf('/v1/kits/{id}/renewals')) {
+    const { status, json } = await service.post(`/v1/kits/${kit}/renewals?format=json`, { body: value })
+    t.equal(status, 201, JSON.stringify(value))
+    kit = json.id
+  }
+})
+
 t.test('it knows every route, its problems, and which need no key', async (t) => {
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
@@ -135,6 +153,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/certificates/{ref}',
     'get /v1/certificates/{ref}/history',
     'get /v1/certificates/{ref}/renewal-info',
+    'get /v1/kits/{id}',
     'get /v1/lineages/{id}',
     'get /v1/lineages/{id}/custody',
     'get /v1/lineages/{id}/proof',
@@ -142,6 +161,8 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
     'post /v1/conformance-checks',
+    'post /v1/kits',
+    'post /v1/kits/{id}/renewals',
     'post /v1/lineages/{id}/deliveries',
     'post /v1/lineages/{id}/rekeys',
     'post /v1/pfx-conversions',

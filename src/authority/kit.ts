@@ -1,0 +1,384 @@
+/**
+ * The kit: all certificates of one HGS, issued together, all or none, each with a key of its own. A
+ * renewal of a kit certifies the same keys again.
+ */
+import { CaError, type Fault } from '../errors.ts'
+import { profiles, purposes, type Purpose } from '../hgs/profiles.ts'
+import { fixes } from '../hgs/rules.ts'
+import { sources } from '../hgs/sources.ts'
+import type { CertificateRecord, Idempotency, KitRecord, NewKit } from '../store/model.ts'
+import { publicKeyPin } from '../x509/key.ts'
+import type { Custody } from './custody.ts'
+import type { PfxTarget } from '../x509/pfx.ts'
+import type { CertificationAuthority } from './authority.ts'
+import { carryOutAll, finishBegun, type Plan, type Requester } from './cycle.ts'
+import {
+  goneBefore,
+  pfxOf,
+  planOf,
+  proposalFromRequest,
+  proposalWithNewKey,
+  type Order,
+  type Proposal,
+} from './issue.ts'
+import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
+import { certificateOf, onceOf } from './once.ts'
+import { rememberingRefusals } from './refusal.ts'
+import { planRenewal } from './renew.ts'
+import { readRequestFile } from './request.ts'
+import { validityFrom } from './validity.ts'
+
+interface Terms {
+  readonly validityDays: { readonly [P in Purpose]: number | null }
+  readonly reason: string | null
+  readonly by: Requester
+  readonly idempotency: Idempotency | null
+}
+
+export interface KitOrder extends Terms {
+  readonly organization: string
+  /** The first label of the name that the HGS is reached by, and what follows it. */
+  readonly serviceName: string
+  readonly domain: string
+  /** Further names of the HTTPS address; null when nothing was said. */
+  readonly dnsNames: readonly string[] | null
+  readonly keys: KitFromRequests | KitMadeHere
+  /** Aborted when the client has gone. Keys made here are for nobody else. */
+  readonly abandoned: AbortSignal
+}
+
+export interface KitFromRequests {
+  readonly from: 'requests'
+  /** PEM or base64. */
+  readonly files: { readonly [P in Purpose]?: string }
+  /** The provider that the requester declares, of all of them. */
+  readonly provider: string | null
+}
+
+export interface KitMadeHere {
+  readonly from: 'service'
+  readonly withHttps: boolean
+  readonly bits: number
+  readonly custody: Custody
+  /** What each subject has beside O and CN. */
+  readonly subject: Readonly<Record<string, string | undefined>>
+  readonly pfx: { readonly password: string; readonly target: PfxTarget }
+}
+
+export interface KitRenewalOrder extends Terms {
+  readonly id: string
+}
+
+export interface IssuedKit {
+  readonly kit: KitRecord
+  /** In the order signing, encryption, https. */
+  readonly certificates: readonly CertificateRecord[]
+  /** The PFX with each key that the service made; in the first answer only. */
+  readonly pfx: ReadonlyMap<Purpose, Uint8Array>
+  /** Whether this is the answer to a repeated request. */
+  readonly replayed: boolean
+}
+
+/** By what name the HGS is reached. */
+export const addressOf = ({ serviceName, domain }: Pick<NewKit, 'serviceName' | 'domain'>): string =>
+  `${serviceName}.${domain}`
+
+/**
+ * @throws CaError all that `issue` throws; where several requests are refused by the profile, for all
+ *   of them at once.
+ */
+export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<IssuedKit> {
+  return rememberingRefusals(ca, order, null, () =>
+    onceOf(ca, order.idempotency, () => issueOnce(ca, order), repetition(ca)),
+  )
+}
+
+/**
+ * Certifies the keys of a kit again, as they are on record: of each lineage its current certificate,
+ * also when that is newer than the kit.
+ *
+ * @throws CaError `notFound`, `kitSuperseded`, and all that `renew` throws.
+ */
+export async function renewKit(ca: CertificationAuthority, order: KitRenewalOrder): Promise<IssuedKit> {
+  const { id } = await kitById(ca, order.id)
+  return rememberingRefusals(ca, order, id, () =>
+    onceOf(ca, order.idempotency, () => renewOnce(ca, order, id), repetition(ca)),
+  )
+}
+
+/** @throws CaError `notFound`. */
+export async function findKit(ca: CertificationAuthority, id: string): Promise<IssuedKit> {
+  return recorded(ca, await kitById(ca, id))
+}
+
+async function kitById({ store }: CertificationAuthority, id: string): Promise<KitRecord> {
+  const kit = await store.findKit(id.toLowerCase())
+  if (kit === null) throw new CaError('notFound', 'No kit here has this id.')
+  return kit
+}
+
+const repetition = (ca: CertificationAuthority) => ({
+  repeat: (first: IssuedKit): IssuedKit => ({ ...first, pfx: new Map(), replayed: true }),
+  recall: async (intentId: string): Promise<IssuedKit> => recorded(ca, (await ca.store.findKitOf(intentId))!), // written down together with the intent
+})
+
+async function recorded(ca: CertificationAuthority, kit: KitRecord): Promise<IssuedKit> {
+  const certificates: CertificateRecord[] = []
+  for (const { intentId } of inOrder(kit.members)) certificates.push(await certificateOf(ca, intentId))
+  return { kit, certificates, pfx: new Map(), replayed: true }
+}
+
+const inOrder = <T extends { readonly purpose: Purpose }>(members: readonly T[]): T[] =>
+  members.toSorted((a, b) => purposes.indexOf(a.purpose) - purposes.indexOf(b.purpose))
+
+async function issueOnce(
+  ca: CertificationAuthority,
+  order: KitOrder,
+): Promise<IssuedKit | 'idempotencyKeyTaken'> {
+  const members = order.keys.from === 'service' ? membersMadeHere(order, order.keys) : requested(order)
+  const proposals = new Map<Purpose, Proposal>()
+  try {
+    await propose(ca, members, proposals)
+    refuseSharedKey(proposals)
+    const plans: Plan[] = []
+    for (const member of members) plans.push(await planOfMember(ca, member, proposals.get(member.purpose)!))
+    if (order.keys.from === 'service' && order.abandoned.aborted) throw goneBefore()
+
+    const { organization, serviceName, domain } = order
+    const kit = newKit(ca, { organization, serviceName, domain, id: null }, order)
+    // In the order of the keys, so that two kits with the same ones do not wait for each other crosswise.
+    plans.sort((a, b) => (a.lineage.publicKeyPin < b.lineage.publicKeyPin ? -1 : 1))
+    const issued = await carryOutAll(ca, plans, order.idempotency, kit)
+    if (issued === 'idempotencyKeyTaken') return issued
+    if (typeof issued === 'string') throw await refusalFor(ca, plans)
+    const certificates = inOrder(issued)
+    const pfx = new Map<Purpose, Uint8Array>()
+    for (const [i, certificate] of certificates.entries()) {
+      const { key, purpose } = members[i]!
+      const file = await pfxOf(key, proposals.get(purpose)!, certificate)
+      if (file !== null) pfx.set(purpose, file)
+    }
+    return { kit: withMembers(kit, plans), certificates, pfx, replayed: false }
+  } finally {
+    for (const { privateKey } of proposals.values()) privateKey?.fill(0)
+  }
+}
+
+/** The orders that a kit consists of, as if each came alone. */
+function membersMadeHere(order: KitOrder, { withHttps, bits, custody, subject, pfx }: KitMadeHere): Order[] {
+  const address = addressOf(order)
+  const names = {
+    signing: `${order.serviceName} HGS Signing`,
+    encryption: `${order.serviceName} HGS Encryption`,
+    https: address,
+  } as const
+  return purposes
+    .filter((purpose) => purpose !== 'https' || withHttps)
+    .map((purpose) => ({
+      ...termsOf(order, purpose),
+      dnsNames: purpose === 'https' ? [address, ...(order.dnsNames ?? [])] : null,
+      key: {
+        from: 'service',
+        bits,
+        custody,
+        subject: { ...subject, organization: order.organization, commonName: names[purpose] },
+        pfx,
+      },
+    }))
+}
+
+function requested(order: KitOrder): Order[] {
+  const { files, provider } = order.keys as KitFromRequests
+  return purposes.flatMap((purpose) => {
+    const file = files[purpose]
+    if (file === undefined) return []
+    const dnsNames = purpose === 'https' ? httpsNames(order, file) : null
+    return [{ ...termsOf(order, purpose), dnsNames, key: { from: 'request', file, provider } }]
+  })
+}
+
+/** Those that were asked for, or what the request itself holds; the address among them. */
+function httpsNames(order: KitOrder, file: string): readonly string[] | null {
+  const address = addressOf(order)
+  const asked = [address, ...(order.dnsNames ?? [])]
+  const held = within('https', () => readRequestFile(file)).subjectAltNames.flatMap(({ type, text }) =>
+    type === 'dNSName' ? [text!] : [],
+  )
+  if (held.length === 0) return asked
+  if (!held.some((name) => name.toLowerCase() === address.toLowerCase())) {
+    const detail = `holds the names ${held.join(', ')}, but not ${address}`
+    throw new CaError('invalidRequest', 'The HTTPS request is for another address than the kit.', {
+      errors: [{ pointer: '/requests/https', detail }],
+    })
+  }
+  return order.dnsNames === null ? null : asked
+}
+
+const termsOf = ({ validityDays, reason, by, abandoned }: KitOrder, purpose: Purpose) => ({
+  purpose,
+  validityDays: validityDays[purpose],
+  reason,
+  by,
+  idempotency: null, // the kit has it
+  abandoned,
+})
+
+/**
+ * Judges all members. Requests are judged to the last, so that every fault is told at once; keys are
+ * made one after another, so that a kit takes no more room in the queue than a single order, and none
+ * after a refusal: the HTTPS certificate, with the most to be refused for, comes first.
+ */
+async function propose(
+  ca: CertificationAuthority,
+  members: readonly Order[],
+  proposals: Map<Purpose, Proposal>,
+): Promise<void> {
+  const refusals: CaError[] = []
+  for (const member of members.toReversed()) {
+    const { key, purpose } = member
+    const profile = profiles[purpose]
+    if (key.from === 'service') {
+      proposals.set(purpose, await proposalWithNewKey(ca, key, member, profile))
+      continue
+    }
+    try {
+      proposals.set(purpose, await proposalFromRequest(ca, key, member, profile))
+    } catch (error) {
+      if (!(error instanceof CaError)) throw error
+      refusals.unshift(pointed(purpose, error))
+    }
+  }
+  const [first] = refusals
+  if (first === undefined) return
+  const others = refusals.filter(({ code }) => code !== 'profileViolation')
+  if (others.length > 0) throw others[0]!
+  const errors = refusals.flatMap((refusal) => refusal.errors)
+  const count = errors.length === 1 ? 'One rule is' : `${errors.length} rules are`
+  throw new CaError('profileViolation', `Nothing was issued. ${count} broken.`, {
+    errors,
+    facts: Object.assign({}, ...refusals.map(({ facts }) => facts)) as CaError['facts'],
+  })
+}
+
+function within<T>(purpose: Purpose, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    throw error instanceof CaError ? pointed(purpose, error) : error
+  }
+}
+
+/** The same refusal, of a request that has its place in a kit. */
+function pointed(purpose: Purpose, { code, message, errors, facts, cause }: CaError): CaError {
+  const placed = errors.map((fault): Fault => {
+    const { pointer } = fault
+    return pointer === undefined || pointer === '/csr' ? { ...fault, pointer: `/requests/${purpose}` } : fault
+  })
+  return new CaError(code, message, { errors: placed, facts, cause })
+}
+
+/** One thumbprint or key for all purposes breaks Initialize-HgsServer and the separation of duties. */
+function refuseSharedKey(proposals: ReadonlyMap<Purpose, Proposal>): void {
+  const pins = new Map([...proposals].map(([purpose, { publicKey }]) => [purpose, publicKeyPin(publicKey)]))
+  const errors = purposes.flatMap((purpose) => {
+    const sharing = purposes.filter((other) => pins.has(other) && pins.get(other) === pins.get(purpose))
+    if (sharing.length < 2) return []
+    return [
+      {
+        pointer: `/requests/${purpose}`,
+        rule: 'distinctKeys',
+        property: 'Keys',
+        required: 'a key of its own for each purpose',
+        found: `one key for ${sharing.join(' and ')}, with pin ${pins.get(purpose)}`,
+        source: sources.keyManagement,
+        fix: fixes.newKey,
+      },
+    ]
+  })
+  if (errors.length > 0)
+    throw new CaError('profileViolation', 'Nothing was issued. Requests of this kit share a key.', { errors })
+}
+
+async function planOfMember(ca: CertificationAuthority, order: Order, proposal: Proposal): Promise<Plan> {
+  const profile = profiles[order.purpose]
+  const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+  const plan = planOf(ca, order, profile, validity, proposal)
+  await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose)
+  return plan
+}
+
+/** Which of the keys a peer has had certified meanwhile. */
+async function refusalFor(ca: CertificationAuthority, plans: readonly Plan[]): Promise<CaError> {
+  for (const { lineage } of plans) {
+    if ((await ca.store.findLineageByPin(lineage.publicKeyPin)) !== null)
+      return keyAlreadyCertified(ca, lineage.publicKeyPin, lineage.purpose)
+  }
+  throw new Error('a key is taken, but by no lineage')
+}
+
+const attempts = 3 // of a renewal, when single certificates of the kit are renewed at the same time
+
+async function renewOnce(
+  ca: CertificationAuthority,
+  order: KitRenewalOrder,
+  id: string,
+): Promise<IssuedKit | 'idempotencyKeyTaken'> {
+  for (let attempt = 1; attempt <= attempts; attempt++) {
+    const old = await kitById(ca, id)
+    if (old.renewedById !== null) {
+      throw new CaError('kitSuperseded', 'This kit has been renewed.', {
+        facts: { kit: { id: old.renewedById, href: `/v1/kits/${old.renewedById}` } },
+      })
+    }
+    const plans: Plan[] = []
+    for (const { purpose, intentId } of inOrder(old.members)) {
+      const { lineage } = await certificateOf(ca, intentId)
+      await finishBegun(ca, lineage.id)
+      const current = (await ca.store.currentCertificate(lineage.id))!
+      const { reason, by } = order
+      const renewal = {
+        reference: current.id,
+        file: null,
+        pfx: null,
+        provider: null,
+        validityDays: order.validityDays[purpose],
+        reason,
+        by,
+        idempotency: null,
+      }
+      plans.push((await planRenewal(ca, renewal, current, null)).plan)
+    }
+    const kit = newKit(ca, old, order)
+    const issued = await carryOutAll(ca, plans, order.idempotency, kit)
+    if (issued === 'idempotencyKeyTaken') return issued
+    if (typeof issued !== 'string')
+      return { kit: withMembers(kit, plans), certificates: issued, pfx: new Map(), replayed: false }
+  }
+  throw new CaError('busy', 'Certificates of this kit are being renewed by others.', {
+    facts: { retryAfterSeconds: 1 },
+  })
+}
+
+function newKit(
+  ca: CertificationAuthority,
+  of: Pick<NewKit, 'organization' | 'serviceName' | 'domain'> & { readonly id: string | null },
+  { reason, by }: Terms,
+): NewKit {
+  const { organization, serviceName, domain } = of
+  const createdAt = ca.now()
+  const names = { organization, serviceName, domain }
+  return {
+    id: ca.store.newId(createdAt),
+    ...names,
+    predecessorId: of.id,
+    reason,
+    requestedBy: by.name,
+    createdAt,
+  }
+}
+
+const withMembers = (kit: NewKit, plans: readonly Plan[]): KitRecord => ({
+  ...kit,
+  members: plans.map(({ id, lineage }) => ({ purpose: lineage.purpose, intentId: id })),
+  renewedById: null,
+})

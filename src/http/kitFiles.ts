@@ -1,0 +1,197 @@
+/** The files of a kit: certificates, PFX files, scripts, and a manifest of it all. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Findings } from '../authority/findings.ts'
+import { addressOf, type IssuedKit } from '../authority/kit.ts'
+import { profiles, type Purpose } from '../hgs/profiles.ts'
+import { judge, type Row } from '../hgs/rules.ts'
+import { scriptsFor, type KeyPlace } from '../hgs/scripts.ts'
+import type { CertificateRecord, KitRecord } from '../store/model.ts'
+import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
+import { hexDigest } from '../x509/key.ts'
+import { certificatesOnly } from '../x509/pkcs7.ts'
+import { issuersOf } from '../authority/find.ts'
+import type { ZipEntry } from './zip.ts'
+
+/**
+ * The files in their order, README.txt first. The same kit gives the same files, but for the PFX files:
+ * those are there only when the kit has them.
+ */
+export async function kitFiles({ kit, certificates, pfx }: IssuedKit): Promise<ZipEntry[]> {
+  const [first] = certificates
+  if (first === undefined) throw new Error('a kit without certificates')
+  const keys = keyPlaceOf(kit, first)
+  const thumbprints = Object.fromEntries(
+    certificates.map(({ purpose, thumbprint }) => [purpose, thumbprint]),
+  ) as { readonly [P in Purpose]?: string }
+  const issuers = issuersOf(first)
+  const scripts = scriptsFor({ ...kit, keys, thumbprints })
+  const files: ZipEntry[] = [
+    { name: 'README.txt', content: Buffer.from(readme(kit, certificates, keys)) },
+    ...certificates.flatMap(({ purpose, certificate }) => {
+      const key = pfx.get(purpose)
+      return [
+        ...(key === undefined ? [] : [{ name: `${purpose}.pfx`, content: key }]),
+        { name: `${purpose}.cer`, content: certificate },
+      ]
+    }),
+    { name: 'ca.cer', content: issuers[0]! },
+    { name: 'chain.p7b', content: certificatesOnly(issuers) },
+    ...scripts.map(({ name, text }) => ({ name, content: Buffer.from(text) })),
+  ]
+  return [...files, { name: 'manifest.json', content: await manifest(kit, certificates, files) }]
+}
+
+function keyPlaceOf(kit: KitRecord, certificate: CertificateRecord): KeyPlace {
+  if (kit.predecessorId !== null) return 'renewed'
+  return findingsOf(certificate).keyOrigin === 'service' ? 'pfx' : 'request'
+}
+
+const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
+
+/** JSON in ASCII, since Windows PowerShell 5.1 reads files without a byte order mark in its own code page. */
+async function manifest(
+  kit: KitRecord,
+  certificates: readonly CertificateRecord[],
+  files: readonly ZipEntry[],
+): Promise<Buffer> {
+  const members: object[] = []
+  for (const certificate of certificates) {
+    await nextTurn() // judging takes a while
+    members.push(memberOf(certificate))
+  }
+  const { authority } = certificates[0]!
+  const document = {
+    kit: kit.id,
+    renews: kit.predecessorId,
+    createdAt: kit.createdAt,
+    organization: kit.organization,
+    serviceName: kit.serviceName,
+    domain: kit.domain,
+    authority: { id: authority.id, subject: authority.subject, notAfter: authority.notAfter },
+    certificates: members,
+    files: files.map(({ name, content }) => ({
+      name,
+      size: content.length,
+      sha256: hexDigest('sha256', content),
+    })),
+  }
+  const json = JSON.stringify(document, null, 2).replaceAll(
+    /[^\n\x20-\x7e]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+  return Buffer.from(`${json}\n`)
+}
+
+function memberOf(record: CertificateRecord): object {
+  const { keyBits, keyOrigin, provider } = findingsOf(record)
+  return {
+    purpose: record.purpose,
+    id: record.id,
+    lineage: record.lineage.id,
+    generation: record.generation,
+    publicKeyPin: record.lineage.publicKeyPin,
+    thumbprint: record.thumbprint,
+    sha256: hexDigest('sha256', record.certificate),
+    serialNumber: record.serialNumber,
+    subject: record.subject,
+    dnsNames: subjectAltNamesOf(readCertificate(record.certificate)).map(({ text }) => text),
+    notBefore: record.notBefore,
+    notAfter: record.notAfter,
+    keyBits,
+    keyOrigin,
+    provider,
+    conformance: conformanceOf(record),
+  }
+}
+
+/** What the rule table says of the certificate as it was issued. */
+function conformanceOf(record: CertificateRecord): Row[] {
+  const certificate = readCertificate(record.certificate)
+  const exhibit = {
+    publicKey: certificate.publicKey,
+    subject: certificate.subject,
+    subjectAltNames: subjectAltNamesOf(certificate),
+    provider: findingsOf(record).provider,
+    request: null,
+    certificate: { certificate, issuer: readCertificate(record.authority.certificate) },
+  }
+  return judge(exhibit, profiles[record.purpose])
+}
+
+const contents: Readonly<Record<KeyPlace, readonly string[]>> = {
+  pfx: [
+    'signing.pfx, encryption.pfx (and https.pfx, if there is one)',
+    '    Certificates with their private keys, under the password that the kit',
+    '    was ordered with. The keys are in these files and nowhere else: the',
+    '    service has forgotten them. Keep the files and the password apart, and',
+    '    safe. A kit that was fetched again has no PFX files.',
+  ],
+  request: ['The private keys are on the machines where the requests were made. Run the', 'scripts there.'],
+  renewed: [
+    'The private keys are the ones that HGS has; they did not change. The scripts',
+    'join the renewed certificates to keys in the machine store of a node. If HGS',
+    'has the keys from PFX files, import those with Import-PfxCertificate into',
+    'Cert:\\LocalMachine\\My first.',
+  ],
+}
+
+/** In ASCII with CRLF, for any editor. */
+function readme(kit: KitRecord, certificates: readonly CertificateRecord[], keys: KeyPlace): string {
+  const lines = [
+    `Certificates for the Host Guardian Service ${addressOf(kit)}`,
+    '',
+    `Kit ${kit.id}, ${kit.createdAt.toISOString()}`,
+    ...(kit.predecessorId === null ? [] : [`Renews kit ${kit.predecessorId}`]),
+    '',
+    ...certificates.flatMap(({ purpose, thumbprint, notAfter, lineage }) => [
+      purpose,
+      `    thumbprint  ${thumbprint}`,
+      `    key pin     ${lineage.publicKeyPin}`,
+      `    valid until ${notAfter.toISOString()}`,
+    ]),
+    '',
+    'WHAT IS HERE',
+    '',
+    ...contents[keys],
+    '',
+    'signing.cer, encryption.cer (and https.cer, if there is one)',
+    '    The certificates alone. Tenants may have them.',
+    'ca.cer, chain.p7b',
+    '    The certificate of the authority, and that with all above it. Tenants and',
+    '    guarded hosts trust the root; if they do not yet:',
+    '    Import-Certificate -FilePath ca.cer -CertStoreLocation Cert:\\LocalMachine\\Root',
+    '    when the authority is its own root, otherwise the root in chain.p7b.',
+    'manifest.json',
+    '    Every file with its SHA-256, every certificate with its report.',
+    '',
+    'WHAT TO DO',
+    '',
+    ...(keys === 'renewed'
+      ? []
+      : [
+          'first-setup.ps1',
+          '    For a new HGS: on its first node, after Install-HgsServer.',
+          '    .\\first-setup.ps1 -Attestation TrustTpm',
+        ]),
+    'running-hgs.ps1',
+    '    For an HGS that runs: adds the certificates and makes them primary. Take',
+    '    a backup with Export-HgsServerState first.',
+    'verify.ps1',
+    '    Looks at the files and at this node, and changes nothing.',
+    '',
+    'No script holds a password: they ask.',
+    '',
+    'WHAT TO KNOW',
+    '',
+    'HGS checks neither expiry nor revocation of signing and encryption',
+    'certificates; tenants check expiry when they import guardian metadata. The',
+    'HTTPS certificate is checked by every host: renew it in time.',
+    '',
+    'Never remove an old entry while virtual machines depend on its key.',
+    '',
+    'Renew with the same keys: POST /v1/kits/<id>/renewals. Virtual machines do',
+    'not start with other keys.',
+    '',
+  ]
+  return lines.join('\r\n')
+}
