@@ -237,6 +237,7 @@ async function propose(
   for (const member of members.toReversed()) {
     const { key, purpose } = member
     const profile = profiles[purpose]
+    validityFrom(ca.now(), member.validityDays, profile, ca.issuer.certificate) // a refusal costs no key
     if (key.from === 'service') {
       proposals.set(purpose, await proposalWithNewKey(ca, key, member, profile))
       continue

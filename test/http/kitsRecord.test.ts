@@ -1,4 +1,5 @@
 /** Kits in the record: once is enough, all or none, and nothing is lost but keys that nobody was given. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { resume } from '../../src/authority/resume.ts'
 import { inProcess } from '../support/inProcess.ts'
@@ -6,6 +7,68 @@ import { countOf, kit, kitOf, namesIn, requestsForOneService } from '../support/
 import { startPostgres } from '../support/postgres.ts'
 
 const once = (key: string) => ({ 'idempotency-key': key })
+
+t.test('keys made for a kit', async (t) => {
+  const service = await inProcess(t)
+  const { store } = service.ca
+
+  t.test('are wiped from memory, also when nothing comes of them', async (t) => {
+    const made: Uint8Array[] = []
+    const generateKey: typeof service.ca.generateKey = async (bits) => {
+      const key = await service.ca.generateKey(bits)
+      made.push(key.privateKey)
+      return key
+    }
+    const watched = await service.again({ generateKey })
+    const failing = await service.again({
+      generateKey,
+      store: { ...store, recordIntents: () => Promise.reject(new Error('the disk is gone')) },
+    })
+    t.equal((await watched.post('/v1/kits', { body: kit() })).status, 201)
+    t.equal((await failing.post('/v1/kits', { body: kit() })).status, 500)
+    t.equal(made.length, 4)
+    t.ok(made.every((key) => key.length > 1000 && key.every((octet) => octet === 0)))
+  })
+
+  t.test('are not made when the order is refused', async (t) => {
+    let made = 0
+    const watched = await service.again({
+      generateKey: (bits) => (made++, service.ca.generateKey(bits)),
+    })
+    const body = kit({ https: true, dnsNames: ['*.contoso.com'] })
+    t.equal((await watched.post('/v1/kits', { body })).status, 422)
+    t.equal((await watched.post('/v1/kits', { body: kit({ validityDays: 3651 }) })).status, 422)
+    t.equal(made, 0)
+  })
+
+  t.test('are not certified for a client that has gone', async (t) => {
+    const client = new AbortController()
+    const made: Uint8Array[] = []
+    let recorded = 0
+    const slow = await service.again({
+      store: { ...store, recordIntents: (...all) => (recorded++, store.recordIntents(...all)) },
+      generateKey: async (bits, abandoned) => {
+        const key = await service.ca.generateKey(bits)
+        if (made.push(key.privateKey) === 2) {
+          client.abort()
+          while (!abandoned!.aborted) await sleep(5)
+        }
+        return key
+      },
+    })
+    const url = await slow.server.listen({ host: '127.0.0.1', port: 0 })
+    const headers = {
+      authorization: `Bearer ${await slow.apiKey('requester')}`,
+      'content-type': 'application/json',
+    }
+    const order = { method: 'POST', headers, body: JSON.stringify(kit()), signal: client.signal }
+    await t.rejects(fetch(`${url}/v1/kits`, order))
+    const wiped = () => made.length === 2 && made.every((key) => key.every((octet) => octet === 0))
+    for (let i = 0; i < 2_000 && !wiped(); i++) await sleep(10)
+    t.ok(wiped())
+    t.equal(recorded, 0)
+  })
+})
 
 const postgres = await startPostgres()
 t.teardown(() => postgres.stop())
