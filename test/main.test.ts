@@ -3,7 +3,14 @@
  *
  * Each service here is a process of its own on a free port, asked over a socket.
  */
-import { createPrivateKey, generateKeyPairSync, sign, X509Certificate, type KeyObject } from 'node:crypto'
+import {
+  createPrivateKey,
+  generateKeyPairSync,
+  generatePrimeSync,
+  sign,
+  X509Certificate,
+  type KeyObject,
+} from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -40,7 +47,7 @@ import { keyIdentifier, rsaPublicKeyOf } from '../src/x509/key.ts'
 import { nameFrom } from '../src/x509/name.ts'
 import { exchange, jsonMessage, makeClient, requests, type Receipt, type Target } from './support/load.ts'
 import { certificateBag, craftedPfx, inClear, macData, opensslPfx } from './support/pfx.ts'
-import { opensslLikeRequest, rsaKey, rsaSpki, tlv } from './support/requests.ts'
+import { nameDer, opensslLikeRequest, rsaKey, rsaSpki, tlv } from './support/requests.ts'
 import {
   attemptService,
   labApiKeyOf,
@@ -964,6 +971,27 @@ t.test('no request holds the event loop', async (t) => {
     jsonMessage(`/v1/certificates/${current(made.json.lineage as string)}/renewals`, {
       pfx: { file: made.json.pfx as string, password },
     })
+  // Eight leaves, and eight that could each be the issuer of all; no small factor ends the search early.
+  const modulus = Array.from({ length: 8 }, () => generatePrimeSync(1024, { bigint: true })).reduce(
+    (n, p) => n * p,
+  )
+  const hostileChain = Array.from({ length: 16 }, (_, i) => {
+    const [subject, issuer] = i < 8 ? [`Leaf ${i}`, 'CA'] : ['CA', `Root ${i}`]
+    const tbs = writeTbsCertificate({
+      serialNumber: Uint8Array.of(1, i),
+      issuer: nameDer([['CN', issuer]]),
+      subject: nameDer([['CN', subject]]),
+      notBefore: new Date('2026-01-01T00:00:00Z'),
+      notAfter: new Date('2036-01-01T00:00:00Z'),
+      publicKey: {
+        modulus: new Uint8Array(Buffer.from(modulus.toString(16).padStart(2048, '0'), 'hex')),
+        publicExponent: Uint8Array.of(1, 0, 1),
+        bits: 8192,
+      },
+      extensions: [],
+    })
+    return pem('CERTIFICATE', writeCertificate(tbs, new Uint8Array(1024).fill(1)))
+  }).join('')
 
   const table: readonly (readonly [string, () => Parameters<typeof exchange>[1], number])[] = [
     ['a certification request', () => json(JSON.stringify(csr())), 201],
@@ -1047,6 +1075,11 @@ t.test('no request holds the event loop', async (t) => {
     ['a modulus of 14 KB', () => withSpki(odd(14_000), new Uint8Array([1, 0, 1])), 422],
     ['modulus and exponent of 1024 octets', () => withSpki(odd(1024), odd(1024)), 422],
     ['a modulus of 8192 bits', () => withSpki(odd(1024), new Uint8Array([1, 0, 1])), 422],
+    [
+      'a check of 16 certificates with keys of 8192 bits',
+      () => jsonMessage('/v1/conformance-checks', { chain: hostileChain }),
+      200,
+    ],
     [
       '60 KB of BEGIN lines',
       () => post('-----BEGIN CERTIFICATE REQUEST-----\n'.repeat(1_700), 'application/x-pem-file'),

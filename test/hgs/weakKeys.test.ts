@@ -44,10 +44,10 @@ function rsalibPrime(bits: number, count: number): bigint {
 }
 
 t.test('the keys of openssl are none of them', async (t) => {
-  for (const bits of [2048, 3072, 4096]) {
+  for (const bits of [2048, 3072]) {
     t.strictSame(weaknessesOf(rsaPublicKeyOf(rsaKey(bits))), none, String(bits))
   }
-  for (let i = 0; i < 20; i++) t.strictSame(weaknessesOf(keyOf(prime(512) * prime(512))), none)
+  for (let i = 0; i < 20; i++) t.strictSame(weaknessesOf(keyOf(prime(256) * prime(256))), none)
 })
 
 t.test('keys of RSALib have its fingerprint', async (t) => {
@@ -67,21 +67,21 @@ t.test('keys of RSALib have its fingerprint', async (t) => {
 })
 
 t.test('primes that are close are found, in the first step and in the hundredth', async (t) => {
-  const p = prime(1024)
+  const p = prime(512)
   t.strictSame(weaknessesOf(keyOf(p * p)), { ...none, closePrimes: true }, 'a square')
   const next = (from: bigint): bigint => {
     for (let q = from | 1n; ; q += 2n) if (checkPrimeSync(q)) return q
   }
   t.strictSame(weaknessesOf(keyOf(p * next(p + 2n))), { ...none, closePrimes: true }, 'neighbours')
   // a = (p + q) / 2 lies (q - p)² / 8√n above the root: 99 steps, or 10,000.
-  const root = (x: bigint): bigint => BigInt(Math.round(Math.sqrt(Number(x >> 900n)))) << 450n
+  const root = (x: bigint): bigint => BigInt(Math.round(Math.sqrt(Number(x >> 400n)))) << 200n
   const apart = (steps: bigint): bigint => p * next(p + root(8n * steps * p))
   t.ok(weaknessesOf(keyOf(apart(90n))).closePrimes, '90 steps')
   t.notOk(weaknessesOf(keyOf(apart(10_000n))).closePrimes, '10,000 steps')
 })
 
 t.test('the smallest odd factor below 10,000 is told', async (t) => {
-  const q = prime(1024)
+  const q = prime(512)
   t.equal(weaknessesOf(keyOf(3n * q)).smallFactor, 3)
   t.equal(weaknessesOf(keyOf(9_967n * 9_973n * q)).smallFactor, 9_967)
   t.equal(weaknessesOf(keyOf(9_973n * q)).smallFactor, 9_973)
@@ -91,11 +91,11 @@ t.test('the smallest odd factor below 10,000 is told', async (t) => {
 
 t.test('a hostile modulus of 8192 bits holds nobody up', async (t) => {
   // Without small factors and close primes, so that nothing ends the search early.
-  const n = Array.from({ length: 8 }, () => prime(1024)).reduce((product, p) => product * p)
+  const n = Array.from({ length: 16 }, () => prime(512)).reduce((product, p) => product * p)
   weaknessesOf(keyOf(n)) // what is compiled first costs more
-  const started = performance.now()
+  const before = process.cpuUsage() // of this process alone, whatever else runs
   for (let i = 0; i < 5; i++) t.strictSame(weaknessesOf(keyOf(n)), none)
-  const each = (performance.now() - started) / 5
+  const each = process.cpuUsage(before).user / 5_000
   t.comment(`${each.toFixed(2)} ms`)
   t.ok(each < 25, 'far from the 50 ms that the event loop may be held')
 })
