@@ -11,9 +11,13 @@ export interface SentPfx {
   readonly target: PfxTarget
 }
 
-/** Files that are open or wait for it. One may cost a second of one processor, and they queue up for it. */
-let open = 0
-const openAtOnce = 8
+/**
+ * Files are opened one after the other: each may cost a second of a thread of the pool, where signatures
+ * must find a free one.
+ */
+let previous: Promise<unknown> = Promise.resolve()
+let waiting = 0
+const maximumWaiting = 8
 
 /**
  * Opens a PFX, uses what is in it, and wipes its key.
@@ -33,14 +37,16 @@ export async function withOpenPfx<T>(
 }
 
 async function openPfx(file: Uint8Array, password: string): Promise<OpenedPfx> {
-  if (open >= openAtOnce) {
-    throw new CaError('busy', `${open} PFX files are being opened already.`, {
+  if (waiting >= maximumWaiting) {
+    throw new CaError('busy', `${waiting} PFX files are waiting to be opened already.`, {
       facts: { retryAfterSeconds: 5 },
     })
   }
-  open++
+  waiting++
+  const opening = previous.then(() => readPfx(file, password))
+  previous = opening.catch(() => undefined)
   try {
-    return await readPfx(file, password)
+    return await opening
   } catch (error) {
     if (!(error instanceof PfxError)) throw error
     const [code, pointer] = error.wrongPassword
@@ -51,7 +57,7 @@ async function openPfx(file: Uint8Array, password: string): Promise<OpenedPfx> {
       facts: error.wrongPassword ? { hresult: '0x80070056' } : {},
     })
   } finally {
-    open--
+    waiting--
   }
 }
 

@@ -317,10 +317,36 @@ t.test('PFX files made by hand', async (t) => {
           { privateKey, certificate: foreign },
         ],
       ],
+      'with what Windows puts into the key and beside it': [
+        craftedPfx(password, [
+          inClear(
+            shroudedKey(
+              withAttributes(privateKey, attribute(oids.keyUsage, asn1.bitString(Uint8Array.of(0x10)))),
+              password,
+              {},
+              attribute(oids.localKeyId, asn1.octetString(Uint8Array.of(1, 0, 0, 0))),
+              attribute(oids.keyProviderName, asn1.bmpString('Microsoft Software Key Storage Provider\0')),
+              attribute(oids.localMachineKeyset),
+            ),
+          ),
+          inEncryption(
+            password,
+            {},
+            certificateBag(
+              certificate,
+              attribute(oids.localKeyId, asn1.octetString(Uint8Array.of(1, 0, 0, 0))),
+              attribute('1.3.6.1.4.1.311.17.3.20', asn1.octetString(Buffer.alloc(20, 1))),
+            ),
+          ),
+        ]),
+        identity,
+      ],
       'with PBMAC1': [craftedPfx(password, [inClear(key, leaf)], pbmac1), identity],
     }
     for (const [what, [file, expected]] of Object.entries(files)) {
-      is(t, await readPfx(file, password), expected, what)
+      const opened = await readPfx(file, password)
+      is(t, opened, expected, what)
+      if (what.includes('Windows')) t.match(opened, { provider: kspName, localMachine: true })
     }
   })
 
@@ -550,6 +576,12 @@ function privateKeyParts(pkcs8: Uint8Array): Uint8Array[] {
   const [, ...numbers] = readDer(readDer(pkcs8).children[2]!.content).children
   return numbers.map(({ content }) => (content[0] === 0 ? content.subarray(1) : content))
 }
+
+/** PrivateKeyInfo with attributes (RFC 5208 §5). */
+const withAttributes = (pkcs8: Uint8Array, ...attributes: asn1.Asn1[]): Uint8Array =>
+  asn1.toDer(
+    asn1.sequence(...readDer(pkcs8).children.map((part) => asn1.raw(part)), asn1.tagged(0, ...attributes)),
+  )
 
 const privateKeyFrom = (numbers: readonly Uint8Array[]): Uint8Array =>
   asn1.toDer(
