@@ -259,11 +259,7 @@ function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: In
 function intended(intent: Intent, { by, beside = {} }: Plan): NewAuditEvent {
   const { adoption, replaces, sharedWith } = beside
   const told = event(intent, 'certificate.intended', intent.createdAt, by.address)
-  const adopted = adoption && {
-    thumbprint: adoption.thumbprint,
-    issuer: adoption.issuer,
-    proof: adoption.proof,
-  }
+  const adopted = adoption && { thumbprint: adoption.thumbprint, proof: adoption.proof }
   return { ...told, details: { ...told.details, adopted, replaces, sharedWith } }
 }
 

@@ -89,6 +89,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
     'post /v1/lineages/{id}/rekeys',
+    'post /v1/lineages/{id}/sharings',
     'post /v1/self-signed-certificates',
   ])
   for (const { name, operation } of operations) {
