@@ -56,7 +56,7 @@ export const codes = {
     cause:
       'Each HGS certificate has its own key, and a key belongs to one lineage. The public key of the request stands in the lineage named in this answer.',
     remedy:
-      'To extend its life, renew the certificate that the answer points to. For another purpose or cluster, make a new key. After a lost answer, repeat the request with the same Idempotency-Key.',
+      'To extend its life, renew the certificate that the answer points to. For another purpose or cluster, make a new key; that another cluster shares this one on purpose is declared: POST /v1/lineages/{id}/sharings. After a lost answer, repeat the request with the same Idempotency-Key.',
   },
   requestIsRenewal: {
     title: 'This is a request to renew a certificate, sent where first certificates are issued.',

@@ -47,7 +47,7 @@ import { keyIdentifier, rsaPublicKeyOf } from '../src/x509/key.ts'
 import { nameFrom } from '../src/x509/name.ts'
 import { exchange, jsonMessage, makeClient, requests, type Receipt, type Target } from './support/load.ts'
 import { certificateBag, craftedPfx, inClear, macData, opensslPfx } from './support/pfx.ts'
-import { nameDer, opensslLikeRequest, rsaKey, rsaSpki, tlv } from './support/requests.ts'
+import { nameDer, opensslLikeRequest, rsaKey, rsaSpki, selfSigned, tlv } from './support/requests.ts'
 import {
   attemptService,
   labApiKeyOf,
@@ -954,6 +954,15 @@ t.test('no request holds the event loop', async (t) => {
   const odd = (octets: number) => Buffer.concat([Buffer.from([0]), Buffer.alloc(octets, 0xff)])
   const repeated = { 'idempotency-key': 'the-same-again-and-again' }
   const repeatedOrder = JSON.stringify(csr())
+  let adoptions = 0
+  const adoption = (key: KeyObject, certificate = selfSigned(key)) =>
+    jsonMessage('/v1/adoptions', {
+      purpose: 'signing',
+      certificate: Buffer.from(certificate).toString('base64'),
+      csr: Buffer.from(opensslLikeRequest({ key })).toString('base64'),
+      provider: 'Microsoft Software Key Storage Provider',
+      reason: 'from the lab to production',
+    })
   const wide = Array.from({ length: 600 }, (_, i) => ['OU', `Unit ${i}`] as const)
   const names = Array.from({ length: 100 }, (_, i) => `host-${i}.hgs.contoso.com`)
 
@@ -1123,6 +1132,38 @@ t.test('no request holds the event loop', async (t) => {
       () => ({ method: 'GET', path: `/v1/certificates/${receipts.at(-1)!.id}/history` }),
       200,
     ],
+    [
+      'the proof of a long lineage',
+      () => ({ method: 'GET', path: `/v1/lineages/${longestLineage()}/proof` }),
+      200,
+    ],
+    ['a lineage', () => ({ method: 'GET', path: `/v1/lineages/${longestLineage()}` }), 200],
+    ['an adoption', () => adoption(rsaKey(2048, `adopted ${adoptions++}`)), 201],
+    [
+      '30 KB of nested SEQUENCEs to adopt',
+      () => adoption(rsaKey(), nested(7_000, new Uint8Array([5, 0]))),
+      400,
+    ],
+    [
+      'a certificate with a subject of 600 attributes',
+      () => adoption(rsaKey(), selfSigned(rsaKey(), wide)),
+      400,
+    ],
+    [
+      'a rekey without the words',
+      () => jsonMessage(`/v1/lineages/${longestLineage()}/rekeys`, { csr: csr().csr, reason: 'none' }),
+      422,
+    ],
+    [
+      'a self-signed pair',
+      () =>
+        jsonMessage('/v1/self-signed-certificates', {
+          subject: { organization: 'Contoso' },
+          key: { bits: 2048 },
+          pfx: { password },
+        }),
+      201,
+    ],
     ['a renewal', () => jsonMessage(`/v1/certificates/${current()}/renewals`, {}), 201],
     ['a repeated Idempotency-Key', () => json(repeatedOrder, repeated), 201],
     ['a PFX of 4096 bits for 2019', () => json(JSON.stringify(pfxOrder(4096))), 201],
@@ -1149,6 +1190,15 @@ t.test('no request holds the event loop', async (t) => {
       .get(lineage) as { id: string }
     record.close()
     return id
+  }
+
+  function longestLineage(): string {
+    const record = new Sqlite(serviceRecord, { readonly: true })
+    const { lineageId } = record
+      .prepare('SELECT lineageId FROM Certificate ORDER BY generation DESC LIMIT 1')
+      .get() as { lineageId: string }
+    record.close()
+    return lineageId
   }
 
   for (const [, message] of table.slice(0, 1)) for (let i = 0; i < 5; i++) await exchange(target, message()) // warm

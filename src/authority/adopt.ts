@@ -151,6 +151,7 @@ async function adoptOnce(
 function readAdopted(file: string): { adopted: Certificate; names: GeneralName[] } {
   try {
     const adopted = readCertificate(certificateDer(file))
+    if (adopted.serialNumber.length > 64) throw new DerError('its serial number has more than 32 octets')
     return { adopted, names: subjectAltNamesOf(adopted) }
   } catch (error) {
     if (error instanceof DerError || error instanceof PemError) {
@@ -277,7 +278,7 @@ function changedSubject(adopted: Certificate, subject: Name): string[] {
   const before = describeName(adopted.subject)
   return before === describeName(subject)
     ? []
-    : [`The subject was ${before} and is another, as asked for: VM owners know the key by it.`]
+    : [`The subject was ${before.slice(0, 500)} and is another, as asked for: VM owners know the key by it.`]
 }
 
 const expiryNote = ({ notAfter }: Certificate, now: Date): string[] =>

@@ -273,11 +273,7 @@ function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: In
 function intended(intent: Intent, { by, beside = {} }: Plan, kit: NewKit | undefined): NewAuditEvent {
   const { adoption, replaces, sharedWith } = beside
   const told = event(intent, 'certificate.intended', intent.createdAt, by.address, kit?.id)
-  const adopted = adoption && {
-    thumbprint: adoption.thumbprint,
-    issuer: adoption.issuer,
-    proof: adoption.proof,
-  }
+  const adopted = adoption && { thumbprint: adoption.thumbprint, proof: adoption.proof }
   return { ...told, details: { ...told.details, adopted, replaces, sharedWith } }
 }
 

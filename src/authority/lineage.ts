@@ -3,7 +3,7 @@ import { CaError } from '../errors.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import type { LineageStory } from '../store/lineages.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { finishBegun } from './cycle.ts'
+import { finishBegun, type Requester } from './cycle.ts'
 import { pointerTo } from './find.ts'
 
 /** @throws CaError `notFound`. */
@@ -24,6 +24,34 @@ export async function alreadyRekeyed(ca: CertificationAuthority, id: string): Pr
   return new CaError('alreadyRekeyed', 'The key of this lineage has been replaced already.', {
     facts: { lineage: replacedBy, ...pointerTo(await ca.store.currentCertificate(replacedBy!)) },
   })
+}
+
+/**
+ * Declares that another cluster has this key on purpose. Saying it again changes nothing.
+ *
+ * @throws CaError `notFound`.
+ */
+export async function declareSharing(
+  ca: CertificationAuthority,
+  { id, sharedWith, by }: { readonly id: string; readonly sharedWith: string; readonly by: Requester },
+): Promise<void> {
+  const lineage = await findLineage(ca, id)
+  if (lineage.sharings.some((declared) => declared.sharedWith === sharedWith)) return
+  const at = ca.now()
+  await ca.store.declareSharing(
+    lineage.id,
+    { sharedWith, requestedBy: by.name, declaredAt: at },
+    {
+      at,
+      type: 'lineage.shared',
+      outcome: 'success',
+      actor: by.name,
+      address: by.address,
+      requestId: by.requestId,
+      objectId: lineage.id,
+      details: { sharedWith },
+    },
+  )
 }
 
 /** The certificate of the highest generation; the first is finished when it was interrupted. */

@@ -110,7 +110,12 @@ export const LineageView = Type.Object(
     current: certificateRef,
     explanation: Type.String({ maxLength: 1000, description: 'What HGS makes of expiry and revocation.' }),
   },
-  { ...closed, description: 'One key and what became of it.' },
+  { ...closed, $id: 'Lineage', description: 'One key and what became of it.' },
+)
+
+export const SharingBody = Type.Object(
+  { sharedWith },
+  { ...closed, examples: [{ sharedWith: 'HGS of the branch office in Lyon' }] },
 )
 
 /** Executed by the tests as they stand. */

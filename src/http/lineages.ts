@@ -1,14 +1,16 @@
 /** The routes about keys as such: adopting one, reading its lineage, proving that it is the same, replacing it. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import type { Static } from 'typebox'
 import { adopt } from '../authority/adopt.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { withLoadedChain } from '../authority/find.ts'
-import { currentOf, findLineage } from '../authority/lineage.ts'
+import { currentOf, declareSharing, findLineage } from '../authority/lineage.ts'
 import { proofOf } from '../authority/proof.ts'
 import { rekey } from '../authority/rekey.ts'
 import { consequences } from '../hgs/consequences.ts'
 import { rekeyRunbook } from '../hgs/rekeyRunbook.ts'
+import { requesterOf } from './authenticate.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { sendIssued } from './issued.ts'
 import {
@@ -20,6 +22,7 @@ import {
   RekeyBody,
   Rekeyed,
   RekeyQuery,
+  SharingBody,
 } from './lineageSchemas.ts'
 import { adoptionOrder, issueOrder } from './order.ts'
 import { adoptedView, certificateView, keyOriginOf, negotiate } from './representation.ts'
@@ -31,6 +34,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   app.addSchema(Adoption)
   app.addSchema(Rekeyed)
+  app.addSchema(LineageView)
 
   app.post(
     '/v1/adoptions',
@@ -76,27 +80,43 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
         summary: 'Read about a key',
         description: 'Where it came from, who has it, what replaced it, and its current certificate.',
         params: LineageParams,
-        response: { 200: LineageView, ...problems(400, 401, 403, 404, 409, 503) },
+        response: {
+          200: {
+            description: 'The lineage.',
+            content: { 'application/json': { schema: { $ref: 'Lineage#' } } },
+          },
+          ...problems(400, 401, 403, 404, 409, 503),
+        },
+      },
+    },
+    (request) => viewOf(request.params.id),
+  )
+
+  app.post(
+    '/v1/lineages/:id/sharings',
+    {
+      config: { permission: 'certificate.issue' },
+      schema: {
+        operationId: 'declareSharing',
+        tags: ['lineages'],
+        summary: 'Declare that another cluster shares the key',
+        description:
+          'Two clusters may have one pair of keys on purpose. It is certified once, and the declaration stands in its lineage. Saying it again changes nothing.',
+        params: LineageParams,
+        body: SharingBody,
+        response: {
+          200: {
+            description: 'Declared.',
+            content: { 'application/json': { schema: { $ref: 'Lineage#' } } },
+          },
+          ...problems(400, 401, 403, 404, 409, 413, 415, 503),
+        },
       },
     },
     async (request) => {
-      const lineage = await findLineage(ca, request.params.id)
-      const { id, purpose, publicKeyPin, createdAt, adoption, sharings, rekeyOf, replacedBy } = lineage
-      const current = await currentOf(ca, id)
-      return {
-        id,
-        purpose,
-        publicKeyPin,
-        createdAt: createdAt.toISOString(),
-        origin: adoption === null ? keyOriginOf(current) : ('adopted' as const),
-        adopted: adoption && adoptedView(adoption),
-        sharedWith: sharings.map((one) => ({ ...one, declaredAt: one.declaredAt.toISOString() })),
-        rekeyOf,
-        replacedBy,
-        generations: current.generation,
-        current: certificateView(withLoadedChain(ca, current), ca.now()),
-        explanation: `${consequences[purpose].expiry} ${consequences[purpose].revocation}`,
-      }
+      const { id } = request.params
+      await declareSharing(ca, { id, sharedWith: request.body.sharedWith, by: requesterOf(request) })
+      return viewOf(id)
     },
   )
 
@@ -178,4 +198,24 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       }))
     },
   )
+
+  async function viewOf(reference: string): Promise<Static<typeof LineageView>> {
+    const lineage = await findLineage(ca, reference)
+    const { id, purpose, publicKeyPin, createdAt, adoption, sharings, rekeyOf, replacedBy } = lineage
+    const current = await currentOf(ca, id)
+    return {
+      id,
+      purpose,
+      publicKeyPin,
+      createdAt: createdAt.toISOString(),
+      origin: adoption === null ? keyOriginOf(current) : ('adopted' as const),
+      adopted: adoption && adoptedView(adoption),
+      sharedWith: sharings.map((one) => ({ ...one, declaredAt: one.declaredAt.toISOString() })),
+      rekeyOf,
+      replacedBy,
+      generations: current.generation,
+      current: certificateView(withLoadedChain(ca, current), ca.now()),
+      explanation: `${consequences[purpose].expiry} ${consequences[purpose].revocation}`,
+    }
+  }
 }

@@ -4,7 +4,10 @@
  */
 
 import type { Database } from './database.ts'
-import type { AuthorityRecord, LineageRecord, NewAdoption, Purpose } from './model.ts'
+import { auditRow } from './audit.ts'
+import type { AuthorityRecord, LineageRecord, NewAdoption, NewAuditEvent, Purpose } from './model.ts'
+import { insert } from './rows.ts'
+import { uuidv7 } from './uuid.ts'
 
 /** How many declarations of sharing are told; more than clusters can be. */
 const sharingsTold = 100
@@ -65,6 +68,13 @@ export function lineageFunctions(database: Database) {
         const row = await client.adoption.findUnique({ where: { thumbprint }, select: { lineageId: true } })
         return row?.lineageId ?? null
       }),
+
+    /** Declares that another cluster has the key of a lineage on purpose. */
+    declareSharing: (lineageId: string, sharing: SharingRecord, event: NewAuditEvent): Promise<void> =>
+      database.add([
+        insert('Sharing', { id: uuidv7(sharing.declaredAt), lineageId, ...sharing }),
+        auditRow(event),
+      ]),
 
     /** Every authority that this record ever knew, but for the one with this id. */
     otherAuthorities: (id: string): Promise<AuthorityRecord[]> =>

@@ -22,6 +22,7 @@ const routes: [string, string][] = [
   ['GET', '/v1/lineages/x'],
   ['GET', '/v1/lineages/x/proof'],
   ['POST', '/v1/lineages/x/rekeys'],
+  ['POST', '/v1/lineages/x/sharings'],
   ['POST', '/v1/self-signed-certificates'],
   ['POST', '/v1/lineages/x/deliveries'],
   ['GET', '/v1/lineages/x/custody'],

@@ -5,10 +5,11 @@ import Database from 'better-sqlite3'
 import t from 'tap'
 import { readCertificate } from '../../src/x509/certificate.ts'
 import { hexDigest, publicKeyPin, rsaPublicKeyOf } from '../../src/x509/key.ts'
-import { adoptionExamples } from '../../src/http/lineageSchemas.ts'
+import { adoptionExamples, rekeyExamples } from '../../src/http/lineageSchemas.ts'
 import { checkHgsCertificate } from '../support/checker.ts'
-import { selfSignedElsewhere } from '../support/foreign.ts'
+import { opensslVerifiesJws, selfSignedElsewhere } from '../support/foreign.ts'
 import { freshKey, freshRequest, inProcess, type Answer } from '../support/inProcess.ts'
+import { startPostgres } from '../support/postgres.ts'
 import { asPem, ecKey, rsaKey, schannelCsp, softwareKsp } from '../support/requests.ts'
 
 const provider = 'Microsoft Software Key Storage Provider'
@@ -268,6 +269,14 @@ t.test('adoption', async (t) => {
       body: { purpose: 'signing', certificate: bare, csr, provider, reason },
     })
     t.match(answer.json, { code: 'adoptionKeyDiffers' }, 'bare base64 is read')
+    const longest = {
+      ...adoptionExamples[0],
+      csr,
+      certificate: await selfSignedElsewhere(t, { key: freshKey(), serial: 'A'.repeat(66) }),
+    }
+    t.match(await service.post('/v1/adoptions', { body: longest }), {
+      json: { code: 'malformedCertificate', detail: /more than 32 octets/ },
+    })
     t.match(await service.post('/v1/adoptions', { body: { purpose: 'signing', certificate: pem, csr } }), {
       status: 400,
       json: { code: 'invalidRequest', errors: [{ pointer: '/reason' }] },
@@ -311,6 +320,39 @@ t.test('adoption', async (t) => {
     t.strictSame(new Set(both.map(({ status }) => status)), new Set([201, 409]), 'one key, one lineage')
   })
 
+  t.test('that was interrupted is finished by its repetition, or by who reads the lineage', async (t) => {
+    const broken = await service.again({
+      store: { ...service.ca.store, recordIssued: () => Promise.reject(new Error('the power went')) },
+    })
+    for (const [purpose, finish] of [
+      ['signing', 'repeat'],
+      ['encryption', 'read'],
+    ] as const) {
+      const key = freshKey()
+      const body = {
+        purpose,
+        certificate: await selfSignedElsewhere(t, { key }),
+        csr: asPem(freshRequest({ key })),
+        provider,
+        reason,
+      }
+      const headers = { 'idempotency-key': `interrupted ${purpose}`.replace(' ', '-') }
+      t.match(await broken.post('/v1/adoptions', { body, headers }), { status: 500 })
+      const pin = publicKeyPin(rsaPublicKeyOf(key))
+      const lineage = (await service.ca.store.findLineageByPin(pin))!
+      t.equal(lineage.currentCertificateId, null)
+      if (finish === 'read') {
+        t.match(await service.get(`/v1/lineages/${lineage.id}`), { status: 200, json: { generations: 1 } })
+      } else {
+        t.match(await service.post('/v1/adoptions', { body, headers }), {
+          status: 201,
+          headers: { 'idempotent-replayed': 'true' },
+          json: { adopted: { proof: 'request' }, certificate: { lineage: lineage.id } },
+        })
+      }
+    }
+  })
+
   t.test('gives the certificate as a file too', async (t) => {
     const key = freshKey()
     const body = {
@@ -339,4 +381,38 @@ t.test('adoption', async (t) => {
       t.equal(answer.status, 201, answer.text)
     }
   })
+})
+
+t.test('on PostgreSQL: adopted, shared, replaced, proved', async (t) => {
+  const postgres = await startPostgres()
+  t.teardown(() => postgres.stop())
+  const service = await inProcess(t, await postgres.createDatabase())
+  const key = freshKey()
+  const body = {
+    ...adoptionExamples[1],
+    certificate: await selfSignedElsewhere(t, { key }),
+    csr: asPem(freshRequest({ key })),
+  }
+  const adopted = await service.post('/v1/adoptions', { body })
+  t.equal(adopted.status, 201, adopted.text)
+  const { lineage } = adopted.json.certificate
+  const rekeyed = await service.post(`/v1/lineages/${lineage}/rekeys`, {
+    body: { ...rekeyExamples[0], csr: asPem(freshRequest()) },
+  })
+  t.equal(rekeyed.status, 201, rekeyed.text)
+  t.equal(
+    (await service.post(`/v1/lineages/${lineage}/sharings`, { body: { sharedWith: 'Nice' } })).status,
+    200,
+  )
+  t.match((await service.get(`/v1/lineages/${lineage}`)).json, {
+    adopted: adopted.json.adopted,
+    sharedWith: [{ sharedWith: body.sharedWith }, { sharedWith: 'Nice' }],
+    replacedBy: rekeyed.json.certificate.lineage,
+  })
+  const proof = (await service.get(`/v1/lineages/${lineage}/proof`)).text
+  t.ok(await opensslVerifiesJws(t, proof, new X509Certificate(service.ca.issuer.certificate.der).toString()))
+  const again = await service.post(`/v1/lineages/${lineage}/rekeys`, {
+    body: { ...rekeyExamples[0], csr: asPem(freshRequest()) },
+  })
+  t.match(again.json, { code: 'alreadyRekeyed' })
 })

@@ -81,6 +81,23 @@ t.test('one key has one use', async (t) => {
   })
 })
 
+t.test('a key may come to be shared later', async (t) => {
+  const service = await inProcess(t)
+  const { json } = await service.post('/v1/certificates', order(freshKey()))
+  const url = `/v1/lineages/${json.lineage}/sharings`
+  const lyon = { sharedWith: 'HGS of the branch office in Lyon' }
+  for (const body of [lyon, { sharedWith: 'HGS in Nice' }, lyon])
+    t.equal((await service.post(url, { body })).status, 200)
+  const told = (await service.get(`/v1/lineages/${json.lineage}`)).json.sharedWith
+  t.match(told, [lyon, { sharedWith: 'HGS in Nice' }])
+  t.equal(told.length, 2, 'each once')
+  const database = new Database(join(service.folder, 'hgs-ca.db'), { readonly: true })
+  t.teardown(() => database.close())
+  const events = database.prepare("SELECT objectId FROM AuditEvent WHERE type = 'lineage.shared'").all()
+  t.strictSame(events, Array(2).fill({ objectId: json.lineage }))
+  t.match(await service.post(`/v1/lineages/${json.id}/sharings`, { body: lyon }), { status: 404 })
+})
+
 t.test('a lineage tells its story', async (t) => {
   const service = await inProcess(t)
   const { json } = await service.post('/v1/certificates', order(freshKey()))
@@ -286,6 +303,19 @@ t.test('a rekey', async (t) => {
     t.equal(refusals.length, 3, 'each is remembered')
     t.match(await send(rekey(service, old.lineage, { reason: undefined })), { status: 400 })
     t.match(await send(rekey(service, old.id)), { status: 404 })
+  })
+
+  t.test('of a key that was replaced is refused before another one is made', async (t) => {
+    const old = await issued()
+    t.equal((await send(rekey(service, old.lineage))).status, 201)
+    const keyless = await service.again({ generateKey: () => Promise.reject(new Error('a key was made')) })
+    const { url, body } = rekey(service, old.lineage, {
+      csr: undefined,
+      provider: undefined,
+      subject: { organization: 'Contoso' },
+      pfx: { password: 'correct horse battery' },
+    })
+    t.match(await keyless.post(url, { body }), { status: 409, json: { code: 'alreadyRekeyed' } })
   })
 
   t.test('with the old key is none', async (t) => {

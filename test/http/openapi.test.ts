@@ -165,6 +165,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/kits/{id}/renewals',
     'post /v1/lineages/{id}/deliveries',
     'post /v1/lineages/{id}/rekeys',
+    'post /v1/lineages/{id}/sharings',
     'post /v1/pfx-conversions',
     'post /v1/self-signed-certificates',
   ])

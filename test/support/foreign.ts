@@ -17,6 +17,8 @@ export interface Foreign {
   readonly subject?: string
   readonly extensions?: readonly string[]
   readonly days?: number
+  /** Hex. */
+  readonly serial?: string
 }
 
 /** A self-signed certificate in PEM, by openssl, as a lab has it. */
@@ -26,6 +28,7 @@ export async function selfSignedElsewhere(t: Test, foreign: Foreign): Promise<st
   const config = '[req]\ndistinguished_name = dn\n[dn]\n'
   await demand('openssl', [
     ...['req', '-x509', '-new', '-sha256', '-utf8', '-days', String(days), '-subj', subject],
+    ...(foreign.serial === undefined ? [] : ['-set_serial', `0x${foreign.serial}`]),
     ...['-config', write('config', config), '-out', path('certificate.pem')],
     ...['-key', write('key.pem', key.export({ type: 'pkcs8', format: 'pem' }))],
     ...(foreign.extensions ?? newSelfSignedCertificate).flatMap((extension) => ['-addext', extension]),
