@@ -26,7 +26,6 @@ const always = ['README.txt', 'ca.cer', 'chain.p7b', 'manifest.json']
 
 t.test('a kit with keys made by the service', async (t) => {
   const service = await inProcess(t)
-  const { request, two } = requestsForOneService()
   const answer = await service.post('/v1/kits', {
     body: kit({ https: true, dnsNames: ['hgs-lb.contoso.com'], reason: 'a new cluster' }),
   })
@@ -42,7 +41,7 @@ t.test('a kit with keys made by the service', async (t) => {
   })
 
   t.test('has a manifest that is true of every file', async (t) => {
-    const listed = manifest.files.map(({ name }: { name: string }) => name)
+    const listed: string[] = manifest.files.map(({ name }: { name: string }) => name)
     t.strictSame([...listed, 'manifest.json'].sort(), names)
     for (const { name, size, sha256: expected } of manifest.files) {
       t.equal(read(name).length, size, name)
@@ -326,7 +325,7 @@ t.test('a kit from requests', async (t) => {
 
 t.test('an order that contradicts itself is told all of it', async (t) => {
   const service = await inProcess(t)
-  const { request, two } = requestsForOneService()
+  const { two } = requestsForOneService()
   const cases: [object, string[]][] = [
     [{ ...kit(), pfxPassword: undefined }, ['/pfxPassword']],
     [kit({ pfxPassword: 'x'.repeat(11) }), ['/pfxPassword']],
@@ -364,7 +363,7 @@ t.test('an order that contradicts itself is told all of it', async (t) => {
 
 t.test('a kit with names in other scripts has a manifest that any reader takes', async (t) => {
   const service = await inProcess(t)
-  const { request, two } = requestsForOneService()
+  const { two } = requestsForOneService()
   const { octets } = await service.post('/v1/kits', {
     body: { ...kitOf(two()), organization: 'Müller 製作所' },
   })
@@ -445,7 +444,11 @@ t.test('a renewed kit', async (t) => {
     const others = await Promise.all(
       [service, peer].map((one) => one.post(`/v1/kits/${answers[0]!.json.id}/renewals?format=json`)),
     )
-    t.strictSame(others.map(({ status }) => status).sort(), [201, 409], 'two at once: one is refused')
+    t.strictSame(
+      others.map(({ status }) => status).sort((a, b) => a - b),
+      [201, 409],
+      'two at once: one is refused',
+    )
   })
 
   t.test('of keys made here has no PFX, says nothing of them, and is repeated as it is', async (t) => {

@@ -83,7 +83,10 @@ for (const database of ['SQLite', 'PostgreSQL'] as const) {
         service.post('/v1/kits?format=json', { body: kit(), headers: once('a-kit-once') }),
       )
       const answers = await Promise.all(orders)
-      t.strictSame(answers.map(({ status }) => status).sort(), [200, 200, 200, 201])
+      t.strictSame(
+        answers.map(({ status }) => status).sort((a, b) => a - b),
+        [200, 200, 200, 201],
+      )
       t.equal(new Set(answers.map((answer) => answer.json.id)).size, 1)
       t.equal(answers.filter((answer) => namesIn(answer).includes('signing.pfx')).length, 1)
       const peer = await service.again()
@@ -123,18 +126,34 @@ for (const database of ['SQLite', 'PostgreSQL'] as const) {
     })
 
     t.test('two kits with the same requests at once: one is issued, the other refused', async (t) => {
-      const peer = await service.again()
+      const { store } = service.ca
+      const orders: string[][] = []
+      const watching = {
+        store: {
+          ...store,
+          recordIntents: (...[drafts, options]: Parameters<typeof store.recordIntents>) => {
+            orders.push(drafts.map(({ intent }) => intent.lineage.publicKeyPin))
+            return store.recordIntents(drafts, options)
+          },
+        },
+      }
+      const one = await service.again(watching)
+      const peer = await service.again(watching)
       for (let round = 0; round < 5; round++) {
         const before = await countOf(service)
         const { signing, encryption } = two()
         const answers = await Promise.all([
-          service.post('/v1/kits?format=json', { body: kitOf({ signing, encryption }) }),
+          one.post('/v1/kits?format=json', { body: kitOf({ signing, encryption }) }),
           peer.post('/v1/kits?format=json', { body: kitOf({ signing: encryption, encryption: signing }) }),
         ])
-        t.strictSame(answers.map(({ status }) => status).sort(), [201, 409])
+        t.strictSame(
+          answers.map(({ status }) => status).sort((a, b) => a - b),
+          [201, 409],
+        )
         const refused = answers.find(({ status }) => status === 409)!
         t.match(refused.json, { code: 'keyAlreadyCertified', certificate: { id: /./ } })
         t.equal(await countOf(service), before + 2)
+        for (const pins of orders.splice(0)) t.strictSame(pins, pins.toSorted(), 'none waits crosswise')
       }
       const same = { body: kitOf(two()), headers: once('the-same-at-once') }
       const answers = await Promise.all(
