@@ -7,7 +7,8 @@
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
-import { ConfigError, processEnvironment, readConfig } from './config.ts'
+import { resealEscrow, verifyEscrow } from './authority/drill.ts'
+import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import type { Role } from './store/model.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
@@ -16,10 +17,13 @@ const usage = `Usage:
   hgs-ca api-key create --owner NAME [--role ${roles.join('|')}] [--days N]   make a key, and print it once
   hgs-ca api-key list                                                       all keys, without their secrets
   hgs-ca api-key revoke ID                                                  make a key useless at once
+  hgs-ca escrow verify                                                      open every key in escrow, compare it with the record, show none
+  hgs-ca escrow reseal                                                      seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
 
 The configuration is that of the service: environment variables HGSCA_...
 `
 
+const actor = `the host (user ${process.getuid?.() ?? 'unknown'})`
 const silent = { info: () => {}, warn: () => {}, error: () => {} }
 
 async function run(arguments_: string[]): Promise<number> {
@@ -34,10 +38,15 @@ async function run(arguments_: string[]): Promise<number> {
     },
   })
   const [noun, verb, id] = positionals
-  if (values.help === true || noun !== 'api-key') return tell(usage, values.help === true ? 0 : 64)
-  const surplus = positionals.slice(verb === 'revoke' ? 3 : 2)
+  if (values.help === true) return tell(usage, 0)
+  if (noun !== 'api-key' && noun !== 'escrow') return tell(usage, 64)
+  const surplus = positionals.slice(noun === 'api-key' && verb === 'revoke' ? 3 : 2)
   if (surplus.length > 0) return tell(`What is meant by ${surplus.join(' ')}?\n${usage}`, 64)
 
+  if (noun === 'escrow') {
+    if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
+    return tell(usage, 64) // EX_USAGE
+  }
   switch (verb) {
     case 'create': {
       const { owner, role, days } = values
@@ -93,15 +102,34 @@ async function run(arguments_: string[]): Promise<number> {
   }
 }
 
-async function withStore(act: (store: Store) => Promise<number>): Promise<number> {
-  const { mode, databaseUrl } = readConfig(processEnvironment())
+/** Prints a line for each key that fails, then how many did not. */
+function onEscrow(verb: 'verify' | 'reseal'): Promise<number> {
+  return withStore(async (store, { escrow }) => {
+    if (escrow === null) return tell('There is no escrow key. Name its file in HGSCA_ESCROW_KEY_FILE.\n', 78)
+    const keeper = { store, escrow, now: () => new Date(), actor }
+    const act = verb === 'verify' ? verifyEscrow : resealEscrow
+    const { keys, failures, written } = await act(keeper, ({ lineageId, why }) =>
+      process.stdout.write(`${lineageId}  ${why}\n`),
+    )
+    const well =
+      verb === 'verify'
+        ? 'open and are the keys on record'
+        : `are sealed under ${escrow.keyId}, ${written} of them by this`
+    const told = `${keys} keys in escrow: ${keys - failures} ${well}, ${failures} fail.\n`
+    return tell(told, failures === 0 ? 0 : 1)
+  })
+}
+
+async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
+  const config = readConfig(processEnvironment())
+  const { mode, databaseUrl } = config
   const path = databaseUrl.replace(/^file:/, '')
   if (mode === 'lab' && !existsSync(path))
     return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
   await migrate(databaseUrl, { log: silent })
   const store = await openStore(databaseUrl, { log: silent, onUnfit: () => {} })
   try {
-    return await act(store)
+    return await act(store, config)
   } finally {
     await store.close()
   }
@@ -111,7 +139,7 @@ const event = (type: string, objectId: string, at: Date, details: Readonly<Recor
   at,
   type,
   outcome: 'success' as const,
-  actor: `the host (user ${process.getuid?.() ?? 'unknown'})`,
+  actor,
   address: null,
   requestId: null,
   objectId,

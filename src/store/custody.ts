@@ -68,7 +68,7 @@ export function custodyFunctions(database: Database) {
     escrowedKeys: (lineageId: string): Promise<EscrowedKeyRecord[]> => escrowedKeysOf([lineageId]),
 
     /**
-     * All keys in escrow, by lineage.
+     * All keys in escrow: for each lineage its key as often as it is sealed, oldest first.
      *
      * @param page.limit - how many lineages at most.
      * @param page.after - the id of the last lineage that was given before.
@@ -76,13 +76,14 @@ export function custodyFunctions(database: Database) {
     async everyEscrowedKey(page: {
       readonly limit: number
       readonly after?: string | undefined
-    }): Promise<EscrowedKeyRecord[]> {
+    }): Promise<EscrowedKeyRecord[][]> {
       const rows = await database.read(
         (client) => client.$queryRaw<{ id: string }[]>`
           SELECT DISTINCT e."lineageId" AS "id" FROM "EscrowedKey" e
           WHERE e."lineageId" > ${page.after ?? ''} ORDER BY e."lineageId" LIMIT ${page.limit}`,
       )
-      return escrowedKeysOf(rows.map(({ id }) => id))
+      const sealed = await escrowedKeysOf(rows.map(({ id }) => id))
+      return rows.map(({ id }) => sealed.filter(({ lineage }) => lineage.id === id))
     },
 
     /** A key sealed once more, under another escrow key. False, and no event, when a peer was faster. */

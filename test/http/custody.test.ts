@@ -1,4 +1,6 @@
 /** Custody: keys that are made here and kept, and accounted for. On both databases. */
+import { readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { resume } from '../../src/authority/resume.ts'
 import { freshRequest } from '../support/inProcess.ts'
@@ -84,6 +86,41 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.equal((await plain.post('/v1/certificates', { body: order({ custody: undefined }) })).status, 201)
     })
 
+    t.test('stands nowhere in clear, nor does the escrow key', async (t) => {
+      const own = 'a password of its own'
+      const { lineage } = (await service.post('/v1/certificates', { body: order() })).json
+      const body = { reason: 'rebuilt', pfx: { password: own } }
+      const key = await keyIn(
+        t,
+        pfxOf(await service.post(`/v1/lineages/${lineage}/deliveries`, { body })),
+        own,
+      )
+      const numbers = key.export({ format: 'jwk' })
+      const secrets = [numbers.d!, numbers.p!, numbers.q!].map((number) => Buffer.from(number, 'base64url'))
+      const needles = [...secrets, service.escrowKey].flatMap(formsOf)
+      needles.push(
+        ...[own, password].flatMap((secret) => [Buffer.from(secret), Buffer.from(secret, 'utf16le')]),
+      )
+      const [where] =
+        kind === 'sqlite'
+          ? [service.plain.folder]
+          : (await service.sql('SHOW data_directory')).map((row) => String(row['data_directory']))
+      if (kind === 'postgresql') await service.sql('CHECKPOINT')
+      let sealed = 0
+      const pin = Buffer.from(lineage)
+      for (const file of [...filesIn(where!), Buffer.from(service.log.join('\n'))]) {
+        if (file.includes(pin)) sealed++
+        if (needles.some((needle) => file.includes(needle))) t.fail('a secret stands in a file or in the log')
+      }
+      t.ok(sealed > 0, 'where the lineage stands')
+      t.equal(
+        formsOf(secrets[0]!).filter((form) =>
+          Buffer.from(`x${secrets[0]!.toString('base64')}`).includes(form),
+        ).length,
+        1,
+      )
+    })
+
     t.test('a repetition of its issuance says where it is', async (t) => {
       const headers = { 'idempotency-key': 'escrowed-once' }
       const first = await service.post('/v1/certificates', { body: order(), headers })
@@ -160,4 +197,17 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     })
     t.equal((await service.get('/v1/lineages/018f3a5e-7b2c-7000-8000-0123456789ab/custody')).status, 404)
   })
+}
+
+/** How a secret might be written: as it is, in hex of either case, in base64 wherever it begins. */
+const formsOf = (secret: Buffer): Buffer[] => [
+  secret,
+  ...[secret.toString('hex'), secret.toString('hex').toUpperCase()].map((text) => Buffer.from(text)),
+  ...[0, 1, 2].map((start) => Buffer.from(secret.subarray(start, start + 27).toString('base64'))),
+]
+
+function* filesIn(folder: string): Generator<Buffer> {
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) yield readFileSync(join(entry.parentPath, entry.name))
+  }
 }
