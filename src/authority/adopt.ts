@@ -7,9 +7,9 @@
  */
 import { CaError } from '../errors.ts'
 import { consequences } from '../hgs/consequences.ts'
-import { profiles, type Profile, type Purpose } from '../hgs/profiles.ts'
+import { profiles, type Purpose } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
-import { judge, type Row } from '../hgs/rules.ts'
+import type { Row } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { Idempotency, NewAdoption } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
@@ -19,20 +19,25 @@ import type { GeneralName } from '../x509/extensions.ts'
 import { canonicalSpki, hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName, modernised, nameFrom, type Name } from '../x509/name.ts'
 import { certificateDer, PemError } from '../x509/pem.ts'
+import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
+import { checkChain } from './check.ts'
 import { carryOut, type Requester } from './cycle.ts'
+import { issuersOf } from './find.ts'
 import { ignoredOf, rememberedRows } from './findings.ts'
 import { asGeneralNames, withCommonName } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { once, type Issued } from './once.ts'
+import { rewritten, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
+import { providerNote, writtenHere } from './renew.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom } from './validity.ts'
 
 export interface AdoptionOrder {
   readonly purpose: Purpose
-  /** The certificate to adopt: PEM or base64, as it came. */
-  readonly certificate: string
+  /** The certificate to adopt: PEM or base64, as it came; null for the one in the PFX. */
+  readonly certificate: string | null
   readonly proof: KeyProof
   /** Subject and names for generation 1; null to keep those of the adopted certificate. */
   readonly subject: Readonly<Record<string, string | undefined>> | null
@@ -45,13 +50,15 @@ export interface AdoptionOrder {
 }
 
 /** What shows that the requester has the key. */
-export interface KeyProof {
-  readonly from: 'request'
-  /** A certification request signed by the key: PEM, base64 or DER, as it came. */
-  readonly file: Uint8Array | string
-  /** The provider that the requester declares. */
-  readonly provider: string | null
-}
+export type KeyProof =
+  | {
+      readonly from: 'request'
+      /** A certification request signed by the key: PEM, base64 or DER, as it came. */
+      readonly file: Uint8Array | string
+      /** The provider that the requester declares. */
+      readonly provider: string | null
+    }
+  | { readonly from: 'pfx'; readonly pfx: SentPfx }
 
 /** A proof, read. The possession that a request proves is still to be calculated. */
 interface Proven {
@@ -59,24 +66,55 @@ interface Proven {
   readonly publicKey: SubjectPublicKeyInfo
   readonly provider: ProviderEvidence
   readonly request: CertificationRequest | null
+  readonly opened: OpenedPfx | null
 }
 
 /**
- * @throws CaError `malformedCertificate`, `adoptionKeyDiffers`, and all that `issue` throws;
+ * @throws CaError `malformedCertificate`, `malformedPfx`, `pfxPasswordWrong`, `adoptionKeyDiffers`, and all that `issue` throws;
  *   `keyAlreadyCertified` for a certificate of this service too.
  */
 export function adopt(ca: CertificationAuthority, order: AdoptionOrder): Promise<Issued> {
-  return rememberingRefusals(ca, order, null, () => once(ca, order.idempotency, () => adoptOnce(ca, order)))
+  const { proof } = order
+  return rememberingRefusals(ca, order, null, () =>
+    proof.from === 'request'
+      ? once(ca, order.idempotency, () => adoptOnce(ca, order, readProof(proof)))
+      : withOpenPfx(proof.pfx, (opened) => adoptPfx(ca, order, proof.pfx, opened)),
+  )
+}
+
+/** A repetition gives the same certificate in a PFX anew: who asks has its key. */
+async function adoptPfx(
+  ca: CertificationAuthority,
+  order: AdoptionOrder,
+  sent: SentPfx,
+  opened: OpenedPfx,
+): Promise<Issued> {
+  const proven: Proven = {
+    how: 'pfx',
+    publicKey: opened.certificate.publicKey,
+    provider: writtenHere,
+    request: null,
+    opened,
+  }
+  const issued = await once(ca, order.idempotency, () => adoptOnce(ca, order, proven))
+  refuseAnotherKey(readCertificate(issued.certificate.certificate), proven)
+  const { certificate, purpose, thumbprint } = issued.certificate
+  const pfx = await rewritten(opened, sent, {
+    certificate,
+    chain: issuersOf(issued.certificate),
+    friendlyName: `HGS ${purpose} ${thumbprint}`, // ASCII: some readers garble the rest
+  })
+  return { ...issued, pfx }
 }
 
 async function adoptOnce(
   ca: CertificationAuthority,
   order: AdoptionOrder,
+  proven: Proven,
 ): Promise<Issued | 'idempotencyKeyTaken'> {
   const profile = profiles[order.purpose]
   const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
-  const { adopted, names: adoptedNames } = readAdopted(order.certificate)
-  const proven = readProof(order.proof)
+  const { adopted, names: adoptedNames } = readAdopted(order.certificate ?? proven.opened!.certificate.der)
   refuseAnotherKey(adopted, proven)
 
   const subject = order.subject === null ? modernised(adopted.subject) : nameFrom(order.subject)
@@ -91,6 +129,8 @@ async function adoptOnce(
   const pin = publicKeyPin(publicKey)
   await refuseKnownKey(ca, pin, order.purpose)
 
+  // What it lacks is told; nothing in it keeps it from being adopted.
+  const report = await checkChain(ca, [adopted], [order.purpose], proven.provider)
   const memory = proven.request === null ? null : remembered(ca, proven.request)
   const outcome = await carryOut(ca, {
     id: ca.store.newId(ca.now()),
@@ -114,12 +154,14 @@ async function adoptOnce(
       request: memory?.request ?? null,
       keyOrigin: 'requester',
       provider: proven.provider,
+      ...(proven.opened !== null && { possession: 'pfx' }),
       ...rememberedRows(rows),
       ignored: proven.request === null ? [] : ignoredOf(proven.request),
       notes: [
         ...names.notes,
         ...changedSubject(adopted, subject),
         ...expiryNote(adopted, ca.now()),
+        ...providerNote(proven.opened),
         ...validity.notes,
         ...(memory?.notes ?? []),
         consequences[order.purpose].sameKey,
@@ -139,7 +181,7 @@ async function adoptOnce(
         notBefore: adopted.notBefore,
         notAfter: adopted.notAfter,
         proof: proven.how,
-        report: JSON.stringify(reportOf(adopted, adoptedNames, profile)),
+        report: JSON.stringify(report.judged[0]!.rows),
       },
     },
   })
@@ -148,7 +190,7 @@ async function adoptOnce(
   return { certificate: outcome, pfx: null, replayed: false }
 }
 
-function readAdopted(file: string): { adopted: Certificate; names: GeneralName[] } {
+function readAdopted(file: string | Uint8Array): { adopted: Certificate; names: GeneralName[] } {
   try {
     const adopted = readCertificate(certificateDer(file))
     if (adopted.serialNumber.length > 64) throw new DerError('its serial number has more than 32 octets')
@@ -164,13 +206,14 @@ function readAdopted(file: string): { adopted: Certificate; names: GeneralName[]
   }
 }
 
-function readProof({ file, provider }: KeyProof): Proven {
+function readProof({ file, provider }: Extract<KeyProof, { from: 'request' }>): Proven {
   const request = readRequestFile(file)
   return {
     how: 'request',
     publicKey: request.publicKey,
     provider: gradeProvider(request.provider, provider),
     request,
+    opened: null,
   }
 }
 
@@ -183,7 +226,7 @@ function refuseAnotherKey({ publicKey }: Certificate, proven: Proven): void {
   if (expected === found) return
   throw new CaError(
     'adoptionKeyDiffers',
-    'The request is signed by another key than that of the certificate, so it does not show that you have the key.',
+    `The ${proven.how === 'pfx' ? 'PFX holds' : 'request is signed by'} another key than that of the certificate, so it does not show that you have the key.`,
     {
       errors: [
         {
@@ -233,43 +276,6 @@ async function judgedForAdoption(
     throw new CaError(error.code, `${error.message} ${howElse}`, { errors, facts })
   }
 }
-
-/** The rows that say what HGS needs of a certificate, whoever made it. */
-const ofAnyCertificate: readonly string[] = [
-  'keyAlgorithm',
-  'keySize',
-  'modulus',
-  'publicExponent',
-  'subject',
-  'subjectAttributes',
-  'subjectRecognisable',
-  'subjectAltNameTypes',
-  'dnsNames',
-  'httpsName',
-  'signatureAlgorithm',
-  'keyUsage',
-  'extKeyUsage',
-]
-
-/** What the rule table says of the adopted certificate. Nothing in it keeps it from being adopted, so what fails warns. */
-const reportOf = (adopted: Certificate, subjectAltNames: readonly GeneralName[], profile: Profile): Row[] =>
-  judge(
-    {
-      publicKey: adopted.publicKey,
-      subject: adopted.subject,
-      subjectAltNames,
-      provider: null,
-      request: null,
-      certificate: { certificate: adopted, issuer: adopted },
-    },
-    profile,
-  )
-    .filter(({ rule }) => ofAnyCertificate.includes(rule))
-    .map((row) =>
-      row.verdict === 'fail'
-        ? { ...row, verdict: 'warn', found: `the adopted certificate: ${row.found}` }
-        : row,
-    )
 
 const dnsNamesOf = (names: readonly GeneralName[]): string[] =>
   names.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))

@@ -24,6 +24,7 @@ import { oids } from '../x509/oids.ts'
 import { certificateDers, PemError } from '../x509/pem.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { certifiable } from './issue.ts'
+import { withOpenPfx, type SentPfx } from './pfx.ts'
 import { readRequestFile, rowsOf } from './request.ts'
 
 export interface CheckTerms {
@@ -70,6 +71,28 @@ export const checkCertificates = async (
     provider === null ? null : gradeProvider(null, provider),
   )
 
+/**
+ * Judges what a PFX holds, for the provider that Windows would put its key into.
+ *
+ * @throws CaError `malformedPfx`, `pfxPasswordWrong`, `malformedCertificate`, `busy`.
+ */
+export const checkPfx = (
+  ca: CertificationAuthority,
+  sent: Pick<SentPfx, 'file' | 'password'>,
+  purposes: readonly Purpose[],
+): Promise<Report> =>
+  withOpenPfx(sent, ({ certificate, others, provider }) =>
+    checkChain(ca, [certificate, ...readAll(others)], purposes, providerOfPfx(provider)),
+  )
+
+const providerOfPfx = (name: string | null): ProviderEvidence =>
+  name === null
+    ? {
+        grade: 'legacy',
+        name: 'none named, so that Windows takes the Microsoft Enhanced Cryptographic Provider v1.0',
+      }
+    : gradeProvider({ keySpec: 0, name }, null)
+
 /** The same for certificates that were read; `provider` is what is known of the place of their keys. */
 export async function checkChain(
   ca: CertificationAuthority,
@@ -99,6 +122,9 @@ export async function checkChain(
 
 const maximumCertificates = 16
 
+/** @throws DerError when one of them cannot be read. */
+const readAll = (ders: readonly Uint8Array[]): Certificate[] => ders.map((der) => readCertificate(der))
+
 /** @throws CaError `malformedCertificate`. */
 export function readCertificateFile(file: Uint8Array | string): Certificate[] {
   try {
@@ -106,7 +132,7 @@ export function readCertificateFile(file: Uint8Array | string): Certificate[] {
     if (ders.length > maximumCertificates)
       throw new PemError(`more than ${maximumCertificates} certificates are in it`)
     const distinct = new Map(ders.map((der) => [hexDigest('sha256', der), der]))
-    return [...distinct.values()].map(readCertificate)
+    return readAll([...distinct.values()])
   } catch (error) {
     if (error instanceof DerError || error instanceof PemError) {
       throw new CaError('malformedCertificate', `The certificate cannot be read: ${error.message}.`, {

@@ -268,10 +268,11 @@ function providerOf(
   return evidence.grade === 'unknown' ? earlier.provider : evidence
 }
 
-const writtenHere: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
+/** Of a key that leaves in a PFX of ours. */
+export const writtenHere: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
 
 /** What became of a key that was not in a Key Storage Provider, by the word of its PFX. */
-function providerNote(pfx: OpenedPfx | null): string[] {
+export function providerNote(pfx: OpenedPfx | null): string[] {
   if (pfx === null || (pfx.provider !== null && !isLegacyProvider(pfx.provider))) return []
   const named = pfx.provider === null ? 'no provider' : `"${pfx.provider}", a legacy provider`
   return [

@@ -3,12 +3,13 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
-import { checkCertificates, checkRequest, type CheckTerms } from '../authority/check.ts'
+import { checkCertificates, checkPfx, checkRequest, type CheckTerms } from '../authority/check.ts'
 import { CaError, type Fault } from '../errors.ts'
 import type { Purpose } from '../hgs/profiles.ts'
 import { markdown, type Report } from '../hgs/report.ts'
 import { holdsCertificates } from '../x509/pem.ts'
 import { fileAnswers, problems, rawRequestTypes, requestBodies } from './describe.ts'
+import { base64Of } from './order.ts'
 import { mediaTypes, negotiate } from './representation.ts'
 import { closed, csr, oneOf, provider, purpose, Row, text, verdict } from './schemas.ts'
 
@@ -22,12 +23,25 @@ const CheckBody = Type.Object(
     chain: Type.Optional(
       text(60_000, 'Up to 16 certificates in PEM, in any order. Those that issued no other are judged.'),
     ),
+    pfx: Type.Optional(
+      Type.Object(
+        {
+          file: text(60_000, 'A PFX (PKCS #12) in base64.'),
+          password: Type.String({
+            maxLength: 256,
+            description: 'The password of the file. It is used for this one answer and kept nowhere.',
+            writeOnly: true,
+          }),
+        },
+        { ...closed, description: 'Judged with the provider that Windows would put its key into.' },
+      ),
+    ),
     provider: Type.Optional(provider),
   },
   {
     ...closed,
     description:
-      'One of `request`, `certificate` and `chain`. Without `purpose` it is judged for signing and for encryption.',
+      'One of `request`, `certificate`, `chain` and `pfx`. Without `purpose` it is judged for signing and for encryption.',
   },
 )
 type CheckBody = Static<typeof CheckBody>
@@ -98,7 +112,7 @@ export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuth
           body: requestBodies(CheckBody, 'check', rawTypes),
           response: {
             200: fileAnswers('The report.', ConformanceReport, checkFormats),
-            ...problems(400, 401, 403, 406, 413, 415, 503),
+            ...problems(400, 401, 403, 406, 413, 415, 422, 503),
           },
         },
       },
@@ -142,13 +156,19 @@ async function reportOn(
       pointer: `query/${name}`,
       detail: 'stands in the query only when the body is a raw file',
     }))
-  const { request, certificate, chain } = body ?? {}
-  const given = [request, certificate, chain].filter((file) => file !== undefined)
+  const { request, certificate, chain, pfx } = body ?? {}
+  const given = [request, certificate, chain, pfx].filter((file) => file !== undefined)
   if (given.length !== 1)
-    faults.push({ pointer: '/', detail: 'holds exactly one of request, certificate and chain' })
+    faults.push({ pointer: '/', detail: 'holds exactly one of request, certificate, chain and pfx' })
+  if (pfx !== undefined && asked?.provider !== undefined)
+    faults.push({ pointer: '/provider', detail: 'does not go with pfx, which names the provider itself' })
+  const file = pfx === undefined ? null : base64Of(pfx.file, faults)
   if (faults.length > 0)
     throw new CaError('invalidRequest', 'The request contradicts itself or is incomplete.', {
       errors: faults,
     })
-  return request === undefined ? checkCertificates(ca, given[0]!, terms) : checkRequest(ca, request, terms)
+  if (pfx !== undefined) return checkPfx(ca, { file: file!, password: pfx.password }, terms.purposes)
+  return request === undefined
+    ? checkCertificates(ca, (certificate ?? chain)!, terms)
+    : checkRequest(ca, request, terms)
 }

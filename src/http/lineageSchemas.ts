@@ -1,6 +1,7 @@
 /** The shapes of lineages: adopting, reading, proving, replacing the key. */
 import { Type, type Static } from 'typebox'
 import { rekeyAcknowledgement } from '../hgs/rekeyRunbook.ts'
+import { CustodyView } from './custody.ts'
 import {
   Adopted,
   certificateRef,
@@ -18,6 +19,7 @@ import {
   provider,
   purpose,
   reason,
+  SentPfx,
   sharedWith,
   subject,
   text,
@@ -52,8 +54,14 @@ export const adoptionExamples = [
 export const AdoptionBody = Type.Object(
   {
     purpose,
-    certificate: text(40_000, 'The certificate to adopt, from any authority or self-signed: PEM or base64.'),
-    csr,
+    certificate: Type.Optional(
+      text(
+        40_000,
+        'The certificate to adopt, from any authority or self-signed: PEM or base64. Without it, the one in `pfx`.',
+      ),
+    ),
+    csr: Type.Optional(csr),
+    pfx: Type.Optional(SentPfx),
     provider: Type.Optional(provider),
     subject: Type.Optional(subject),
     dnsNames: Type.Optional(dnsNames),
@@ -64,13 +72,13 @@ export const AdoptionBody = Type.Object(
   {
     ...closed,
     description:
-      '`csr` is signed by the key of the certificate and proves that you have it. Subject and names stay as they are, unless `subject` or `dnsNames` says otherwise.',
+      '`csr` is signed by the key of the certificate and proves that you have it; so does `pfx`, which comes back with the same key and the new certificate. Subject and names stay as they are, unless `subject` or `dnsNames` says otherwise.',
     examples: adoptionExamples,
   },
 )
 export type AdoptionBody = Static<typeof AdoptionBody>
 
-export const FileQuery = Type.Object({ format: format(['json', 'pem', 'der', 'p7b']) }, closed)
+export const AdoptionQuery = Type.Object({ format: format(['json', 'pem', 'der', 'p7b', 'pfx']) }, closed)
 
 export const Adoption = Type.Object(
   { adopted: Adopted, certificate: certificateRef },
@@ -107,6 +115,7 @@ export const LineageView = Type.Object(
       minimum: 1,
       description: 'How many certificates it has, without generation 0.',
     }),
+    custody: CustodyView,
     current: certificateRef,
     explanation: Type.String({ maxLength: 1000, description: 'What HGS makes of expiry and revocation.' }),
   },

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Static } from 'typebox'
 import { adopt } from '../authority/adopt.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
+import { custodyOf } from '../authority/custody.ts'
 import { withLoadedChain } from '../authority/find.ts'
 import { currentOf, declareSharing, findLineage } from '../authority/lineage.ts'
 import { proofOf } from '../authority/proof.ts'
@@ -11,12 +12,13 @@ import { rekey } from '../authority/rekey.ts'
 import { consequences } from '../hgs/consequences.ts'
 import { rekeyRunbook } from '../hgs/rekeyRunbook.ts'
 import { requesterOf } from './authenticate.ts'
+import { custodyView } from './custody.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { sendIssued } from './issued.ts'
 import {
   Adoption,
   AdoptionBody,
-  FileQuery,
+  AdoptionQuery,
   LineageParams,
   LineageView,
   RekeyBody,
@@ -47,11 +49,11 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
         description:
           'It becomes generation 0 of a lineage, and generation 1 is issued here over the same key: from a lab to production without touching a VM. The adopted certificate need not fit the profile, its key must; what it lacks is told in its report.',
         headers: IssueHeaders,
-        querystring: FileQuery,
+        querystring: AdoptionQuery,
         body: AdoptionBody,
         response: {
           201: {
-            ...fileAnswers('Adopted. Location names generation 1.', Adoption, certificateFormats),
+            ...fileAnswers('Adopted. Location names generation 1.', Adoption, formats),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
           ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
@@ -60,7 +62,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
     },
     async (request, reply) => {
       const order = adoptionOrder(request, request.body)
-      const format = negotiate(request, certificateFormats)
+      const format = negotiate(request, order.proof.from === 'pfx' ? formats : certificateFormats)
       const issued = await adopt(ca, order)
       const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
       return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
@@ -214,6 +216,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       rekeyOf,
       replacedBy,
       generations: current.generation,
+      custody: custodyView(await custodyOf(ca, id, { limit: 50 })),
       current: certificateView(withLoadedChain(ca, current), ca.now()),
       explanation: `${consequences[purpose].expiry} ${consequences[purpose].revocation}`,
     }

@@ -135,12 +135,18 @@ export function renewalOrder(
   }
 }
 
-/** A PFX from JSON. What is wrong with it is added to `faults`. */
-export function sentPfx({ file, password, newPassword, target }: SentPfxBody, faults: Fault[]): SentPfx {
+/** The octets of a PFX in base64, with white space in it or not. */
+export function base64Of(file: string, faults: Fault[]): Uint8Array {
   const octets = Buffer.from(file, 'base64')
   if (octets.toString('base64').replace(/=+$/, '') !== file.replace(/\s|=+\s*$/g, '')) {
     faults.push({ pointer: '/pfx/file', detail: 'is not base64' })
   }
+  return octets
+}
+
+/** A PFX from JSON. What is wrong with it is added to `faults`. */
+export function sentPfx({ file, password, newPassword, target }: SentPfxBody, faults: Fault[]): SentPfx {
+  const octets = base64Of(file, faults)
   const weak = checkPfxPassword(newPassword ?? password)
   if (weak !== null) {
     const detail = `is needed, since the old one will not do: ${weak}`
@@ -149,18 +155,33 @@ export function sentPfx({ file, password, newPassword, target }: SentPfxBody, fa
   return { file: octets, password, newPassword: newPassword ?? null, target: target ?? 'ws2019' }
 }
 
+/** @throws CaError `invalidRequest` unless there is one proof of the key, and a certificate. */
 export function adoptionOrder(request: FastifyRequest, body: AdoptionBody): AdoptionOrder {
+  const { certificate, csr, pfx, provider } = body
+  const faults: Fault[] = []
+  if ((csr === undefined) === (pfx === undefined))
+    faults.push({ pointer: '/csr', detail: 'or pfx, one of them, must prove that you have the key' })
+  if (pfx !== undefined && provider !== undefined)
+    faults.push({ pointer: '/provider', detail: 'goes with csr: the PFX names the provider itself' })
+  if (certificate === undefined && pfx === undefined)
+    faults.push({ pointer: '/certificate', detail: 'is missing' })
+  const sent = pfx === undefined ? null : sentPfx(pfx, faults)
+  if (faults.length > 0) throw invalid(faults)
   return {
     purpose: body.purpose,
-    certificate: body.certificate,
-    proof: { from: 'request', file: body.csr, provider: body.provider ?? null },
+    certificate: certificate ?? null,
+    proof:
+      sent === null
+        ? { from: 'request', file: csr!, provider: provider ?? null }
+        : { from: 'pfx', pfx: sent },
     subject: body.subject ?? null,
     dnsNames: body.dnsNames ?? null,
     validityDays: body.validityDays ?? null,
     reason: body.reason,
     sharedWith: body.sharedWith ?? null,
     by: requesterOf(request),
-    idempotency: idempotencyOf(request, body),
+    // The key of the PFX is compared with the one on record: exported anew, it asks for the same.
+    idempotency: idempotencyOf(request, pfx === undefined ? body : { ...body, pfx: { target: pfx.target } }),
   }
 }
 

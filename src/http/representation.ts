@@ -129,7 +129,7 @@ function deliveryMembers(
     return {
       pfx: Buffer.from(delivery.pfx).toString('base64'),
       keyDelivery:
-        certificate.renewal !== null
+        certificate.renewal !== null || keyOriginOf(certificate) === 'requester'
           ? 'This PFX holds the private key that you sent, and the new certificate. The service has forgotten the key.'
           : isEscrowed(certificate)
             ? 'The private key is in this PFX, and sealed in the escrow of this service. Keep the file and its password safe.'

@@ -1,5 +1,6 @@
 /** POST /v1/adoptions: from a certificate made elsewhere to a lineage of ours, over the same key. */
-import { X509Certificate } from 'node:crypto'
+import { X509Certificate, type KeyObject } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import t from 'tap'
@@ -11,6 +12,7 @@ import { opensslVerifiesJws, selfSignedElsewhere } from '../support/foreign.ts'
 import { freshKey, freshRequest, inProcess, type Answer } from '../support/inProcess.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { asPem, ecKey, rsaKey, schannelCsp, softwareKsp } from '../support/requests.ts'
+import { demand, scratch } from '../support/witnesses.ts'
 
 const provider = 'Microsoft Software Key Storage Provider'
 const reason = 'from the lab to production'
@@ -33,7 +35,7 @@ t.test('adoption', async (t) => {
       subject: 'CN=HGS Signing Certificate,O=Contoso',
       publicKeyPin: publicKeyPin(rsaPublicKeyOf(key)),
       keyOrigin: 'requester',
-      provider: { grade: 'declared', name: provider },
+      provider: { grade: 'asserted', name: provider },
       reason,
       renews: null,
     })
@@ -58,8 +60,11 @@ t.test('adoption', async (t) => {
     })
     t.strictSame(derOf(adopted.certificate), derOf(pem))
     const usage = adopted.report.find(({ rule }: { rule: string }) => rule === 'keyUsage')
-    t.match(usage, { verdict: 'warn', found: /the adopted certificate: .*keyEncipherment/ })
-    t.notOk(adopted.report.some(({ verdict }: { verdict: string }) => verdict === 'fail'))
+    t.match(
+      usage,
+      { verdict: 'fail', found: /keyEncipherment/ },
+      'what it lacks is told, and keeps nobody from adopting it',
+    )
 
     const history = await service.get(`/v1/certificates/${certificate.id}/history`)
     t.strictSame(history.json.adopted, adopted)
@@ -415,4 +420,71 @@ t.test('on PostgreSQL: adopted, shared, replaced, proved', async (t) => {
     body: { ...rekeyExamples[0], csr: asPem(freshRequest()) },
   })
   t.match(again.json, { code: 'alreadyRekeyed' })
+})
+
+t.test('adoption by a PFX', async (t) => {
+  const service = await inProcess(t)
+  const password = 'correct horse battery'
+  const key = freshKey()
+  const lab = await selfSignedElsewhere(t, { key })
+  const { path, write } = scratch(t)
+  const pfxOf = async (of: KeyObject, certificate: string): Promise<string> => {
+    await demand('openssl', [
+      ...['pkcs12', '-export', '-inkey', write('key.pem', of.export({ type: 'pkcs8', format: 'pem' }))],
+      ...['-in', write('lab.pem', certificate), '-out', path('lab.pfx'), '-passout', `pass:${password}`],
+    ])
+    return readFileSync(path('lab.pfx')).toString('base64')
+  }
+  const file = await pfxOf(key, lab)
+  const body = { purpose: 'signing', pfx: { file, password }, reason }
+
+  t.test('needs one proof of the key, and a PFX that opens', async (t) => {
+    for (const [wrong, status, code] of [
+      [{ purpose: 'signing', reason, certificate: lab }, 400, 'invalidRequest'],
+      [{ ...body, csr: asPem(freshRequest({ key })) }, 400, 'invalidRequest'],
+      [{ ...body, provider }, 400, 'invalidRequest'],
+      [{ ...body, pfx: { file: 'AAAA', password } }, 400, 'malformedPfx'],
+      [{ ...body, pfx: { file, password: 'another password' } }, 422, 'pfxPasswordWrong'],
+      [
+        { ...body, certificate: await selfSignedElsewhere(t, { key: freshKey() }) },
+        409,
+        'adoptionKeyDiffers',
+      ],
+    ] as const) {
+      t.match(await service.post('/v1/adoptions', { body: wrong }), { status, json: { code } }, code)
+    }
+    t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'nothing is issued')
+  })
+
+  t.test('comes back with the same key and a certificate of ours', async (t) => {
+    const headers = { 'idempotency-key': 'adopted-by-pfx' }
+    const first = await service.post('/v1/adoptions', { body, headers })
+    t.equal(first.status, 201, first.text)
+    const { adopted, certificate } = first.json
+    t.match(adopted, { proof: 'pfx', thumbprint: hexDigest('sha1', derOf(lab)) })
+    t.ok(new X509Certificate(certificate.certificate).checkPrivateKey(key), 'the same key')
+    t.match(certificate.notes, [/named no provider/])
+    write('new.pfx', Buffer.from(certificate.pfx as string, 'base64'))
+    const { text } = await demand('openssl', [
+      ...['pkcs12', '-in', path('new.pfx'), '-info', '-nodes', '-passin', `pass:${password}`],
+    ])
+    t.match(text, /Microsoft CSP Name: Microsoft Software Key Storage Provider/)
+    t.ok(text.includes(key.export({ type: 'pkcs8', format: 'pem' }).toString().trim()), 'the key, as it was')
+
+    const again = await service.post('/v1/adoptions?format=pfx', { body, headers })
+    t.match(again, { status: 201, headers: { 'content-type': 'application/x-pkcs12' } })
+    const other = freshKey()
+    const exchanged = {
+      ...body,
+      pfx: { file: await pfxOf(other, await selfSignedElsewhere(t, { key: other })), password },
+    }
+    t.match(
+      await service.post('/v1/adoptions', { body: exchanged, headers }),
+      { status: 409, json: { code: 'adoptionKeyDiffers' } },
+      'a repetition with another key gets nothing of the first',
+    )
+    t.equal((await service.get('/v1/certificates')).json.items.length, 1)
+    const log = service.log.join('')
+    t.notOk(log.includes(password), 'no password in the log')
+  })
 })

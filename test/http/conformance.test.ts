@@ -334,3 +334,41 @@ t.test('docs/conformance.md has the nine commands as they are judged', async (t)
   if (process.env['WRITE_DOCS'] === '1') writeFileSync(page, formatted)
   t.equal(readFileSync(page, 'utf8'), formatted, 'WRITE_DOCS=1 writes it')
 })
+
+t.test('a PFX is judged by what Windows would make of it', async (t) => {
+  const service = await inProcess(t)
+  const password = 'correct horse battery'
+  const key = freshKey()
+  const { path, write } = scratch(t)
+  write('key.pem', key.export({ type: 'pkcs8', format: 'pem' }))
+  write('certificate.pem', pem('CERTIFICATE', selfSigned(key)))
+  const judgedWith = async (...options: string[]): Promise<Judged> => {
+    execFileSync('openssl', [
+      ...['pkcs12', '-export', '-inkey', path('key.pem'), '-in', path('certificate.pem'), ...options],
+      ...['-out', path('a.pfx'), '-passout', `pass:${password}`],
+    ])
+    const pfx = { file: readFileSync(path('a.pfx')).toString('base64'), password }
+    const { status, json } = await service.post(url, { body: { purpose: 'signing', pfx } })
+    t.equal(status, 200)
+    return json.judged[0] as Judged
+  }
+  const providerOf = ({ rows }: Judged) => rows.find(({ rule }) => rule === 'provider')
+  t.match(providerOf(await judgedWith()), { verdict: 'fail', found: /none named.*Enhanced/ })
+  t.match(providerOf(await judgedWith('-CSP', 'Microsoft Software Key Storage Provider')), {
+    verdict: 'pass',
+  })
+  t.match(providerOf(await judgedWith('-CSP', 'Microsoft RSA SChannel Cryptographic Provider')), {
+    verdict: 'fail',
+    found: /SChannel/,
+  })
+
+  const file = readFileSync(path('a.pfx')).toString('base64')
+  for (const [body, status, code] of [
+    [{ pfx: { file, password: 'wrong' } }, 422, 'pfxPasswordWrong'],
+    [{ pfx: { file: 'AAAA', password } }, 400, 'malformedPfx'],
+    [{ pfx: { file: '?', password } }, 400, 'invalidRequest'],
+    [{ pfx: { file, password }, provider: 'x' }, 400, 'invalidRequest'],
+    [{ pfx: { file, password }, request: 'x' }, 400, 'invalidRequest'],
+  ] as const)
+    t.match(await service.post(url, { body }), { status, json: { code } }, code)
+})

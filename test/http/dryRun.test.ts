@@ -25,7 +25,7 @@ t.test('the watch sees what is written', async (t) => {
   const { store, writes } = watched(service)
   const seen = await service.again({ store })
   await seen.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(freshRequest()) } })
-  t.strictSame(writes, ['recordIntent', 'recordIssued'])
+  t.strictSame(writes, ['recordIntents', 'recordIssued'])
 })
 
 t.test('issuing from a request', async (t) => {

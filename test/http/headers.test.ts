@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import t from 'tap'
 import { parse } from 'yaml'
+import { rawRequestTypes } from '../../src/http/describe.ts'
 import { repeatedMember } from '../../src/http/json.ts'
 import { openApiFile } from '../../src/http/openapi.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
@@ -104,6 +105,26 @@ t.test('a member that stands twice', async (t) => {
     json: { code: 'invalidRequest', errors: [{ pointer: '/purpose', detail: /twice/ }] },
   })
   t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'and nothing is issued')
+})
+
+t.test('a body of a type that a route does not read is refused, whatever other routes read', async (t) => {
+  const service = await inProcess(t)
+  const { paths } = parse(readFileSync(openApiFile, 'utf8')) as {
+    paths: Record<string, Record<string, { readonly requestBody?: { readonly content: object } }>>
+  }
+  const types = [...Object.keys(rawRequestTypes), 'application/pkix-cert', 'text/plain', 'application/json']
+  let asked = 0
+  for (const [path, methods] of Object.entries(paths)) {
+    if (methods['post'] === undefined) continue
+    const read = Object.keys(methods['post'].requestBody?.content ?? {})
+    const url = path.replace('{ref}', '00'.repeat(20)).replace('{id}', '01a20b56-34ec-7474-87b4-358fd0deb55c')
+    for (const type of types.filter((one) => !read.includes(one))) {
+      const { status, json } = await service.post(url, { body: Buffer.from('3003020100', 'hex'), type })
+      t.ok(status >= 400 && status < 500 && typeof json.code === 'string', `${path} ${type}: ${status}`)
+      asked++
+    }
+  }
+  t.ok(asked > 20, `${asked} asked`)
 })
 
 t.test('what the pages of the documentation refuse is no fault of the service', async (t) => {

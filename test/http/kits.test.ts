@@ -253,7 +253,7 @@ t.test('a kit from requests', async (t) => {
     t.strictSame(manifest.certificates.map(daysOf), [3000, 3000, 90])
     t.strictSame(
       manifest.certificates.map(({ provider }: { provider: object }) => provider),
-      Array.from({ length: 3 }, () => ({ grade: 'declared', name: ksp })),
+      Array.from({ length: 3 }, () => ({ grade: 'asserted', name: ksp })),
     )
   })
 

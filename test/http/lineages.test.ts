@@ -140,7 +140,7 @@ t.test('the same-key proof', async (t) => {
       })
       t.ok(
         adopted.json.adopted.report.some(
-          ({ rule, verdict }: { rule: string; verdict: string }) => rule === 'keyUsage' && verdict === 'warn',
+          ({ rule, verdict }: { rule: string; verdict: string }) => rule === 'keyUsage' && verdict === 'fail',
         ),
         'the lab certificate lacks dataEncipherment',
       )
