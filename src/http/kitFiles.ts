@@ -122,9 +122,10 @@ const contents: Readonly<Record<KeyPlace, readonly string[]>> = {
   pfx: [
     'signing.pfx, encryption.pfx (and https.pfx, if there is one)',
     '    Certificates with their private keys, under the password that the kit',
-    '    was ordered with. The keys are in these files and nowhere else: the',
-    '    service has forgotten them. Keep the files and the password apart, and',
-    '    safe. A kit that was fetched again has no PFX files.',
+    '    was ordered with. Unless the kit was ordered with custody, the keys are',
+    '    in these files and nowhere else: the service has forgotten them. Keep the',
+    '    files and the password apart, and safe. A kit that was fetched again has',
+    '    no PFX files.',
   ],
   request: ['The private keys are on the machines where the requests were made. Run the', 'scripts there.'],
   renewed: [

@@ -22,7 +22,7 @@ import { requesterOf } from './authenticate.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { kitFiles } from './kitFiles.ts'
 import { goneBeforeAnswered, idempotencyOf, invalid } from './order.ts'
-import { certificateView, keyIsGone, negotiate, sendFile } from './representation.ts'
+import { certificateView, isEscrowed, keyIsGone, negotiate, sendFile } from './representation.ts'
 import {
   certificateRef,
   closed,
@@ -301,17 +301,19 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
   ): Promise<FastifyReply> {
     const { kit, certificates, pfx, replayed } = issued
     const keysGone = certificates.some((certificate) => keyIsGone(certificate, { pfx: null, replayed }))
+    const kept = certificates.some(isEscrowed)
+    const gone = kept ? keysAreKept : keysAreGone
     if (keysGone && form === 'zip') {
       // A success would let a script write this answer over the one ZIP that has the keys.
       throw new CaError(
         'keyAlreadyDelivered',
         'The PFX files were in the answer to the first of these requests, if that one succeeded.',
-        { facts: { kit: await kitView(issued, keysAreGone) } },
+        { facts: { kit: await kitView(issued, gone) } },
       )
     }
     reply.code(keysGone ? 200 : 201).header('location', `/v1/kits/${kit.id}`)
     if (replayed) reply.header('idempotent-replayed', 'true')
-    const keyDelivery = keysGone ? keysAreGone : pfx.size > 0 ? keysAreHere : undefined
+    const keyDelivery = keysGone ? gone : pfx.size === 0 ? undefined : kept ? keysAreHereAndKept : keysAreHere
     return sendKit(reply, issued, form, keyDelivery)
   }
 
@@ -352,6 +354,10 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
 
 const keysAreHere =
   'The private keys are in these PFX files and nowhere else: the service has forgotten them. Keep the files and their password safe.'
+const keysAreHereAndKept =
+  'The private keys are in these PFX files, and sealed in the escrow of this service. Keep the files and their password safe.'
+const keysAreKept =
+  'A repeated request does not hand out the keys. They are in escrow: POST /v1/lineages/{id}/deliveries hands each out again, to who may.'
 const keysAreGone =
   'The private keys were handed out at most once, in the answer to the first request, and were not kept. If you have no such answer, the keys are lost: order a new kit under a new Idempotency-Key.'
 

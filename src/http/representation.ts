@@ -144,7 +144,8 @@ function deliveryMembers(
   }
 }
 
-const isEscrowed = (certificate: CertificateRecord): boolean => findingsOf(certificate).custody === 'escrow'
+export const isEscrowed = (certificate: CertificateRecord): boolean =>
+  findingsOf(certificate).custody === 'escrow'
 
 const inEscrow = ({ lineage }: CertificateRecord): string =>
   `A repeated request does not hand out the key. It is in escrow: POST /v1/lineages/${lineage.id}/deliveries hands it out again, to who may.`

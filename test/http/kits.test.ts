@@ -1,6 +1,7 @@
 /** /v1/kits: all certificates of one HGS together, as files that their readers take. */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import t from 'tap'
+import { escrowWith } from '../../src/keys/escrow.ts'
 import { readCertificate } from '../../src/x509/certificate.ts'
 import { checkHgsCertificate } from '../support/checker.ts'
 import { inProcess } from '../support/inProcess.ts'
@@ -475,5 +476,32 @@ t.test('a renewed kit', async (t) => {
     const nobody = '/v1/kits/019ab000-0000-7000-8000-000000000000/renewals'
     t.match(await service.post(nobody, { body: {} }), { status: 404 })
     t.equal(await countOf(service), before + 2)
+  })
+})
+
+t.test('a kit whose keys are kept says so, and each is handed out again', async (t) => {
+  const { post } = await (await inProcess(t)).again({ escrow: escrowWith([randomBytes(32)]) })
+  const order = {
+    body: kit({ custody: 'escrow', key: { bits: 2048 } }),
+    headers: { 'idempotency-key': 'a-kit-in-escrow' },
+  }
+  const first = await post('/v1/kits?format=json', order)
+  t.match(first, { status: 201, json: { keyDelivery: /sealed in the escrow/ } })
+  const again = await post('/v1/kits?format=json', order)
+  t.match(again.json, { id: first.json.id, keyDelivery: /They are in escrow/ })
+  for (const { lineage, publicKeyPin } of first.json.certificates) {
+    const body = { reason: 'rebuilt', pfx: { password } }
+    const delivered = await post(`/v1/lineages/${lineage}/deliveries`, { body })
+    t.match(delivered, { status: 201, json: { certificate: { publicKeyPin } } })
+  }
+  const without = await inProcess(t)
+  t.match(await without.post('/v1/kits', { body: kit({ custody: 'escrow' }) }), {
+    status: 422,
+    json: { code: 'escrowNotConfigured' },
+  })
+  const requests = kitOf(requestsForOneService().two(), { custody: 'escrow' })
+  t.match(await without.post('/v1/kits', { body: requests }), {
+    status: 400,
+    json: { errors: [{ pointer: '/custody' }] },
   })
 })
