@@ -23,12 +23,11 @@ import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { checkChain } from './check.ts'
 import { carryOut, type Requester } from './cycle.ts'
-import { issuersOf } from './find.ts'
 import { ignoredOf, rememberedRows } from './findings.ts'
 import { asGeneralNames, withCommonName } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { once, type Issued } from './once.ts'
-import { rewritten, withOpenPfx, type SentPfx } from './pfx.ts'
+import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { providerNote, writtenHere } from './renew.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
@@ -98,13 +97,7 @@ async function adoptPfx(
   }
   const issued = await once(ca, order.idempotency, () => adoptOnce(ca, order, proven))
   refuseAnotherKey(readCertificate(issued.certificate.certificate), proven)
-  const { certificate, purpose, thumbprint } = issued.certificate
-  const pfx = await rewritten(opened, sent, {
-    certificate,
-    chain: issuersOf(issued.certificate),
-    friendlyName: `HGS ${purpose} ${thumbprint}`, // ASCII: some readers garble the rest
-  })
-  return { ...issued, pfx }
+  return { ...issued, pfx: await handedBack(opened, sent, issued.certificate) }
 }
 
 async function adoptOnce(

@@ -5,11 +5,11 @@
 import { isLegacyProvider, softwareKeyStorageProvider } from '../hgs/provider.ts'
 import { hexDigest, publicKeyPin } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
-import type { PfxTarget } from '../x509/pfx.ts'
+import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
-import { rewritten, withOpenPfx, type SentPfx } from './pfx.ts'
+import { termsFor, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 
 export interface ConversionOrder {
@@ -40,11 +40,13 @@ export function convertPfx(ca: CertificationAuthority, order: ConversionOrder): 
   const { pfx: sent, by, reason } = order
   return rememberingRefusals(ca, order, null, () =>
     withOpenPfx(sent, async (opened) => {
-      const { certificate, others, publicKey, friendlyName } = opened
+      const { privateKey, certificate, others, publicKey, friendlyName } = opened
       const thumbprint = hexDigest('sha1', certificate.der)
       const known = await ca.store.findCertificate({ thumbprint })
       const onRecord = known !== null && Buffer.compare(known.certificate, certificate.der) === 0
-      const pfx = await rewritten(opened, sent, {
+      const pfx = await writePfx({
+        ...termsFor(sent),
+        privateKey,
         certificate: certificate.der,
         chain: others,
         friendlyName: friendlyName?.slice(0, 255) ?? `HGS ${thumbprint}`,

@@ -18,7 +18,7 @@ import type {
 import { publicKeyPin as pinOf, rsaPublicKeyOf } from '../x509/key.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { issuersOf } from './find.ts'
+import { issuersOf, noLineage } from './find.ts'
 import type { Findings } from './findings.ts'
 
 /** What is to become of a key that the service makes. */
@@ -127,7 +127,9 @@ export async function custodyOf(
   lineageId: string,
   { limit, after }: { readonly limit: number; readonly after?: string | undefined },
 ): Promise<CustodyLedger> {
-  const { lineage, adoption, escrows, first } = await findLineage({ store }, lineageId)
+  const custody = await store.findCustody(lineageId.toLowerCase())
+  if (custody === null) throw noLineage()
+  const { lineage, adoption, escrows, first } = custody
   const found = await store.deliveriesOf(lineage.id, { limit: limit + 1, after })
   const shown = found.slice(0, limit)
   const { keyOrigin } = JSON.parse(first.findings) as Findings
@@ -149,14 +151,4 @@ function issuanceOf({ certificateId, issuedAt, reason, requestedBy }: CustodyRec
   if (issuedAt === null) return []
   const deliveredAt = issuedAt
   return [{ occasion: 'issuance', id: certificateId, certificateId, reason, requestedBy, deliveredAt }]
-}
-
-/** @throws CaError `notFound`. */
-export async function findLineage(
-  { store }: Pick<CertificationAuthority, 'store'>,
-  lineageId: string,
-): Promise<CustodyRecord> {
-  const custody = await store.findCustody(lineageId.toLowerCase())
-  if (custody === null) throw new CaError('notFound', 'No lineage here has this id.')
-  return custody
 }

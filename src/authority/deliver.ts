@@ -5,10 +5,10 @@
 import { CaError } from '../errors.ts'
 import type { CertificateRecord, DeliveryRecord, Idempotency } from '../store/model.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { findLineage, keyInPfx, openedKey, type PfxTerms } from './custody.ts'
-import { finishBegun, type Requester } from './cycle.ts'
-import { withLoadedChain } from './find.ts'
-import { pointerTo } from './find.ts'
+import { keyInPfx, openedKey, type PfxTerms } from './custody.ts'
+import type { Requester } from './cycle.ts'
+import { pointerTo, withLoadedChain } from './find.ts'
+import { currentOf, findLineage } from './lineage.ts'
 import { reused } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 
@@ -33,12 +33,12 @@ export interface Delivered {
  *   `idempotencyKeyReused`, `issuanceInterrupted`, `storeUnavailable`.
  */
 export async function deliver(ca: CertificationAuthority, order: DeliveryOrder): Promise<Delivered> {
-  const { lineage } = await findLineage(ca, order.lineageId)
+  const lineage = await findLineage(ca, order.lineageId)
   const act = async (): Promise<Delivered> => {
     const earlier = await repeated(ca, order.idempotency)
     if (earlier !== null) return again(ca, order, earlier)
 
-    const certificate = await currentCertificate(ca, lineage.id)
+    const certificate = withLoadedChain(ca, await currentOf(ca, lineage.id))
     const { pfx, escrowKeyId } = await wrapped(ca, order, certificate)
     const now = ca.now()
     const delivery: DeliveryRecord = {
@@ -76,15 +76,6 @@ async function again(
   const { pfx, escrowKeyId } = await wrapped(ca, order, certificate)
   await ca.store.recordEvent(eventOf(ca, order, delivery, { escrowKeyId, repeated: true }))
   return { delivery, certificate, pfx, replayed: true }
-}
-
-async function currentCertificate(ca: CertificationAuthority, lineageId: string): Promise<CertificateRecord> {
-  let current = await ca.store.currentCertificate(lineageId)
-  if (current === null) {
-    await finishBegun(ca, lineageId) // interrupted, but its key was kept
-    current = await ca.store.currentCertificate(lineageId)
-  }
-  return withLoadedChain(ca, current!)
 }
 
 /** The key of `certificate` out of escrow and into a PFX, unless that must not be. */

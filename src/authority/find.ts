@@ -45,6 +45,8 @@ async function notFound(store: Store, reference: string): Promise<CaError> {
   )
 }
 
+export const noLineage = (): CaError => new CaError('notFound', 'No lineage here has this id.')
+
 /** Where a refusal points to: the certificate to look at instead. */
 export const pointerTo = (certificate: CertificateRecord | null): Readonly<Record<string, unknown>> =>
   certificate === null

@@ -8,6 +8,7 @@ import { fixes } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency, KitRecord, NewKit } from '../store/model.ts'
 import { publicKeyPin } from '../x509/key.ts'
+import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { Custody } from './custody.ts'
 import type { PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
@@ -23,8 +24,9 @@ import {
 } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { certificateOf, onceOf } from './once.ts'
+import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
-import { planRenewal } from './renew.ts'
+import { planRenewal, refuseAnotherKey } from './renew.ts'
 import { readRequestFile } from './request.ts'
 import { validityFrom } from './validity.ts'
 
@@ -67,13 +69,15 @@ export interface KitMadeHere {
 
 export interface KitRenewalOrder extends Terms {
   readonly id: string
+  /** The old PFX files, which come back with the new certificates; null when the keys stay where they are. */
+  readonly pfx: { readonly [P in Purpose]?: SentPfx } | null
 }
 
 export interface IssuedKit {
   readonly kit: KitRecord
   /** In the order signing, encryption, https. */
   readonly certificates: readonly CertificateRecord[]
-  /** The PFX with each key that the service made; in the first answer only. */
+  /** The PFX with each key that the service made, in the first answer only; or that was sent to be renewed. */
   readonly pfx: ReadonlyMap<Purpose, Uint8Array>
   /** Whether this is the answer to a repeated request. */
   readonly replayed: boolean
@@ -95,15 +99,83 @@ export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<I
 
 /**
  * Certifies the keys of a kit again, as they are on record: of each lineage its current certificate,
- * also when that is newer than the kit.
+ * also when that is newer than the kit. PFX files that are sent come back anew, however often they are
+ * sent: who asks has their keys.
  *
  * @throws CaError `notFound`, `kitSuperseded`, and all that `renew` throws.
  */
 export async function renewKit(ca: CertificationAuthority, order: KitRenewalOrder): Promise<IssuedKit> {
-  const { id } = await kitById(ca, order.id)
-  return rememberingRefusals(ca, order, id, () =>
-    onceOf(ca, order.idempotency, () => renewOnce(ca, order, id), repetition(ca)),
-  )
+  const kit = await kitById(ca, order.id)
+  return rememberingRefusals(ca, order, kit.id, async () => {
+    const sent = await sentFor(ca, kit, order)
+    return withOpenFiles(sent, async (opened) => {
+      const issued = await onceOf(
+        ca,
+        order.idempotency,
+        () => renewOnce(ca, order, kit.id, opened),
+        repetition(ca),
+      )
+      const pfx = new Map<Purpose, Uint8Array>()
+      for (const { purpose, file } of sent) {
+        const certificate = issued.certificates.find((one) => one.purpose === purpose)!
+        pfx.set(purpose, await handedBack(opened.get(purpose)!, file, certificate))
+      }
+      return { ...issued, pfx }
+    })
+  })
+}
+
+/** The PFX file of a member of a kit, and the certificate whose key must be in it. */
+interface SentFile {
+  readonly purpose: Purpose
+  readonly file: SentPfx
+  readonly certificate: CertificateRecord
+}
+
+/** @throws CaError `invalidRequest` unless there is none, or one for each certificate of the kit. */
+async function sentFor(
+  ca: CertificationAuthority,
+  { members }: KitRecord,
+  { pfx }: KitRenewalOrder,
+): Promise<SentFile[]> {
+  if (pfx === null) return []
+  const sent: SentFile[] = []
+  const faults: Fault[] = []
+  for (const purpose of purposes) {
+    const member = members.find((one) => one.purpose === purpose)
+    const file = pfx[purpose]
+    const pointer = `/pfx/${purpose}`
+    if (member !== undefined && file === undefined)
+      faults.push({ pointer, detail: `is missing: this kit has a certificate for ${purpose}` })
+    if (member === undefined && file !== undefined)
+      faults.push({ pointer, detail: `is too much: this kit has no certificate for ${purpose}` })
+    if (member !== undefined && file !== undefined)
+      sent.push({ purpose, file, certificate: await certificateOf(ca, member.intentId) })
+  }
+  if (faults.length > 0)
+    throw new CaError('invalidRequest', 'The PFX files are not those of this kit.', { errors: faults })
+  return sent
+}
+
+/** Opens PFX files, uses what is in them, and wipes their keys. */
+async function withOpenFiles<T>(
+  sent: readonly SentFile[],
+  use: (opened: ReadonlyMap<Purpose, OpenedPfx>) => Promise<T>,
+  opened: ReadonlyMap<Purpose, OpenedPfx> = new Map(),
+): Promise<T> {
+  const [first, ...rest] = sent
+  if (first === undefined) return use(opened)
+  const { purpose, file, certificate } = first
+  let isOpen = false
+  try {
+    return await withOpenPfx(file, (pfx) => {
+      refuseAnotherKey(certificate, pfx.certificate.publicKey, 'PFX')
+      isOpen = true
+      return withOpenFiles(rest, use, new Map([...opened, [purpose, pfx]]))
+    })
+  } catch (error) {
+    throw error instanceof CaError && !isOpen ? placedAt(`/pfx/${purpose}`, error) : error
+  }
 }
 
 /** @throws CaError `notFound`. */
@@ -270,11 +342,12 @@ function within<T>(purpose: Purpose, act: () => T): T {
 }
 
 /** The same refusal, of a request that has its place in a kit. */
-function pointed(purpose: Purpose, { code, message, errors, facts, cause }: CaError): CaError {
-  const placed = errors.map((fault): Fault => {
-    const { pointer } = fault
-    return pointer === undefined || pointer === '/csr' ? { ...fault, pointer: `/requests/${purpose}` } : fault
-  })
+const pointed = (purpose: Purpose, error: CaError): CaError => placedAt(`/requests/${purpose}`, error)
+
+/** The same refusal, of a file that stands elsewhere in the body than when it comes alone. */
+function placedAt(pointer: string, { code, message, errors, facts, cause }: CaError): CaError {
+  const alone: readonly unknown[] = [undefined, '/csr', '/pfx/file']
+  const placed = errors.map((fault): Fault => (alone.includes(fault.pointer) ? { ...fault, pointer } : fault))
   return new CaError(code, message, { errors: placed, facts, cause })
 }
 
@@ -323,6 +396,7 @@ async function renewOnce(
   ca: CertificationAuthority,
   order: KitRenewalOrder,
   id: string,
+  opened: ReadonlyMap<Purpose, OpenedPfx>,
 ): Promise<IssuedKit | 'idempotencyKeyTaken'> {
   for (let attempt = 1; attempt <= attempts; attempt++) {
     const old = await kitById(ca, id)
@@ -347,7 +421,7 @@ async function renewOnce(
         by,
         idempotency: null,
       }
-      plans.push((await planRenewal(ca, renewal, current, null)).plan)
+      plans.push((await planRenewal(ca, renewal, current, opened.get(purpose) ?? null)).plan)
     }
     const kit = newKit(ca, old, order)
     const issued = await carryOutAll(ca, plans, order.idempotency, kit)

@@ -4,12 +4,12 @@ import type { CertificateRecord } from '../store/model.ts'
 import type { LineageStory } from '../store/lineages.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { finishBegun, type Requester } from './cycle.ts'
-import { pointerTo } from './find.ts'
+import { noLineage, pointerTo } from './find.ts'
 
 /** @throws CaError `notFound`. */
 export async function findLineage({ store }: CertificationAuthority, id: string): Promise<LineageStory> {
   const lineage = await store.findLineage(id.toLowerCase())
-  if (lineage === null) throw new CaError('notFound', 'No lineage here has this id.')
+  if (lineage === null) throw noLineage()
   return lineage
 }
 

@@ -1,7 +1,9 @@
 /** PFX files that clients send: opened under strict limits, and written anew for a Key Storage Provider. */
 import { CaError } from '../errors.ts'
+import type { CertificateRecord } from '../store/model.ts'
 import { PfxError, readPfx, type OpenedPfx } from '../x509/pfxReader.ts'
-import { writePfx, type PfxTarget } from '../x509/pfx.ts'
+import type { PfxTarget } from '../x509/pfx.ts'
+import { keyInPfx, type PfxTerms } from './custody.ts'
 
 export interface SentPfx {
   readonly file: Uint8Array
@@ -61,13 +63,15 @@ async function openPfx(file: Uint8Array, password: string): Promise<OpenedPfx> {
   }
 }
 
-/** The key of an opened PFX in a new one, with a certificate of that key. */
-export const rewritten = (
+/** How the PFX that goes back is protected. */
+export const termsFor = ({ password, newPassword, target }: SentPfx): PfxTerms => ({
+  password: newPassword ?? password,
+  target,
+})
+
+/** The key that was sent, in a new PFX with a certificate that was issued for it. */
+export const handedBack = (
   { privateKey }: OpenedPfx,
-  { password, newPassword, target }: SentPfx,
-  contents: {
-    readonly certificate: Uint8Array
-    readonly chain: readonly Uint8Array[]
-    readonly friendlyName: string
-  },
-): Promise<Uint8Array> => writePfx({ ...contents, privateKey, password: newPassword ?? password, target })
+  sent: SentPfx,
+  certificate: CertificateRecord,
+): Promise<Uint8Array> => keyInPfx(privateKey, certificate, termsFor(sent))

@@ -27,10 +27,10 @@ import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
-import { findCertificate, issuersOf, pointerTo } from './find.ts'
+import { findCertificate, pointerTo } from './find.ts'
 import { ignoredOf, readFindings, rememberedRows, type Findings } from './findings.ts'
 import { once, type Issued } from './once.ts'
-import { rewritten, withOpenPfx, type SentPfx } from './pfx.ts'
+import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom } from './validity.ts'
@@ -75,13 +75,7 @@ async function renewPfx(
 ): Promise<Issued> {
   refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
   const issued = await once(ca, order.idempotency, () => renewOnce(ca, order, id, opened))
-  const { certificate, purpose, thumbprint } = issued.certificate
-  const pfx = await rewritten(opened, sent, {
-    certificate,
-    chain: issuersOf(issued.certificate),
-    friendlyName: `HGS ${purpose} ${thumbprint}`, // ASCII: some readers garble the rest
-  })
-  return { ...issued, pfx }
+  return { ...issued, pfx: await handedBack(opened, sent, issued.certificate) }
 }
 
 /**
@@ -196,7 +190,7 @@ async function renewOnce(
 }
 
 /** The numbers are compared, by their canonical encoding; NULL parameters or none make no other key. */
-function refuseAnotherKey(
+export function refuseAnotherKey(
   predecessor: CertificateRecord,
   { algorithm, rsa, der }: SubjectPublicKeyInfo,
   from: 'request' | 'PFX',

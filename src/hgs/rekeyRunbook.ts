@@ -14,32 +14,50 @@ export interface RunbookStep {
 /** What a requester must say word by word before a signing or encryption key is replaced. */
 export const rekeyAcknowledgement = 'virtual machines must be re-protected'
 
-/** @param thumbprints - SHA-1, of the current certificate over the old key and of the first over the new. */
+const askPassword = "$password = Read-Host -AsSecureString -Prompt 'Password of the PFX'"
+
+/**
+ * @param key - where the new key is: in the PFX that was answered, or on the node that made the request.
+ * @param thumbprints - SHA-1, of the current certificate over the old key and of the first over the new.
+ */
 export function rekeyRunbook(
   purpose: Purpose,
+  key: 'pfx' | 'request',
   thumbprints: { readonly before: string; readonly after: string },
 ): RunbookStep[] {
   const { before, after } = thumbprints
+  const accept: RunbookStep = {
+    where: 'each HGS node',
+    what: 'Join the new certificate to its key, which must be on each node. On those that did not make the request, import a PFX that you exported on the one that did.',
+    commands: [`certreq.exe -accept -machine 'C:\\Temp\\${purpose}.cer'`],
+  }
   if (purpose === 'https') {
-    return [
-      {
-        where: 'each HGS node',
-        what: 'Set the new certificate. No VM depends on the old one.',
-        commands: [
-          "$password = Read-Host -AsSecureString -Prompt 'Password of the PFX'",
-          "Set-HgsServer -Http -Https -HttpsCertificatePath 'C:\\Temp\\https.pfx' -HttpsCertificatePassword $password",
-        ],
-      },
-    ]
+    const set: RunbookStep = {
+      where: 'each HGS node',
+      what: 'Set the new certificate. No VM depends on the old one.',
+      commands:
+        key === 'pfx'
+          ? [
+              askPassword,
+              "Set-HgsServer -Http -Https -HttpsCertificatePath 'C:\\Temp\\https.pfx' -HttpsCertificatePassword $password",
+            ]
+          : [`Set-HgsServer -Http -Https -HttpsCertificateThumbprint '${after}'`],
+    }
+    return key === 'pfx' ? [set] : [accept, set]
   }
   const type = purpose === 'signing' ? 'Signing' : 'Encryption'
   return [
+    ...(key === 'pfx' ? [] : [accept, grant(after)]),
     {
       where: 'an HGS node',
       what: 'Add the new certificate and make it primary. The old one stays: until the last VM is done, HGS needs both.',
       commands: [
-        "$password = Read-Host -AsSecureString -Prompt 'Password of the PFX'",
-        `Add-HgsKeyProtectionCertificate -CertificateType ${type} -CertificatePath 'C:\\Temp\\${purpose}.pfx' -CertificatePassword $password`,
+        ...(key === 'pfx'
+          ? [
+              askPassword,
+              `Add-HgsKeyProtectionCertificate -CertificateType ${type} -CertificatePath 'C:\\Temp\\${purpose}.pfx' -CertificatePassword $password`,
+            ]
+          : [`Add-HgsKeyProtectionCertificate -CertificateType ${type} -Thumbprint '${after}'`]),
         `Set-HgsKeyProtectionCertificate -CertificateType ${type} -Thumbprint '${after}' -IsPrimary`,
       ],
     },
@@ -87,3 +105,18 @@ export function rekeyRunbook(
     },
   ]
 }
+
+/** HGS reads a key that was added by thumbprint as its group managed service account. */
+const grant = (thumbprint: string): RunbookStep => ({
+  where: 'each HGS node',
+  what: 'Let HGS read the key: its group managed service account. This is for a key in a file; for a key in a hardware module use the tools of its provider.',
+  commands: [
+    `$certificate = Get-Item -LiteralPath 'Cert:\\LocalMachine\\My\\${thumbprint}'`,
+    '$key = [System.Security.Cryptography.X509Certificates.RSACertificateExtensions]::GetRSAPrivateKey($certificate)',
+    '$file = Join-Path -Path $env:ProgramData -ChildPath "Microsoft\\Crypto\\Keys\\$($key.Key.UniqueName)"',
+    '$account = (Get-IISAppPool -Name KeyProtection).ProcessModel.UserName',
+    '$acl = Get-Acl -LiteralPath $file',
+    "$acl.AddAccessRule((New-Object -TypeName System.Security.AccessControl.FileSystemAccessRule -ArgumentList $account, 'Read', 'Allow'))",
+    'Set-Acl -LiteralPath $file -AclObject $acl',
+  ],
+})

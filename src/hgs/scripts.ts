@@ -14,12 +14,14 @@ export type KeyPlace =
   /** On this machine, with the request that was sent; `certreq -accept` joins key and certificate. */
   | 'request'
   /** On this machine, with the certificate before this one. */
-  | 'renewed'
+  | 'store'
 
 export interface Handover {
   readonly serviceName: string
   readonly domain: string
   readonly keys: KeyPlace
+  /** Whether the keys are those of certificates before. */
+  readonly renews: boolean
   /** SHA-1 in upper-case hex, as Windows names certificates. Without https, the HGS is reached by HTTP. */
   readonly thumbprints: { readonly [P in Purpose]?: string }
 }
@@ -31,7 +33,7 @@ export interface Script {
 
 /** The scripts in the order in which they are of use. A renewal never sets up anything. */
 export const scriptsFor = (handover: Handover): Script[] => [
-  ...(handover.keys === 'renewed' ? [] : [{ name: 'first-setup.ps1', text: firstSetup(handover) }]),
+  ...(handover.renews ? [] : [{ name: 'first-setup.ps1', text: firstSetup(handover) }]),
   { name: 'running-hgs.ps1', text: runningHgs(handover) },
   { name: 'verify.ps1', text: verify(handover) },
 ]
@@ -126,7 +128,7 @@ else {
 }
 
 function runningHgs(handover: Handover): string {
-  const { keys, thumbprints } = handover
+  const { keys, renews, thumbprints } = handover
   const https = thumbprints.https
   const perNode = keys !== 'pfx' || https !== undefined
   const add = (purpose: (typeof keyProtection)[number]) =>
@@ -148,10 +150,9 @@ function runningHgs(handover: Handover): string {
     )
   const show = 'Get-HgsKeyProtectionCertificate | Format-List -Property *'
   const once = [show, ...keyProtection.map(add), ...keyProtection.map(prefer), show].join('\n')
-  const keyWords =
-    keys === 'renewed'
-      ? 'The keys are the ones that HGS has: virtual machines start as before.'
-      : 'The keys are new. Virtual machines that are protected with the old keys start\n    as long as the old entries stay.'
+  const keyWords = renews
+    ? 'The keys are the ones that HGS has: virtual machines start as before.'
+    : 'The keys are new. Virtual machines that are protected with the old keys start\n    as long as the old entries stay.'
   return script(
     'Adds the certificates of this kit to an HGS that runs, and makes them primary.',
     `The entries that are there stay, enabled: never remove one while a virtual machine

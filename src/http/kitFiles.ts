@@ -24,7 +24,7 @@ export async function kitFiles({ kit, certificates, pfx }: IssuedKit): Promise<Z
     certificates.map(({ purpose, thumbprint }) => [purpose, thumbprint]),
   ) as { readonly [P in Purpose]?: string }
   const issuers = issuersOf(first)
-  const scripts = scriptsFor({ ...kit, keys, thumbprints })
+  const scripts = scriptsFor({ ...kit, keys, renews: kit.predecessorId !== null, thumbprints })
   const files: ZipEntry[] = [
     { name: 'README.txt', content: Buffer.from(readme(kit, certificates, keys)) },
     ...certificates.flatMap(({ purpose, certificate }) => {
@@ -42,8 +42,9 @@ export async function kitFiles({ kit, certificates, pfx }: IssuedKit): Promise<Z
 }
 
 function keyPlaceOf(kit: KitRecord, certificate: CertificateRecord): KeyPlace {
-  if (kit.predecessorId !== null) return 'renewed'
-  return findingsOf(certificate).keyOrigin === 'service' ? 'pfx' : 'request'
+  const { keyOrigin, possession } = findingsOf(certificate)
+  if (kit.predecessorId !== null) return possession === 'pfx' ? 'pfx' : 'store'
+  return keyOrigin === 'service' ? 'pfx' : 'request'
 }
 
 const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
@@ -118,22 +119,40 @@ function conformanceOf(record: CertificateRecord): Row[] {
   return judge(exhibit, profiles[record.purpose])
 }
 
-const contents: Readonly<Record<KeyPlace, readonly string[]>> = {
-  pfx: [
-    'signing.pfx, encryption.pfx (and https.pfx, if there is one)',
-    '    Certificates with their private keys, under the password that the kit',
-    '    was ordered with. Unless the kit was ordered with custody, the keys are',
-    '    in these files and nowhere else: the service has forgotten them. Keep the',
-    '    files and the password apart, and safe. A kit that was fetched again has',
-    '    no PFX files.',
-  ],
-  request: ['The private keys are on the machines where the requests were made. Run the', 'scripts there.'],
-  renewed: [
-    'The private keys are the ones that HGS has; they did not change. The scripts',
-    'join the renewed certificates to keys in the machine store of a node. If HGS',
-    'has the keys from PFX files, import those with Import-PfxCertificate into',
-    'Cert:\\LocalMachine\\My first.',
-  ],
+const pfxFiles = 'signing.pfx, encryption.pfx (and https.pfx, if there is one)'
+const keysIn: Readonly<
+  Record<KeyPlace, { readonly first: readonly string[]; readonly renewed: readonly string[] }>
+> = {
+  pfx: {
+    first: [
+      pfxFiles,
+      '    Certificates with their private keys, under the password that the kit',
+      '    was ordered with. Unless the kit was ordered with custody, the keys are',
+      '    in these files and nowhere else: the service has forgotten them. Keep the',
+      '    files and the password apart, and safe. A kit that was fetched again has',
+      '    no PFX files.',
+    ],
+    renewed: [
+      pfxFiles,
+      '    The renewed certificates with the private keys of the PFX files that were',
+      '    sent, which did not change. The service has forgotten the keys. A kit that',
+      '    was fetched again has no PFX files.',
+    ],
+  },
+  request: {
+    first: ['The private keys are on the machines where the requests were made. Run the', 'scripts there.'],
+    renewed: [],
+  },
+  store: {
+    first: [],
+    renewed: [
+      'The private keys are the ones that HGS has; they did not change. The scripts',
+      'join the renewed certificates to keys in the machine store of a node.',
+      '',
+      'If HGS has the keys from PFX files, it is easier to have those renewed: send',
+      'them with POST /v1/kits/<id>/renewals, and the kit comes with new ones.',
+    ],
+  },
 }
 
 /** In ASCII with CRLF, for any editor. */
@@ -153,7 +172,7 @@ function readme(kit: KitRecord, certificates: readonly CertificateRecord[], keys
     '',
     'WHAT IS HERE',
     '',
-    ...contents[keys],
+    ...keysIn[keys][kit.predecessorId === null ? 'first' : 'renewed'],
     '',
     'signing.cer, encryption.cer (and https.cer, if there is one)',
     '    The certificates alone. Tenants may have them.',
@@ -167,7 +186,7 @@ function readme(kit: KitRecord, certificates: readonly CertificateRecord[], keys
     '',
     'WHAT TO DO',
     '',
-    ...(keys === 'renewed'
+    ...(kit.predecessorId !== null
       ? []
       : [
           'first-setup.ps1',

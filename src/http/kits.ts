@@ -21,7 +21,7 @@ import { checkPfxPassword } from '../x509/pfx.ts'
 import { requesterOf } from './authenticate.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { kitFiles } from './kitFiles.ts'
-import { goneBeforeAnswered, idempotencyOf, invalid } from './order.ts'
+import { base64Of, goneBeforeAnswered, idempotencyOf, invalid, refuseWeakPassword } from './order.ts'
 import { certificateView, isEscrowed, keyIsGone, negotiate, sendFile } from './representation.ts'
 import {
   certificateRef,
@@ -37,6 +37,7 @@ import {
   oneOf,
   provider,
   reason,
+  SentKitPfx,
   text,
   uuid,
 } from './schemas.ts'
@@ -148,8 +149,18 @@ const KitBody = Type.Object(
 type KitBody = Static<typeof KitBody>
 
 const KitRenewalBody = Type.Object(
-  { validityDays: keyProtectionDays, httpsValidityDays: httpsDays, reason: Type.Optional(reason) },
-  { ...closed, examples: [{ reason: 'yearly renewal' }, { validityDays: 730, httpsValidityDays: 365 }] },
+  {
+    pfx: Type.Optional(SentKitPfx),
+    validityDays: keyProtectionDays,
+    httpsValidityDays: httpsDays,
+    reason: Type.Optional(reason),
+  },
+  {
+    ...closed,
+    description:
+      'With `pfx`: the old PFX files, which come back with the new certificates. Without: the keys stay where they are.',
+    examples: [{ reason: 'yearly renewal' }, { validityDays: 730, httpsValidityDays: 365 }],
+  },
 )
 type KitRenewalBody = Static<typeof KitRenewalBody>
 
@@ -244,7 +255,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
         tags: ['kits'],
         summary: 'Renew all certificates of a kit with the same keys',
         description:
-          'All or none, over the keys on record: a new kit with the renewed certificates, and with scripts that add them to an HGS that runs. There are no PFX files in it: the keys stay where they are.',
+          'All or none, over the keys on record: a new kit with the renewed certificates, and with scripts that add them to an HGS that runs. PFX files are in it when the old ones were sent; otherwise the keys stay where they are.',
         headers: IssueHeaders,
         params: KitParams,
         querystring: KitQuery,
@@ -300,7 +311,8 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
     form: (typeof forms)[number],
   ): Promise<FastifyReply> {
     const { kit, certificates, pfx, replayed } = issued
-    const keysGone = certificates.some((certificate) => keyIsGone(certificate, { pfx: null, replayed }))
+    const keysGone =
+      pfx.size === 0 && certificates.some((certificate) => keyIsGone(certificate, { pfx: null, replayed }))
     const kept = certificates.some(isEscrowed)
     const gone = kept ? keysAreKept : keysAreGone
     if (keysGone && form === 'zip') {
@@ -313,7 +325,8 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
     }
     reply.code(keysGone ? 200 : 201).header('location', `/v1/kits/${kit.id}`)
     if (replayed) reply.header('idempotent-replayed', 'true')
-    const keyDelivery = keysGone ? gone : pfx.size === 0 ? undefined : kept ? keysAreHereAndKept : keysAreHere
+    const handedOut = kit.predecessorId !== null ? keysAreBack : kept ? keysAreHereAndKept : keysAreHere
+    const keyDelivery = keysGone ? gone : pfx.size === 0 ? undefined : handedOut
     return sendKit(reply, issued, form, keyDelivery)
   }
 
@@ -356,6 +369,8 @@ const keysAreHere =
   'The private keys are in these PFX files and nowhere else: the service has forgotten them. Keep the files and their password safe.'
 const keysAreHereAndKept =
   'The private keys are in these PFX files, and sealed in the escrow of this service. Keep the files and their password safe.'
+const keysAreBack =
+  'These PFX files hold the private keys that you sent, and the new certificates. The service has forgotten the keys it was sent.'
 const keysAreKept =
   'A repeated request does not hand out the keys. They are in escrow: POST /v1/lineages/{id}/deliveries hands each out again, to who may.'
 const keysAreGone =
@@ -421,17 +436,43 @@ const kitRenewalOrder = (
   request: FastifyRequest,
   id: string,
   body: KitRenewalBody | undefined | null,
-): KitRenewalOrder => ({ id, ...termsOf(request, body ?? {}) })
+): KitRenewalOrder => {
+  const { pfx, ...terms } = body ?? {}
+  return {
+    id,
+    pfx: pfx === undefined ? null : sentFiles(pfx),
+    // The files must hold the keys of the kit: exported anew, they ask for the same.
+    ...termsOf(request, terms, pfx === undefined ? body : { ...terms, pfx: { target: pfx.target } }),
+  }
+}
+
+/** @throws CaError `invalidRequest`. */
+function sentFiles({
+  password,
+  newPassword,
+  target = 'ws2019',
+  ...files
+}: SentKitPfx): KitRenewalOrder['pfx'] {
+  const faults: Fault[] = []
+  refuseWeakPassword({ password, newPassword }, faults)
+  const sent = Object.entries(files).map(([purpose, file]) => [
+    purpose,
+    { file: base64Of(file, faults, `/pfx/${purpose}`), password, newPassword: newPassword ?? null, target },
+  ])
+  if (faults.length > 0) throw invalid(faults)
+  return Object.fromEntries(sent) as KitRenewalOrder['pfx']
+}
 
 function termsOf(
   request: FastifyRequest,
   body: Pick<KitRenewalBody, 'validityDays' | 'httpsValidityDays' | 'reason'>,
-): Omit<KitRenewalOrder, 'id'> {
+  asked = request.body as object | null | undefined,
+): Omit<KitRenewalOrder, 'id' | 'pfx'> {
   const { validityDays: usual = null, httpsValidityDays: https = null, reason = null } = body
   return {
     validityDays: { signing: usual, encryption: usual, https },
     reason,
     by: requesterOf(request),
-    idempotency: idempotencyOf(request, request.body as object | undefined),
+    idempotency: idempotencyOf(request, asked ?? undefined),
   }
 }

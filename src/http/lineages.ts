@@ -193,7 +193,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
         certificate,
         rekeyOf: lineage.id,
-        runbook: rekeyRunbook(lineage.purpose, {
+        runbook: rekeyRunbook(lineage.purpose, order.key.from === 'service' ? 'pfx' : 'request', {
           before: before.thumbprint,
           after: certificate.thumbprint,
         }),

@@ -136,10 +136,10 @@ export function renewalOrder(
 }
 
 /** The octets of a PFX in base64, with white space in it or not. */
-export function base64Of(file: string, faults: Fault[]): Uint8Array {
+export function base64Of(file: string, faults: Fault[], pointer = '/pfx/file'): Uint8Array {
   const octets = Buffer.from(file, 'base64')
   if (octets.toString('base64').replace(/=+$/, '') !== file.replace(/\s|=+\s*$/g, '')) {
-    faults.push({ pointer: '/pfx/file', detail: 'is not base64' })
+    faults.push({ pointer, detail: 'is not base64' })
   }
   return octets
 }
@@ -147,12 +147,19 @@ export function base64Of(file: string, faults: Fault[]): Uint8Array {
 /** A PFX from JSON. What is wrong with it is added to `faults`. */
 export function sentPfx({ file, password, newPassword, target }: SentPfxBody, faults: Fault[]): SentPfx {
   const octets = base64Of(file, faults)
-  const weak = checkPfxPassword(newPassword ?? password)
-  if (weak !== null) {
-    const detail = `is needed, since the old one will not do: ${weak}`
-    faults.push({ pointer: '/pfx/newPassword', detail: newPassword === undefined ? detail : weak })
-  }
+  refuseWeakPassword({ password, newPassword }, faults)
   return { file: octets, password, newPassword: newPassword ?? null, target: target ?? 'ws2019' }
+}
+
+/** The password of a PFX that goes back must be one that a new PFX may have. */
+export function refuseWeakPassword(
+  { password, newPassword }: { readonly password: string; readonly newPassword: string | undefined },
+  faults: Fault[],
+): void {
+  const weak = checkPfxPassword(newPassword ?? password)
+  if (weak === null) return
+  const detail = `is needed, since the old one will not do: ${weak}`
+  faults.push({ pointer: '/pfx/newPassword', detail: newPassword === undefined ? detail : weak })
 }
 
 /** @throws CaError `invalidRequest` unless there is one proof of the key, and a certificate. */

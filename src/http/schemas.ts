@@ -120,25 +120,26 @@ export const IssueBody = Type.Object(
 )
 export type IssueBody = Static<typeof IssueBody>
 
-export const SentPfx = Type.Object(
-  {
-    file: text(60_000, 'The PFX (PKCS #12) in base64.'),
-    password: Type.String({
-      maxLength: 256,
-      description: 'The password of the file. It is used for this one answer and kept nowhere.',
+const sentPfxTerms = {
+  password: Type.String({
+    maxLength: 256,
+    description: 'The password of the file. It is used for this one answer and kept nowhere.',
+    writeOnly: true,
+  }),
+  newPassword: Type.Optional(
+    Type.String({
+      minLength: 12,
+      maxLength: 128,
+      description:
+        'The password of the PFX that comes back: 12 characters or more. Without it the password stays.',
       writeOnly: true,
     }),
-    newPassword: Type.Optional(
-      Type.String({
-        minLength: 12,
-        maxLength: 128,
-        description:
-          'The password of the PFX that comes back: 12 characters or more. Without it the password stays.',
-        writeOnly: true,
-      }),
-    ),
-    target: Type.Optional(pfxTarget),
-  },
+  ),
+  target: Type.Optional(pfxTarget),
+}
+
+export const SentPfx = Type.Object(
+  { file: text(60_000, 'The PFX (PKCS #12) in base64.'), ...sentPfxTerms },
   {
     ...closed,
     description:
@@ -146,6 +147,18 @@ export const SentPfx = Type.Object(
   },
 )
 export type SentPfx = Static<typeof SentPfx>
+
+const kitFile = text(60_000, 'A PFX (PKCS #12) in base64.')
+/** The PFX files of a kit, under one password. */
+export const SentKitPfx = Type.Object(
+  { signing: kitFile, encryption: kitFile, https: Type.Optional(kitFile), ...sentPfxTerms },
+  {
+    ...closed,
+    description:
+      'The PFX files that the kit has: one for each of its certificates. The keys come back in new PFX files, and are kept nowhere.',
+  },
+)
+export type SentKitPfx = Static<typeof SentKitPfx>
 
 export const RenewalBody = Type.Object(
   {

@@ -1,5 +1,7 @@
-/** The scripts of a kit: read by a PowerShell parser, their cmdlets and parameters held against a table. */
-import t from 'tap'
+/** The scripts of a kit and the runbook of a rekey: read by a PowerShell parser, their cmdlets and parameters held against a table. */
+import t, { type Test } from 'tap'
+import { purposes } from '../../src/hgs/profiles.ts'
+import { rekeyRunbook } from '../../src/hgs/rekeyRunbook.ts'
 import { scriptsFor, type Handover, type KeyPlace } from '../../src/hgs/scripts.ts'
 import { parsePowerShell, type Command } from '../support/powershell.ts'
 
@@ -27,7 +29,8 @@ const cmdlets: Readonly<Record<string, readonly string[]>> = {
     'CertificatePassword',
     'Thumbprint',
   ],
-  'Set-HgsKeyProtectionCertificate': ['CertificateType', 'Thumbprint', 'IsPrimary'],
+  'Set-HgsKeyProtectionCertificate': ['CertificateType', 'Thumbprint', 'IsPrimary', 'IsEnabled'],
+  'Remove-HgsKeyProtectionCertificate': ['CertificateType', 'Thumbprint'],
   'Get-HgsKeyProtectionCertificate': [],
   'Set-HgsServer': [
     'Http',
@@ -36,6 +39,15 @@ const cmdlets: Readonly<Record<string, readonly string[]>> = {
     'HttpsCertificatePassword',
     'HttpsCertificateThumbprint',
   ],
+  'Import-HgsGuardian': ['Path', 'Name'],
+  'Get-HgsGuardian': ['Name'],
+  'ConvertTo-HgsKeyProtector': ['Bytes'],
+  'Grant-HgsKeyProtectorAccess': ['KeyProtector', 'Guardian'],
+  'Get-VMKeyProtector': ['VMName'],
+  'Set-VMKeyProtector': ['VMName', 'KeyProtector'],
+  'Stop-VM': ['Name'],
+  'Start-VM': ['Name'],
+  'Invoke-WebRequest': ['UseBasicParsing', 'Uri', 'OutFile'],
   'Get-IISAppPool': ['Name'],
   'Get-CimInstance': ['ClassName'],
   'Set-StrictMode': ['Version'],
@@ -61,27 +73,57 @@ const cmdlets: Readonly<Record<string, readonly string[]>> = {
 }
 
 const thumbprint = { signing: 'A'.repeat(40), encryption: 'B'.repeat(40), https: 'C'.repeat(40) }
-const handover = (keys: KeyPlace, withHttps: boolean): Handover => {
+type Kind = Pick<Handover, 'keys' | 'renews'> & { readonly withHttps: boolean }
+const handover = ({ keys, renews, withHttps }: Kind): Handover => {
   const { https, ...others } = thumbprint
   return {
     serviceName: 'hgs',
     domain: 'contoso.com',
     keys,
+    renews,
     thumbprints: { ...others, ...(withHttps && { https }) },
   }
 }
-const kinds = (['pfx', 'request', 'renewed'] as const).flatMap((keys) =>
-  [true, false].map((withHttps) => ({ keys, withHttps })),
+const places: readonly [keys: KeyPlace, renews: boolean][] = [
+  ['pfx', false],
+  ['pfx', true],
+  ['request', false],
+  ['store', true],
+]
+const kinds: readonly Kind[] = places.flatMap(([keys, renews]) =>
+  [true, false].map((withHttps) => ({ keys, renews, withHttps })),
 )
-const textOf = (keys: KeyPlace, withHttps: boolean, name: string): string =>
-  scriptsFor(handover(keys, withHttps)).find((script) => script.name === name)!.text
+const first = (keys: KeyPlace, withHttps: boolean): Handover => handover({ keys, renews: false, withHttps })
+const textOf = (of: Handover, name: string): string =>
+  scriptsFor(of).find((script) => script.name === name)!.text
 const callsOf = (text: string, name: string): Command[] =>
   parsePowerShell(text).commands.filter((command) => command.name === name)
 const words = (command: Command): string => command.text.replaceAll(/ `\r\n\s*/g, ' ')
 
-for (const { keys, withHttps } of kinds) {
-  t.test(`scripts for keys of a ${keys}, ${withHttps ? 'with' : 'without'} https`, async (t) => {
-    for (const { name, text } of scriptsFor(handover(keys, withHttps))) {
+/** Every command is one that there is, under its own name, with parameters that it has. */
+function mustExist(t: Test, name: string, commands: readonly Command[]): void {
+  for (const command of commands) {
+    const known = cmdlets[command.name]
+    t.ok(known, `${name} calls ${command.name}, which there is, under its own name`)
+    t.strictSame(
+      command.parameters.filter((parameter) => !known?.includes(parameter.slice(1))),
+      [],
+      `${name} calls ${command.name} with parameters that it has`,
+    )
+  }
+}
+
+for (const kind of kinds) {
+  const { keys, renews, withHttps } = kind
+  const what = `${renews ? 'renewed ' : ''}keys in ${keys}, ${withHttps ? 'with' : 'without'} https`
+  t.test(`scripts for ${what}`, async (t) => {
+    const scripts = scriptsFor(handover(kind))
+    t.equal(
+      scripts.some(({ name }) => name === 'first-setup.ps1'),
+      !renews,
+      'a renewal sets up nothing',
+    )
+    for (const { name, text } of scripts) {
       const { faults, commands, functions } = parsePowerShell(text)
       t.strictSame(faults, [], `${name} is PowerShell`)
       t.match(text, /^[\r\n\x20-\x7e]*$/, `${name} is plain ASCII`)
@@ -94,16 +136,11 @@ for (const { keys, withHttps } of kinds) {
       t.match(text, /^#Requires -Version 5\.1\r\n#Requires -RunAsAdministrator\r\n/)
       t.notMatch(text, /ConvertTo-SecureString|Invoke-Expression|Remove-|SilentlyContinue/i)
       t.notMatch(text, /undefined|\[object |NaN/, `${name} has nothing of ours in it`)
-      for (const command of commands) {
-        if (functions.includes(command.name)) continue
-        const known = cmdlets[command.name]
-        t.ok(known, `${name} calls ${command.name}, which there is, under its own name`)
-        t.strictSame(
-          command.parameters.filter((parameter) => !known?.includes(parameter.slice(1))),
-          [],
-          `${name} calls ${command.name} with parameters that it has`,
-        )
-      }
+      mustExist(
+        t,
+        name,
+        commands.filter((command) => !functions.includes(command.name)),
+      )
       for (const { parameters } of commands.filter((command) => command.name === 'Read-Host'))
         t.ok(parameters.includes('-AsSecureString'), 'a password is never shown')
       t.equal(
@@ -116,7 +153,7 @@ for (const { keys, withHttps } of kinds) {
 }
 
 t.test('the first set-up initialises the HGS, with either attestation', async (t) => {
-  const pfx = callsOf(textOf('pfx', true, 'first-setup.ps1'), 'Initialize-HgsServer').map(words)
+  const pfx = callsOf(textOf(first('pfx', true), 'first-setup.ps1'), 'Initialize-HgsServer').map(words)
   const beside = (name: string) => `(Join-Path -Path $PSScriptRoot -ChildPath '${name}.pfx')`
   const expected =
     `Initialize-HgsServer -HgsServiceName 'hgs'` +
@@ -125,21 +162,19 @@ t.test('the first set-up initialises the HGS, with either attestation', async (t
     ` -Http -Https -HttpsCertificatePath ${beside('https')} -HttpsCertificatePassword $password`
   t.strictSame(pfx, [`${expected} -TrustTpm`, `${expected} -TrustHostKey`])
 
-  const request = callsOf(textOf('request', false, 'first-setup.ps1'), 'Initialize-HgsServer').map(words)
+  const request = callsOf(textOf(first('request', false), 'first-setup.ps1'), 'Initialize-HgsServer').map(
+    words,
+  )
   const { signing, encryption } = thumbprint
   const named = `Initialize-HgsServer -HgsServiceName 'hgs' -SigningCertificateThumbprint '${signing}' -EncryptionCertificateThumbprint '${encryption}' -Http`
   t.strictSame(request, [`${named} -TrustTpm`, `${named} -TrustHostKey`])
-
-  t.strictSame(
-    scriptsFor(handover('renewed', true)).map(({ name }) => name),
-    ['running-hgs.ps1', 'verify.ps1'],
-    'a renewal sets up nothing',
-  )
 })
 
 t.test('an HGS that runs is given both certificates, and then they are made primary', async (t) => {
-  for (const { keys, withHttps } of kinds) {
-    const text = textOf(keys, withHttps, 'running-hgs.ps1')
+  for (const kind of kinds) {
+    const { keys, renews, withHttps } = kind
+    const text = textOf(handover(kind), 'running-hgs.ps1')
+    t.match(text, renews ? 'The keys are the ones that HGS has' : 'The keys are new')
     const acts = parsePowerShell(text)
       .commands.filter(({ name }) => /^(Add|Set)-Hgs/.test(name))
       .map(words)
@@ -164,8 +199,8 @@ t.test('an HGS that runs is given both certificates, and then they are made prim
 t.test(
   'the verification looks at files, provider, key usage, chain and read access, and changes nothing',
   async (t) => {
-    for (const { keys, withHttps } of kinds) {
-      const text = textOf(keys, withHttps, 'verify.ps1')
+    for (const kind of kinds) {
+      const text = textOf(handover(kind), 'verify.ps1')
       for (const check of ['file', 'provider', 'key usage', 'chain', 'gMSA read access'])
         t.match(text, `-Check '${check}'`)
       t.match(text, '(Get-IISAppPool -Name KeyProtection).ProcessModel.UserName')
@@ -184,11 +219,50 @@ t.test(
 )
 
 t.test('what is not ASCII never becomes a script, and a quote stays within its text', async (t) => {
-  t.throws(() => scriptsFor({ ...handover('pfx', true), serviceName: 'h\u2019gs' }), /ASCII/)
+  t.throws(() => scriptsFor({ ...first('pfx', true), serviceName: 'h\u2019gs' }), /ASCII/)
   const [{ text } = { text: '' }] = scriptsFor({
-    ...handover('pfx', true),
+    ...first('pfx', true),
     serviceName: "h'; Remove-Item x; 'gs",
   })
   t.strictSame(callsOf(text, 'Remove-Item'), [])
   t.strictSame(parsePowerShell(text).faults, [])
+})
+
+t.test('the runbook of a rekey is PowerShell too, for a key in a PFX and for one of a request', async (t) => {
+  const [before, after] = [thumbprint.signing, thumbprint.encryption]
+  for (const purpose of purposes) {
+    for (const key of ['pfx', 'request'] as const) {
+      const steps = rekeyRunbook(purpose, key, { before, after })
+      const { faults, commands } = parsePowerShell(steps.flatMap((step) => step.commands).join('\r\n'))
+      t.strictSame(faults, [], `${purpose}, ${key}`)
+      mustExist(t, `the runbook for ${purpose}, ${key},`, commands)
+      const acts = commands.map(words)
+      t.equal(
+        acts.some((act) => act.includes('.pfx')),
+        key === 'pfx',
+        'a PFX only where there is one',
+      )
+      t.equal(
+        acts.some((act) => act.startsWith('certreq.exe -accept')),
+        key === 'request',
+      )
+      if (purpose === 'https') {
+        t.notOk(
+          acts.some((act) => act.includes('VM')),
+          'no VM is touched',
+        )
+        continue
+      }
+      const place = (part: string): number => acts.findIndex((act) => act.includes(part))
+      const order = ['Add-Hgs', '-IsPrimary', 'Stop-VM', 'Grant-Hgs', 'Start-VM', '-IsEnabled', 'Remove-Hgs']
+      t.strictSame(
+        order.map(place),
+        order.map(place).toSorted((a, b) => a - b),
+        'in this order',
+      )
+      t.notOk(order.map(place).includes(-1))
+      t.ok(acts[place('-IsPrimary')]!.includes(after))
+      t.ok(acts[place('Remove-Hgs')]!.includes(before))
+    }
+  }
 })

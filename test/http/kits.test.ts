@@ -466,6 +466,98 @@ t.test('a renewed kit', async (t) => {
     t.strictSame(answers[0]!.octets, answers[1]!.octets)
   })
 
+  t.test('from PFX files comes with new ones over the same keys', async (t) => {
+    const { octets } = await service.post('/v1/kits', { body: kit({ https: true }) })
+    const old = await unpacked(t, octets)
+    const fileOf = (name: string) => old.read(`${name}.pfx`).toString('base64')
+    const files = { signing: fileOf('signing'), encryption: fileOf('encryption'), https: fileOf('https') }
+    const renewals = `/v1/kits/${old.manifest.kit}/renewals`
+    const renewal = (pfx: object, headers = {}) => ({
+      body: { pfx: { ...files, password, ...pfx }, reason: 'yearly' },
+      headers,
+    })
+
+    await t.test('unless they are not those of the kit', async (t) => {
+      const before = await countOf(service)
+      const cases = [
+        [{ https: undefined }, 400, 'invalidRequest', '/pfx/https'],
+        [{ signing: 'not base64!' }, 400, 'invalidRequest', '/pfx/signing'],
+        [{ password: 'short' }, 400, 'invalidRequest', '/pfx/newPassword'],
+        [{ encryption: files.signing }, 409, 'renewalKeyChanged', '/pfx/encryption'],
+        [{ https: Buffer.from('no PFX').toString('base64') }, 400, 'malformedPfx', '/pfx/https'],
+        [{ password: 'another good password' }, 422, 'pfxPasswordWrong', '/pfx/password'],
+      ] as const
+      for (const [change, status, code, pointer] of cases)
+        t.match(await service.post(renewals, renewal(change)), {
+          status,
+          json: { code, errors: [{ pointer }] },
+        })
+      const { json: without } = await service.post('/v1/kits?format=json', { body: kit() })
+      t.match(await service.post(`/v1/kits/${without.id}/renewals`, renewal({})), {
+        status: 400,
+        json: {
+          code: 'invalidRequest',
+          errors: [{ pointer: '/pfx/https', detail: /no certificate for https/ }],
+        },
+      })
+      t.equal(await countOf(service), before + 2)
+    })
+
+    const newPassword = 'another horse, another battery'
+    const headers = { 'idempotency-key': 'a-kit-from-pfx-files' }
+    const answer = await service.post(renewals, renewal({ newPassword, target: 'ws2016' }, headers))
+    t.equal(answer.status, 201)
+    const renewed = await unpacked(t, answer.octets)
+    const purposes = ['signing', 'encryption', 'https']
+    t.strictSame(
+      renewed.names,
+      [
+        ...purposes.flatMap((purpose) => [`${purpose}.pfx`, `${purpose}.cer`]),
+        ...always,
+        'running-hgs.ps1',
+        'verify.ps1',
+      ].sort(),
+    )
+    for (const [i, purpose] of purposes.entries()) {
+      const keyIn = async ({ path }: typeof old, pass: string) =>
+        demand('openssl', [
+          'pkcs12',
+          '-in',
+          path(`${purpose}.pfx`),
+          '-passin',
+          `pass:${pass}`,
+          '-nocerts',
+          '-nodes',
+        ])
+      const key = /-----BEGIN PRIVATE KEY-----[^-]+/
+      const [before, after] = [await keyIn(old, password), await keyIn(renewed, newPassword)]
+      t.equal(key.exec(after.text)?.[0], key.exec(before.text)![0], `${purpose}: the same key`)
+      t.match(after.text, `Microsoft CSP Name: ${ksp}`)
+      const certificate = await demand('openssl', [
+        ...['pkcs12', '-in', renewed.path(`${purpose}.pfx`), '-passin', `pass:${newPassword}`],
+        ...['-nokeys', '-clcerts'],
+      ])
+      t.strictSame(der(certificate.text), renewed.read(`${purpose}.cer`))
+      t.match(renewed.manifest.certificates[i], { purpose, generation: 2, keyOrigin: 'service' })
+    }
+    const script = renewed.read('running-hgs.ps1').toString()
+    t.match(script, 'The keys are the ones that HGS has')
+    t.match(script, "-ChildPath 'signing.pfx'")
+    t.match(renewed.read('README.txt').toString(), 'which did not change')
+
+    // Who asks has the keys, so a repetition is answered whole.
+    const again = await service.post(renewals, renewal({ newPassword, target: 'ws2016' }, headers))
+    const { manifest, read } = await unpacked(t, again.octets)
+    t.equal(manifest.kit, renewed.manifest.kit)
+    t.equal(read('signing.pfx').length > 0, true)
+    const { json: fetched } = await service.get(`/v1/kits/${manifest.kit}`)
+    t.equal(
+      fetched.files.find(({ name }: { name: string }) => name === 'running-hgs.ps1').sha256,
+      sha256(Buffer.from(script)),
+      'fetched again it has the same scripts',
+    )
+  })
+
   t.test('is refused whole when one of its certificates is', async (t) => {
     const before = await countOf(service)
     const { json: kit } = await service.post('/v1/kits?format=json', { body: kitOf(two()) })
