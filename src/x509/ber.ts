@@ -6,7 +6,15 @@
  * indefinite or long, and OCTET STRINGs in pieces are put together; in all other things it is as strict.
  * Reading costs time linear in the input for each level of pieces, of which there are few.
  */
-import { checkPrimitive, DerError, maximumDepth, tag, type Element } from './der.ts'
+import {
+  checkPrimitive,
+  DerError,
+  readIdentifier,
+  readWhole,
+  tag,
+  type Element,
+  type ReadElement,
+} from './der.ts'
 
 const octetStringInPieces = tag.octetString | 0x20
 
@@ -16,24 +24,12 @@ const octetStringInPieces = tag.octetString | 0x20
  *
  * @throws DerError
  */
-export function readBer(ber: Uint8Array, maximumSize = 65_536): Element {
-  if (ber.length > maximumSize) throw new DerError(`more than ${maximumSize} octets`)
-  const { element, end } = readElement(ber, 0, ber.length, 0)
-  if (end !== ber.length) throw new DerError('octets after the end of the structure')
-  return element
-}
+export const readBer = (ber: Uint8Array, maximumSize = 65_536): Element =>
+  readWhole(ber, maximumSize, readElement)
 
-function readElement(
-  bytes: Uint8Array,
-  start: number,
-  limit: number,
-  depth: number,
-): { element: Element; end: number } {
-  if (depth > maximumDepth) throw new DerError('nested too deeply')
-  if (limit - start < 2) throw new DerError('truncated')
-  const identifier = bytes[start]!
+const readElement: ReadElement = (bytes, start, limit, depth) => {
+  const identifier = readIdentifier(bytes, start, limit, depth)
   const constructed = (identifier & 0x20) !== 0
-  if ((identifier & 0x1f) === 0x1f) throw new DerError('a tag number above 30')
   if (identifier === 0) throw new DerError('an end of contents where nothing ends')
   if (
     constructed &&

@@ -36,7 +36,7 @@ export const tag = {
   contextConstructed: (n: number): number => 0xa0 | n,
 } as const
 
-export const maximumDepth = 24 // a CMC request needs 12, a PFX 16
+const maximumDepth = 24 // a CMC request needs 12, a PFX 16
 
 export interface Element {
   readonly tag: number
@@ -52,23 +52,36 @@ export interface Element {
  *
  * @param maximumSize - in octets; more is refused before anything is read.
  */
-export function readDer(der: Uint8Array, maximumSize = 65_536): Element {
-  if (der.length > maximumSize) throw new DerError(`more than ${maximumSize} octets`)
-  const { element, end } = readElement(der, 0, der.length, 0)
-  if (end !== der.length) throw new DerError('octets after the end of the structure')
-  return element
-}
+export const readDer = (der: Uint8Array, maximumSize = 65_536): Element =>
+  readWhole(der, maximumSize, readElement)
 
-function readElement(
+/** Reads the element that begins at `start` and ends before `limit`, and says where it ends. */
+export type ReadElement = (
   bytes: Uint8Array,
   start: number,
   limit: number,
   depth: number,
-): { element: Element; end: number } {
+) => { element: Element; end: number }
+
+/** By either encoding rules: exactly one element, and no octets after it. */
+export function readWhole(octets: Uint8Array, maximumSize: number, read: ReadElement): Element {
+  if (octets.length > maximumSize) throw new DerError(`more than ${maximumSize} octets`)
+  const { element, end } = read(octets, 0, octets.length, 0)
+  if (end !== octets.length) throw new DerError('octets after the end of the structure')
+  return element
+}
+
+/** The identifier octet of an element, once it is clear that there may be one. */
+export function readIdentifier(bytes: Uint8Array, start: number, limit: number, depth: number): number {
   if (depth > maximumDepth) throw new DerError('nested too deeply')
   if (limit - start < 2) throw new DerError('truncated')
   const identifier = bytes[start]!
   if ((identifier & 0x1f) === 0x1f) throw new DerError('a tag number above 30')
+  return identifier
+}
+
+const readElement: ReadElement = (bytes, start, limit, depth) => {
+  const identifier = readIdentifier(bytes, start, limit, depth)
   if (identifier === 0) throw new DerError('an end-of-contents octet pair, which is BER')
   if ((identifier & 0xe0) === 0x20 && identifier !== tag.sequence && identifier !== tag.set) {
     throw new DerError('a constructed encoding of a primitive type, which is BER')
