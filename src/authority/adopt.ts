@@ -123,7 +123,7 @@ async function adoptOnce(
   await refuseKnownKey(ca, pin, order.purpose)
 
   // What it lacks is told; nothing in it keeps it from being adopted.
-  const report = await checkChain(ca, [adopted], [order.purpose], proven.provider)
+  const report = await checkChain(ca, [adopted], order.purpose, proven.provider)
   const memory = proven.request === null ? null : remembered(ca, proven.request)
   const outcome = await carryOut(ca, {
     id: ca.store.newId(ca.now()),
@@ -257,6 +257,7 @@ async function judgedForAdoption(
     provider,
     request: request && requestExhibit(request),
     certificate: null,
+    standing: null, // one in use is refused as such before anything is recorded
   }
   try {
     return await judged(exhibit, profiles[order.purpose], request, ca.issuer)

@@ -15,20 +15,23 @@ import {
   type Judgement,
   type Report,
 } from '../hgs/report.ts'
+import type { Standing } from '../hgs/rules.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { possessionDigests } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
-import { hexDigest, importPublicKey, verifies } from '../x509/key.ts'
+import { hexDigest, importPublicKey, publicKeyPin, verifies, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { certificateDers, PemError } from '../x509/pem.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { certifiable } from './issue.ts'
+import { standingOf } from './knownKey.ts'
 import { withOpenPfx, type SentPfx } from './pfx.ts'
 import { readRequestFile, rowsOf } from './request.ts'
 
 export interface CheckTerms {
-  readonly purposes: readonly Purpose[]
+  /** Null for that of its key when it is in use here, otherwise for signing and encryption. */
+  readonly purpose: Purpose | null
   /** The provider that the requester declares. */
   readonly provider: string | null
 }
@@ -41,13 +44,14 @@ export interface CheckTerms {
 export async function checkRequest(
   ca: CertificationAuthority,
   file: Uint8Array | string,
-  { purposes, provider }: CheckTerms,
+  { purpose: asked, provider }: CheckTerms,
 ): Promise<Report> {
   const request = readRequestFile(file)
+  const standing = await standingOfKey(ca, request.publicKey)
   const judged: Judgement[] = []
-  for (const purpose of purposes) {
+  for (const purpose of purposesFor(asked, standing)) {
     const { exhibit } = certifiable(request, null, provider, profiles[purpose])
-    const rows = await rowsOf(exhibit, profiles[purpose], request, ca.issuer)
+    const rows = await rowsOf({ ...exhibit, standing }, profiles[purpose], request, ca.issuer)
     const subject = describeName(request.subject)
     judged.push({ name: 'request', subject, thumbprint: null, purpose, verdict: worst(rows), rows })
   }
@@ -62,14 +66,9 @@ export async function checkRequest(
 export const checkCertificates = async (
   ca: CertificationAuthority,
   file: Uint8Array | string,
-  { purposes, provider }: CheckTerms,
+  { purpose, provider }: CheckTerms,
 ): Promise<Report> =>
-  checkChain(
-    ca,
-    readCertificateFile(file),
-    purposes,
-    provider === null ? null : gradeProvider(null, provider),
-  )
+  checkChain(ca, readCertificateFile(file), purpose, provider === null ? null : gradeProvider(null, provider))
 
 /**
  * Judges what a PFX holds, for the provider that Windows would put its key into.
@@ -79,10 +78,10 @@ export const checkCertificates = async (
 export const checkPfx = (
   ca: CertificationAuthority,
   sent: Pick<SentPfx, 'file' | 'password'>,
-  purposes: readonly Purpose[],
+  purpose: Purpose | null,
 ): Promise<Report> =>
   withOpenPfx(sent, ({ certificate, others, provider }) =>
-    checkChain(ca, [certificate, ...readAll(others)], purposes, providerOfPfx(provider)),
+    checkChain(ca, [certificate, ...readAll(others)], purpose, providerOfPfx(provider)),
   )
 
 const providerOfPfx = (name: string | null): ProviderEvidence =>
@@ -97,7 +96,7 @@ const providerOfPfx = (name: string | null): ProviderEvidence =>
 export async function checkChain(
   ca: CertificationAuthority,
   all: readonly Certificate[],
-  purposes: readonly Purpose[],
+  purpose: Purpose | null,
   provider: ProviderEvidence | null,
 ): Promise<Report> {
   const leaves = all.filter((one) => !all.some((other) => other !== one && issued(one, other)))
@@ -110,15 +109,26 @@ export async function checkChain(
       thumbprint: hexDigest('sha1', certificate.der),
       provider,
       signature: await signatureOf(certificate, known),
+      standing: await standingOfKey(ca, certificate.publicKey),
     })
   }
   const judged: Judgement[] = []
   for (const one of foreign) {
-    judged.push(...judgeCertificate(one, foreign, purposes, ca.now()))
+    judged.push(...judgeCertificate(one, foreign, purposesFor(purpose, one.standing), ca.now()))
     await nextTurn() // each costs milliseconds
   }
   return reportOf(judged)
 }
+
+const purposesFor = (asked: Purpose | null, standing: Standing | null): readonly Purpose[] => {
+  if (asked !== null) return [asked]
+  return standing !== null && 'lineage' in standing ? [standing.purpose] : ['signing', 'encryption']
+}
+
+const standingOfKey = async (
+  ca: CertificationAuthority,
+  { rsa }: SubjectPublicKeyInfo,
+): Promise<Standing | null> => (rsa === null ? null : standingOf(ca, publicKeyPin(rsa)))
 
 const maximumCertificates = 16
 

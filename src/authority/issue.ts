@@ -236,6 +236,7 @@ export function certifiable(
     provider: gradeProvider(request.provider, declaredProvider),
     request: requestExhibit(request),
     certificate: null,
+    standing: null, // one in use is refused as such before anything is recorded
   }
   return { exhibit, dnsNames, notes: [...notes, ...encodingNote(request, subject)] }
 }
@@ -268,6 +269,7 @@ async function judgedBeforeKey(
     provider,
     request: null,
     certificate: null,
+    standing: null,
   }
   const rows = await judged(exhibit, profile, null, ca.issuer)
   return { subject, dnsNames, certificationRequest: null, request: null, provider, rows, ignored: [], notes }

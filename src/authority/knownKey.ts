@@ -4,6 +4,7 @@
  */
 import { CaError } from '../errors.ts'
 import type { Purpose } from '../hgs/profiles.ts'
+import type { Standing } from '../hgs/rules.ts'
 import { readCertificate, splitCertificates } from '../x509/certificate.ts'
 import { publicKeyPin } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
@@ -21,25 +22,29 @@ export async function refuseKnownKey(
   purpose: Purpose,
   how = { finishing: true },
 ): Promise<void> {
-  if (pin === ca.issuer.publicKeyPin) {
-    throw new CaError('keyAlreadyCertified', 'This is the key of the certification authority itself.', {
-      facts: { publicKeyPin: pin, authority: ca.issuer.record.id },
-    })
-  }
-  if ((await ca.store.findLineageByPin(pin)) !== null) throw await keyAlreadyCertified(ca, pin, purpose, how)
-  const authority = await authorityWith(ca, pin)
-  if (authority !== null) {
-    throw new CaError('keyAlreadyCertified', `This is the key of a certification authority, ${authority}.`, {
-      facts: { publicKeyPin: pin },
-    })
-  }
+  const standing = await standingOf(ca, pin)
+  if (standing === null) return
+  if ('lineage' in standing) throw await keyAlreadyCertified(ca, pin, purpose, how)
+  const whose =
+    pin === ca.issuer.publicKeyPin
+      ? 'the certification authority itself'
+      : `a certification authority, ${standing.authority}`
+  throw new CaError('keyAlreadyCertified', `This is the key of ${whose}.`, { facts: { publicKeyPin: pin } })
 }
 
-/** The subject of the authority with this key: those above the loaded one, and all that were ever registered. */
+/** Where the key with this pin is in use already; null when it is nowhere. */
+export async function standingOf(ca: CertificationAuthority, pin: string): Promise<Standing | null> {
+  const lineage = await ca.store.findLineageByPin(pin)
+  if (lineage !== null) return { lineage: lineage.id, purpose: lineage.purpose }
+  const authority = await authorityWith(ca, pin)
+  return authority === null ? null : { authority }
+}
+
+/** The subject of the authority with this key: the loaded one, those above it, and all that were ever registered. */
 async function authorityWith({ store, issuer }: CertificationAuthority, pin: string): Promise<string | null> {
   const others = await store.otherAuthorities(issuer.record.id)
   const chains = others.flatMap(({ certificate, issuers }) => [certificate, ...splitCertificates(issuers)])
-  for (const der of [...issuer.chain.slice(1), ...chains]) {
+  for (const der of [...issuer.chain, ...chains]) {
     const { publicKey, subject } = readCertificate(der)
     if (publicKey.rsa !== null && publicKeyPin(publicKey.rsa) === pin) return describeName(subject)
   }

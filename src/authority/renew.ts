@@ -121,6 +121,8 @@ export async function planRenewal(
       provider,
       request: request && requestExhibit(request),
       certificate: null,
+      standing: { lineage: predecessor.lineage.id, purpose: predecessor.purpose },
+      renews: true,
     },
     profile,
     request,

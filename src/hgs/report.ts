@@ -4,7 +4,7 @@
  */
 import { visible } from './legible.ts'
 import { profiles, type Purpose } from './profiles.ts'
-import { judge, type Exhibit, type Foreign, type Row, type Verdict } from './rules.ts'
+import { judge, type Exhibit, type Foreign, type Row, type Standing, type Verdict } from './rules.ts'
 import { gradeProvider, type ProviderEvidence } from './provider.ts'
 import { subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
@@ -45,6 +45,7 @@ export interface ForeignCertificate {
   readonly thumbprint: string
   readonly provider: ProviderEvidence | null
   readonly signature: Foreign['signature']
+  readonly standing: Standing | null
 }
 
 /** Judges a certificate for each of `purposes`, beside the others that belong to it. */
@@ -54,7 +55,7 @@ export function judgeCertificate(
   purposes: readonly Purpose[],
   at: Date,
 ): Judgement[] {
-  const { certificate, name, thumbprint, signature } = one
+  const { certificate, name, thumbprint, signature, standing } = one
   const beside = all
     .filter((other) => other !== one && !isRenewal(certificate, other.certificate))
     .map((other) => ({ name: other.name, sameKey: sameKey(certificate, other.certificate) }))
@@ -65,6 +66,7 @@ export function judgeCertificate(
     provider: one.provider ?? gradeProvider(null, null),
     request: null,
     certificate: { certificate, issuer: null },
+    standing,
     foreign: { at, signature, beside },
   }
   const subject = describeName(certificate.subject)

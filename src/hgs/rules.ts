@@ -26,7 +26,7 @@ import { describeOid, oids } from '../x509/oids.ts'
 import type { SignerInfo } from '../x509/signedData.ts'
 import { dnsNameFault } from './dnsName.ts'
 import { legibilityFault, visible } from './legible.ts'
-import type { Profile } from './profiles.ts'
+import type { Profile, Purpose } from './profiles.ts'
 import { isKnownKeyStorageProvider, type ProviderEvidence } from './provider.ts'
 import { sources } from './sources.ts'
 import { weaknessesOf, type Weaknesses } from './weakKeys.ts'
@@ -49,9 +49,17 @@ export interface Exhibit {
     readonly envelopePossession: boolean | null
   } | null
   readonly certificate: { readonly certificate: Certificate; readonly issuer: Certificate | null } | null
+  /** Where its key is in use here already, or null; left out where nobody looked. */
+  readonly standing?: Standing | null
+  /** Whether the key is to be certified again where it stands. */
+  readonly renews?: boolean
   /** Set for a certificate that was made elsewhere. It is judged by what HGS needs, not by our own style. */
   readonly foreign?: Foreign
 }
+
+/** A key in use: that of an authority, by its subject, or of a lineage. */
+export type Standing =
+  { readonly authority: string } | { readonly lineage: string; readonly purpose: Purpose }
 
 export interface Foreign {
   /** The instant as of which it is judged. */
@@ -816,14 +824,24 @@ export const rules: readonly Rule[] = [
     property: 'Distinct keys',
     source: sources.keyManagement,
     required: () => 'a key of its own for each of signing, encryption and HTTPS',
-    judge: () => null, // a key that is certified here already is refused as such
-    elsewhere: ({ foreign }) => {
+    // Issuing refuses a key that is in use; this tells of it before.
+    judge: ({ publicKey, standing, renews }, { purpose }) => {
+      if (standing === undefined) return null
+      if (standing === null) return pass(publicKey === null ? 'made for this certificate' : 'not in use here')
+      if (renews) return passIf(isOwn(standing, purpose), whereStands(standing))
+      return isOwn(standing, purpose)
+        ? warn(`${whereStands(standing)}: it has its certificate already. Renew that`)
+        : fail(whereStands(standing))
+    },
+    elsewhere: ({ foreign, standing }, { purpose }) => {
       const { beside } = foreign!
       const same = beside.filter(({ sameKey }) => sameKey).map(({ name }) => name)
       if (same.length > 0) return fail(`the same key as ${same.join(', ')}`)
-      return beside.length === 0
+      if (standing != null && !isOwn(standing, purpose)) return fail(whereStands(standing))
+      if (beside.length > 0) return pass(`another key than ${beside.map(({ name }) => name).join(', ')}`)
+      return standing == null
         ? unknown('judged alone: the others were not given')
-        : pass(`another key than ${beside.map(({ name }) => name).join(', ')}`)
+        : pass(whereStands(standing))
     },
     fix: fix(
       'UseExistingKeySet = FALSE ; one request, and one key, for each certificate',
@@ -832,6 +850,14 @@ export const rules: readonly Rule[] = [
     ),
   },
 ]
+
+const isOwn = (standing: Standing, purpose: Purpose): boolean =>
+  'lineage' in standing && standing.purpose === purpose
+
+const whereStands = (standing: Standing): string =>
+  'lineage' in standing
+    ? `the ${standing.purpose} key of the lineage ${standing.lineage}`
+    : `the key of the authority ${standing.authority}`
 
 const keyUsagePages =
   'Microsoft’s table of HGS certificates says so (0x90); its page on troubleshooting HGS has keyEncipherment too, as templates of AD CS do (0xB0). Either serves; 0x90 is written here unless the operator chose 0xB0'

@@ -5,7 +5,6 @@ import { Type, type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { checkCertificates, checkPfx, checkRequest, type CheckTerms } from '../authority/check.ts'
 import { CaError, type Fault } from '../errors.ts'
-import type { Purpose } from '../hgs/profiles.ts'
 import { markdown, type Report } from '../hgs/report.ts'
 import { holdsCertificates } from '../x509/pem.ts'
 import { fileAnswers, problems, rawRequestTypes, requestBodies } from './describe.ts'
@@ -41,7 +40,7 @@ const CheckBody = Type.Object(
   {
     ...closed,
     description:
-      'One of `request`, `certificate`, `chain` and `pfx`. Without `purpose` it is judged for signing and for encryption.',
+      'One of `request`, `certificate`, `chain` and `pfx`. Without `purpose` it is judged for that of its key when the key is on record here, otherwise for signing and for encryption.',
   },
 )
 type CheckBody = Static<typeof CheckBody>
@@ -131,8 +130,6 @@ export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuth
   })
 }
 
-const keyProtection: readonly Purpose[] = ['signing', 'encryption']
-
 /** @throws CaError `invalidRequest`, `malformedCertificate`, `malformedCertificationRequest`. */
 async function reportOn(
   ca: CertificationAuthority,
@@ -142,7 +139,7 @@ async function reportOn(
 ): Promise<Report> {
   const asked = body instanceof Uint8Array ? query : body
   const terms: CheckTerms = {
-    purposes: asked?.purpose === undefined ? keyProtection : [asked.purpose],
+    purpose: asked?.purpose ?? null,
     provider: asked?.provider ?? null,
   }
   if (body instanceof Uint8Array) {
@@ -167,7 +164,7 @@ async function reportOn(
     throw new CaError('invalidRequest', 'The request contradicts itself or is incomplete.', {
       errors: faults,
     })
-  if (pfx !== undefined) return checkPfx(ca, { file: file!, password: pfx.password }, terms.purposes)
+  if (pfx !== undefined) return checkPfx(ca, { file: file!, password: pfx.password }, terms.purpose)
   return request === undefined
     ? checkCertificates(ca, (certificate ?? chain)!, terms)
     : checkRequest(ca, request, terms)

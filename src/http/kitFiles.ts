@@ -115,6 +115,8 @@ function conformanceOf(record: CertificateRecord): Row[] {
     provider: findingsOf(record).provider,
     request: null,
     certificate: { certificate, issuer: readCertificate(record.authority.certificate) },
+    standing: { lineage: record.lineage.id, purpose: record.purpose },
+    renews: true,
   }
   return judge(exhibit, profiles[record.purpose])
 }

@@ -94,8 +94,38 @@ t.test('a request is judged as issuing would, and nothing happens', async (t) =>
       .filter(({ verdict }: Row) => verdict === 'fail')
       .map(({ found }: Row) => found),
   )
-  const https = await service.post(url, { body: { purpose: 'https', request } })
+  const fresh = asPem(freshRequest())
+  const https = await service.post(url, { body: { purpose: 'https', request: fresh } })
   t.equal(https.json.verdict, 'pass', 'the common name is added to the names, as in issuing')
+})
+
+t.test('a key that is in use here is known again', async (t) => {
+  const service = await today(t)
+  const request = asPem(freshRequest())
+  const { json } = await service.post('/v1/certificates', { body: { purpose: 'signing', csr: request } })
+  const { certificate, lineage } = json
+  const check = async (body: object) =>
+    (await service.post(url, { body })).json.judged.map(({ purpose, rows }: Judged & { purpose: string }) => {
+      const { verdict, found } = rows.find(({ rule }) => rule === 'distinctKeys')!
+      return [purpose, verdict, found]
+    })
+  const where = `the signing key of the lineage ${lineage}`
+  t.strictSame(await check({ request }), [
+    ['signing', 'warn', `${where}: it has its certificate already. Renew that`],
+  ])
+  t.strictSame(await check({ request, purpose: 'encryption' }), [['encryption', 'fail', where]])
+  t.strictSame(await check({ certificate }), [['signing', 'pass', where]])
+  t.strictSame(await check({ certificate, purpose: 'https' }), [['https', 'fail', where]])
+  const issuer = asPem(service.ca.issuer.certificate.der, 'CERTIFICATE')
+  for (const [, verdict, found] of await check({ certificate: issuer })) {
+    t.equal(verdict, 'fail')
+    t.match(found, /^the key of the authority /)
+  }
+  const rowOf = ({ conformance }: { conformance: Row[] }) =>
+    conformance.find(({ rule }) => rule === 'distinctKeys')
+  t.match(rowOf(json), { verdict: 'pass', found: 'not in use here' })
+  const renewed = await service.post(`/v1/certificates/${json.id}/renewals`)
+  t.match(rowOf(renewed.json), { verdict: 'pass', found: where })
 })
 
 t.test('a certificate is judged by what HGS needs', async (t) => {
