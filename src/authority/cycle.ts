@@ -142,13 +142,19 @@ export const extensionsUnder = (
   authorityKeyIdentifier(issuerKey),
 ]
 
+/** The profile as the operator chose it. */
+export const chosen = (
+  { keyEncipherment }: Pick<CertificationAuthority, 'keyEncipherment'>,
+  profile: Profile,
+): Profile => (keyEncipherment ? withKeyEncipherment(profile) : profile)
+
 /** Makes up what would be signed, and rehearses it. Nothing is written. @returns also the rows of the rehearsal. */
 export async function draft(
   ca: CertificationAuthority,
   plan: Plan,
 ): Promise<{ readonly intent: Intent; readonly profile: Profile; readonly rows: readonly Row[] }> {
   const { validity } = plan
-  const profile = ca.keyEncipherment ? withKeyEncipherment(plan.profile) : plan.profile
+  const profile = chosen(ca, plan.profile)
   const contents = {
     serialNumber: newSerialNumber(),
     issuer: ca.issuer.certificate.subject.der,

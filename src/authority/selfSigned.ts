@@ -5,7 +5,7 @@
  */
 import { createPrivateKey, createPublicKey, sign } from 'node:crypto'
 import { promisify } from 'node:util'
-import { profiles, type Purpose } from '../hgs/profiles.ts'
+import { profiles, type Profile, type Purpose } from '../hgs/profiles.ts'
 import { softwareKeyStorageProvider } from '../hgs/provider.ts'
 import type { GeneratedKey } from '../keys/generate.ts'
 import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
@@ -15,7 +15,7 @@ import { certificatePem, toPem } from '../x509/pem.ts'
 import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import { encryptPrivateKey } from '../x509/pkcs8.ts'
 import type { CertificationAuthority, SigningKey } from './authority.ts'
-import { extensionsUnder, newSerialNumber, type Requester } from './cycle.ts'
+import { chosen, extensionsUnder, newSerialNumber, type Requester } from './cycle.ts'
 import { asGeneralNames, withCommonName } from './issue.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { rehearse } from './rehearse.ts'
@@ -67,7 +67,7 @@ export function makeSelfSigned(ca: CertificationAuthority, order: SelfSignedOrde
     for (const purpose of order.purposes) {
       const key = await ca.generateKey(order.bits, order.abandoned)
       try {
-        made.push(await certified(ca, order, purpose, subject, namesFor(purpose), key))
+        made.push(await certified(ca, order, chosen(ca, profiles[purpose]), subject, namesFor(purpose), key))
       } finally {
         key.privateKey.fill(0)
       }
@@ -123,12 +123,12 @@ const octetsOf = ({ buffer, byteOffset, length }: Uint8Array): Buffer =>
 async function certified(
   ca: CertificationAuthority,
   { validityDays, pfx }: SelfSignedOrder,
-  purpose: Purpose,
+  profile: Profile,
   subject: Name,
   dnsNames: readonly string[],
   { privateKey: pkcs8, publicKey }: GeneratedKey,
 ): Promise<SelfSigned> {
-  const profile = profiles[purpose]
+  const { purpose } = profile
   const start = Math.floor(ca.now().getTime() / 1000) * 1000
   const contents = {
     serialNumber: newSerialNumber(),

@@ -1,9 +1,7 @@
 /** The files of a kit: certificates, PFX files, scripts, and a manifest of it all. */
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Findings } from '../authority/findings.ts'
+import { readFindings, type Findings } from '../authority/findings.ts'
 import { addressOf, type IssuedKit } from '../authority/kit.ts'
-import { profiles, type Purpose } from '../hgs/profiles.ts'
-import { judge, type Row } from '../hgs/rules.ts'
+import type { Purpose } from '../hgs/profiles.ts'
 import { scriptsFor, type KeyPlace } from '../hgs/scripts.ts'
 import type { CertificateRecord, KitRecord } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
@@ -16,7 +14,7 @@ import type { ZipEntry } from './zip.ts'
  * The files in their order, README.txt first. The same kit gives the same files, but for the PFX files:
  * those are there only when the kit has them.
  */
-export async function kitFiles({ kit, certificates, pfx }: IssuedKit): Promise<ZipEntry[]> {
+export function kitFiles({ kit, certificates, pfx }: IssuedKit): ZipEntry[] {
   const [first] = certificates
   if (first === undefined) throw new Error('a kit without certificates')
   const keys = keyPlaceOf(kit, first)
@@ -38,7 +36,7 @@ export async function kitFiles({ kit, certificates, pfx }: IssuedKit): Promise<Z
     { name: 'chain.p7b', content: certificatesOnly(issuers) },
     ...scripts.map(({ name, text }) => ({ name, content: Buffer.from(text) })),
   ]
-  return [...files, { name: 'manifest.json', content: await manifest(kit, certificates, files) }]
+  return [...files, { name: 'manifest.json', content: manifest(kit, certificates, files) }]
 }
 
 function keyPlaceOf(kit: KitRecord, certificate: CertificateRecord): KeyPlace {
@@ -47,19 +45,14 @@ function keyPlaceOf(kit: KitRecord, certificate: CertificateRecord): KeyPlace {
   return keyOrigin === 'service' ? 'pfx' : 'request'
 }
 
-const findingsOf = ({ findings }: CertificateRecord): Findings => JSON.parse(findings) as Findings
+const findingsOf = ({ findings }: CertificateRecord): Findings => readFindings(findings)
 
 /** JSON in ASCII, since Windows PowerShell 5.1 reads files without a byte order mark in its own code page. */
-async function manifest(
+function manifest(
   kit: KitRecord,
   certificates: readonly CertificateRecord[],
   files: readonly ZipEntry[],
-): Promise<Buffer> {
-  const members: object[] = []
-  for (const certificate of certificates) {
-    await nextTurn() // judging takes a while
-    members.push(memberOf(certificate))
-  }
+): Buffer {
   const { authority } = certificates[0]!
   const document = {
     kit: kit.id,
@@ -69,7 +62,7 @@ async function manifest(
     serviceName: kit.serviceName,
     domain: kit.domain,
     authority: { id: authority.id, subject: authority.subject, notAfter: authority.notAfter },
-    certificates: members,
+    certificates: certificates.map(memberOf),
     files: files.map(({ name, content }) => ({
       name,
       size: content.length,
@@ -84,7 +77,7 @@ async function manifest(
 }
 
 function memberOf(record: CertificateRecord): object {
-  const { keyBits, keyOrigin, provider } = findingsOf(record)
+  const { keyBits, keyOrigin, provider, conformance } = findingsOf(record)
   return {
     purpose: record.purpose,
     id: record.id,
@@ -101,24 +94,8 @@ function memberOf(record: CertificateRecord): object {
     keyBits,
     keyOrigin,
     provider,
-    conformance: conformanceOf(record),
+    conformance,
   }
-}
-
-/** What the rule table says of the certificate as it was issued. */
-function conformanceOf(record: CertificateRecord): Row[] {
-  const certificate = readCertificate(record.certificate)
-  const exhibit = {
-    publicKey: certificate.publicKey,
-    subject: certificate.subject,
-    subjectAltNames: subjectAltNamesOf(certificate),
-    provider: findingsOf(record).provider,
-    request: null,
-    certificate: { certificate, issuer: readCertificate(record.authority.certificate) },
-    standing: { lineage: record.lineage.id, purpose: record.purpose },
-    renews: true,
-  }
-  return judge(exhibit, profiles[record.purpose])
 }
 
 const pfxFiles = 'signing.pfx, encryption.pfx (and https.pfx, if there is one)'

@@ -320,7 +320,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       throw new CaError(
         'keyAlreadyDelivered',
         'The PFX files were in the answer to the first of these requests, if that one succeeded.',
-        { facts: { kit: await kitView(issued, gone) } },
+        { facts: { kit: kitView(issued, gone) } },
       )
     }
     reply.code(keysGone ? 200 : 201).header('location', `/v1/kits/${kit.id}`)
@@ -330,19 +330,19 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
     return sendKit(reply, issued, form, keyDelivery)
   }
 
-  async function sendKit(
+  function sendKit(
     reply: FastifyReply,
     issued: IssuedKit,
     form: (typeof forms)[number],
     keyDelivery: string | undefined,
-  ): Promise<FastifyReply> {
-    if (form === 'json') return reply.send(await kitView(issued, keyDelivery))
+  ): FastifyReply {
+    if (form === 'json') return reply.send(kitView(issued, keyDelivery))
     const { kit } = issued
-    const zip = writeZip(await kitFiles(issued), kit.createdAt)
+    const zip = writeZip(kitFiles(issued), kit.createdAt)
     return sendFile(reply, zip, 'zip', `hgs-kit-${kit.serviceName.toLowerCase()}-${kit.id.slice(-8)}`)
   }
 
-  async function kitView(issued: IssuedKit, keyDelivery: string | undefined): Promise<KitView> {
+  function kitView(issued: IssuedKit, keyDelivery: string | undefined): KitView {
     const { kit, certificates } = issued
     return {
       id: kit.id,
@@ -355,7 +355,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       renews: kit.predecessorId,
       renewedBy: kit.renewedById,
       certificates: certificates.map((certificate) => certificateView(certificate, ca.now())),
-      files: (await kitFiles(issued)).map(({ name, content }) => ({
+      files: kitFiles(issued).map(({ name, content }) => ({
         name,
         sha256: hexDigest('sha256', content),
         content: Buffer.from(content).toString('base64'),

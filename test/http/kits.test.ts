@@ -362,6 +362,24 @@ t.test('an order that contradicts itself is told all of it', async (t) => {
   t.equal((await service.post('/v1/kits', { body: kitOf(two()), as: reader })).status, 201)
 })
 
+t.test('a kit and a lab pair have keyEncipherment when the operator wants it', async (t) => {
+  const { post } = await (await inProcess(t)).again({ keyEncipherment: true })
+  const { post: plain } = await inProcess(t)
+  const usageOf = async (pem: string) =>
+    (await demand('openssl', ['x509', '-noout', '-ext', 'keyUsage'], { input: Buffer.from(pem) })).text.trim()
+  const wide = /Digital Signature, Key Encipherment, Data Encipherment$/
+  const { octets } = await post('/v1/kits', { body: kit({ https: true }) })
+  for (const { conformance, purpose } of (await unpacked(t, octets)).manifest.certificates) {
+    const row = conformance.find(({ rule }: { rule: string }) => rule === 'keyUsage')
+    t.match(row, { verdict: 'pass', found: /keyEncipherment/ }, purpose)
+  }
+  const lab = { body: { subject: { organization: 'Contoso', commonName: 'HGS' }, pfx: { password } } }
+  const { json: narrow } = await plain('/v1/self-signed-certificates', lab)
+  for (const { certificate } of narrow.certificates) t.notMatch(await usageOf(certificate), wide)
+  const { json: made } = await post('/v1/self-signed-certificates', lab)
+  for (const { certificate } of made.certificates) t.match(await usageOf(certificate), wide)
+})
+
 t.test('a kit with names in other scripts has a manifest that any reader takes', async (t) => {
   const service = await inProcess(t)
   const { two } = requestsForOneService()
