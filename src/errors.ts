@@ -16,7 +16,8 @@ export const codes = {
     title: 'The request is not understood.',
     cause:
       'A field is missing, unknown, of the wrong type or out of bounds, or two fields contradict each other.',
-    remedy: 'Correct the fields named in errors[]. The API is described at /docs.',
+    remedy:
+      'Correct what errors[] names or, when it is empty, what detail says. The API is described at /docs.',
   },
   malformedCertificationRequest: {
     title: 'The certification request cannot be read.',
@@ -107,7 +108,7 @@ export const codes = {
     cause:
       'This repeats a request for a PFX. Its private key was in the answer to the first request alone, and in none if that one failed; a repetition never hands it out. The certificate is in this answer.',
     remedy:
-      'Use the PFX of the first answer. If there is none: a key in escrow is handed out again by POST /v1/lineages/{lineage}/deliveries; any other is lost, so issue a new certificate under a new Idempotency-Key.',
+      'Use the PFX of the first answer. If there is none: a key in escrow is handed out again by POST /v1/lineages/{lineage}/deliveries; any other is lost, so order it anew, under a new Idempotency-Key.',
   },
   escrowNotConfigured: {
     title: 'The escrow key that is needed is not at hand.',
@@ -190,13 +191,13 @@ export const codes = {
     title: 'There is no such thing here.',
     cause: 'No certificate, lineage, kit or route has this name.',
     remedy:
-      'A certificate is named by its id, its serial number (hex) or its SHA-1 thumbprint. GET /v1/certificates lists what there is.',
+      'A certificate is named by its id, its serial number (hex) or its SHA-1 thumbprint; a lineage and a kit by their ids alone. GET /v1/certificates lists what there is, each with its lineage.',
   },
   unsupportedMediaType: {
     title: 'The body has a type that this route does not read.',
     cause: 'The Content-Type is missing or not one of those the route reads.',
     remedy:
-      'Send JSON as application/json, a PEM request as application/x-pem-file, a DER request as application/pkcs10.',
+      'Name the type of the body in Content-Type, one of those that the answer lists. In application/json, requests and certificates stand as PEM or base64, a PFX as base64.',
   },
   notAcceptable: {
     title: 'The answer cannot be given in that form.',

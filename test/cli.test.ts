@@ -7,7 +7,7 @@ import t from 'tap'
 import { makeApiKey } from '../src/authority/apiKey.ts'
 import { openStore } from '../src/store/open.ts'
 import { exchange } from './support/load.ts'
-import { newFolder, productionIn, runCli, startService } from './support/service.ts'
+import { newFolder, partsOf, productionIn, runCli, startService } from './support/service.ts'
 
 const { folder, env, path, passphrase } = await productionIn(newFolder(t), 2_048)
 const hgsCa = (...args: string[]) => runCli(t, folder, args, env)
@@ -36,7 +36,7 @@ t.test('an API key from its making to its end', async (t) => {
     true,
   )
   const [apiKey] = created.stdout as [string]
-  const [, , id, secret] = apiKey.split('_') as [string, string, string, string]
+  const { id, secret } = partsOf(apiKey)
 
   await t.test('is made by create', async (t) => {
     t.equal(created.code, 0, created.stderr())

@@ -54,6 +54,7 @@ import {
   launchService,
   newFolder,
   onTerminal,
+  partsOf,
   productionIn,
   runCli,
   startService,
@@ -200,7 +201,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
     const said = service.stdout.join('\n')
     const secrets = {
       'the API key': apiKey,
-      'the secret of the API key': apiKey.split('_')[3]!,
+      'the secret of the API key': partsOf(apiKey).secret,
       'the passphrase': readFileSync(folder('passphrase'), 'utf8').trim(),
       'a private key': 'PRIVATE KEY',
       'the password of a PFX': password,

@@ -16,12 +16,12 @@ import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/ce
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
 import type { GeneralName } from '../x509/extensions.ts'
-import { canonicalSpki, hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
+import { hexDigest, pinOf, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName, modernised, nameFrom, type Name } from '../x509/name.ts'
 import { certificateDer, PemError } from '../x509/pem.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
-import { checkChain } from './check.ts'
+import { checkChain, providerOfPfx } from './check.ts'
 import { carryOut, type Requester } from './cycle.ts'
 import { ignoredOf, rememberedRows } from './findings.ts'
 import { asGeneralNames, withCommonName } from './issue.ts'
@@ -123,7 +123,8 @@ async function adoptOnce(
   await refuseKnownKey(ca, pin, order.purpose)
 
   // What it lacks is told; nothing in it keeps it from being adopted.
-  const report = await checkChain(ca, [adopted], order.purpose, proven.provider)
+  const evidence = proven.opened === null ? proven.provider : providerOfPfx(proven.opened.provider)
+  const report = await checkChain(ca, [adopted], order.purpose, evidence)
   const memory = proven.request === null ? null : remembered(ca, proven.request)
   const outcome = await carryOut(ca, {
     id: ca.store.newId(ca.now()),
@@ -210,10 +211,6 @@ function readProof({ file, provider }: Extract<KeyProof, { from: 'request' }>): 
   }
 }
 
-/** By the canonical encoding of its numbers, when it has some; else as it stands. */
-const pinOf = ({ rsa, der }: SubjectPublicKeyInfo): string =>
-  hexDigest('sha256', rsa === null ? der : canonicalSpki(rsa))
-
 function refuseAnotherKey({ publicKey }: Certificate, proven: Proven): void {
   const [expected, found] = [pinOf(publicKey), pinOf(proven.publicKey)]
   if (expected === found) return
@@ -229,7 +226,7 @@ function refuseAnotherKey({ publicKey }: Certificate, proven: Proven): void {
           found: `another key, with pin ${found}`,
           source: sources.managing,
           fix: {
-            certreq: 'KeyContainer = "<container of the certificate>", UseExistingKeySet = TRUE',
+            certreq: 'KeyContainer = "<container of the certificate>"\nUseExistingKeySet = TRUE',
             openssl: 'openssl req -new -key existing.key -out adoption.csr',
             powershell: 'certutil.exe -store My <thumbprint> # shows the KeyContainer for certreq',
           },

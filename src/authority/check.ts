@@ -26,7 +26,7 @@ import { certificateDers, PemError } from '../x509/pem.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { certifiable } from './issue.ts'
 import { standingOf } from './knownKey.ts'
-import { withOpenPfx, type SentPfx } from './pfx.ts'
+import { userKeySet, withOpenPfx, type SentPfx } from './pfx.ts'
 import { readRequestFile, rowsOf } from './request.ts'
 
 export interface CheckTerms {
@@ -46,7 +46,7 @@ export async function checkRequest(
   file: Uint8Array | string,
   { purpose: asked, provider }: CheckTerms,
 ): Promise<Report> {
-  const request = readRequestFile(file)
+  const request = readRequestFile(file, '/request')
   const standing = await standingOfKey(ca, request.publicKey)
   const judged: Judgement[] = []
   for (const purpose of purposesFor(asked, standing)) {
@@ -80,11 +80,14 @@ export const checkPfx = (
   sent: Pick<SentPfx, 'file' | 'password'>,
   purpose: Purpose | null,
 ): Promise<Report> =>
-  withOpenPfx(sent, ({ certificate, others, provider }) =>
-    checkChain(ca, [certificate, ...readAll(others)], purpose, providerOfPfx(provider)),
-  )
+  withOpenPfx(sent, async ({ certificate, others, provider, localMachine }) => {
+    const chain = [certificate, ...others.flatMap(readable)]
+    const report = await checkChain(ca, chain, purpose, providerOfPfx(provider))
+    return localMachine ? report : { ...report, notes: [userKeySet, ...report.notes] }
+  })
 
-const providerOfPfx = (name: string | null): ProviderEvidence =>
+/** Where Windows puts a key whose PFX names this provider, or none. */
+export const providerOfPfx = (name: string | null): ProviderEvidence =>
   name === null
     ? {
         grade: 'legacy',
@@ -132,8 +135,15 @@ const standingOfKey = async (
 
 const maximumCertificates = 16
 
-/** @throws DerError when one of them cannot be read. */
-const readAll = (ders: readonly Uint8Array[]): Certificate[] => ders.map((der) => readCertificate(der))
+/** What stands beside the certificate of the key is no more than a help to judge it. */
+function readable(der: Uint8Array): Certificate[] {
+  try {
+    return [readCertificate(der)]
+  } catch (error) {
+    if (error instanceof DerError) return []
+    throw error
+  }
+}
 
 /** @throws CaError `malformedCertificate`. */
 export function readCertificateFile(file: Uint8Array | string): Certificate[] {
@@ -141,8 +151,13 @@ export function readCertificateFile(file: Uint8Array | string): Certificate[] {
     const ders = certificateDers(file)
     if (ders.length > maximumCertificates)
       throw new PemError(`more than ${maximumCertificates} certificates are in it`)
-    const distinct = new Map(ders.map((der) => [hexDigest('sha256', der), der]))
-    return readAll([...distinct.values()])
+    const distinct = new Map(
+      ders.map((der, index) => [
+        hexDigest('sha256', der),
+        ders.length > 1 ? readNth(der, index) : readCertificate(der),
+      ]),
+    )
+    return [...distinct.values()]
   } catch (error) {
     if (error instanceof DerError || error instanceof PemError) {
       throw new CaError('malformedCertificate', `The certificate cannot be read: ${error.message}.`, {
@@ -150,6 +165,16 @@ export function readCertificateFile(file: Uint8Array | string): Certificate[] {
         facts: { hresult: '0x8007000D' },
       })
     }
+    throw error
+  }
+}
+
+/** @throws DerError that says which certificate of the file it is about. */
+function readNth(der: Uint8Array, index: number): Certificate {
+  try {
+    return readCertificate(der)
+  } catch (error) {
+    if (error instanceof DerError) throw new DerError(`number ${index + 1} of the file: ${error.message}`)
     throw error
   }
 }

@@ -9,7 +9,7 @@ import { writePfx, type PfxTarget } from '../x509/pfx.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
-import { termsFor, withOpenPfx, type SentPfx } from './pfx.ts'
+import { termsFor, userKeySet, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 
 export interface ConversionOrder {
@@ -44,16 +44,17 @@ export function convertPfx(ca: CertificationAuthority, order: ConversionOrder): 
       const thumbprint = hexDigest('sha1', certificate.der)
       const known = await ca.store.findCertificate({ thumbprint })
       const onRecord = known !== null && Buffer.compare(known.certificate, certificate.der) === 0
+      const terms = termsFor(sent, opened)
       const pfx = await writePfx({
-        ...termsFor(sent),
+        ...terms,
         privateKey,
         certificate: certificate.der,
         chain: others,
-        friendlyName: friendlyName?.slice(0, 255) ?? `HGS ${thumbprint}`,
+        friendlyName: friendlyName?.slice(0, 255).replace(/[\ud800-\udbff]$/, '') ?? `HGS ${thumbprint}`,
       })
       const conversion = {
         pfx,
-        target: sent.target,
+        target: terms.target,
         subject: describeName(certificate.subject),
         thumbprint,
         publicKeyPin: publicKeyPin(publicKey),
@@ -74,7 +75,7 @@ export function convertPfx(ca: CertificationAuthority, order: ConversionOrder): 
           thumbprint,
           publicKeyPin: conversion.publicKeyPin,
           provider: opened.provider,
-          target: sent.target,
+          target: terms.target,
           reason,
         },
       })
@@ -90,23 +91,22 @@ const beforeOf = ({ provider, localMachine, encryption, mac }: OpenedPfx): Befor
   mac,
 })
 
-function warningsAbout({ provider, localMachine }: OpenedPfx): string[] {
+const wayOut =
+  'Where it was imported, keep the old PFX as a backup, import the new one, and see that its key is in a Key Storage Provider. Only then delete the key in the legacy provider.'
+
+export function warningsAbout({ provider, localMachine }: OpenedPfx): string[] {
   const warnings: string[] = []
   if (provider === null) {
     warnings.push(
-      'The old PFX named no provider: Windows puts such a key into the legacy Microsoft Enhanced Cryptographic Provider, which HGS does not support. Where it was imported, delete the key and import the new PFX.',
+      `The old PFX named no provider: Windows puts such a key into the legacy Microsoft Enhanced Cryptographic Provider, which HGS does not support. ${wayOut}`,
     )
   } else if (isLegacyProvider(provider)) {
-    warnings.push(
-      `The old PFX named "${provider}", a legacy provider, which HGS does not support. Where it was imported, delete the key and import the new PFX.`,
-    )
+    warnings.push(`The old PFX named "${provider}", a legacy provider, which HGS does not support. ${wayOut}`)
   } else if (provider !== softwareKeyStorageProvider) {
     warnings.push(`The old PFX named "${provider}"; the new one names "${softwareKeyStorageProvider}".`)
   }
   if (!localMachine) {
-    warnings.push(
-      'The old PFX did not ask for the key set of the machine: HGS finds no key that was imported for a user.',
-    )
+    warnings.push(userKeySet)
   }
   return warnings
 }

@@ -23,6 +23,7 @@ import {
   type Proposal,
 } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
+import { currentOf, lineageInUse } from './lineage.ts'
 import { certificateOf, onceOf } from './once.ts'
 import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
@@ -99,7 +100,7 @@ export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<I
 
 /**
  * Certifies the keys of a kit again, as they are on record: of each lineage its current certificate,
- * also when that is newer than the kit. PFX files that are sent come back anew, however often they are
+ * also when that is newer than the kit; of one whose key was replaced, that of the key which is in use. PFX files that are sent come back anew, however often they are
  * sent: who asks has their keys.
  *
  * @throws CaError `notFound`, `kitSuperseded`, and all that `renew` throws.
@@ -118,6 +119,7 @@ export async function renewKit(ca: CertificationAuthority, order: KitRenewalOrde
       const pfx = new Map<Purpose, Uint8Array>()
       for (const { purpose, file } of sent) {
         const certificate = issued.certificates.find((one) => one.purpose === purpose)!
+        refuseAnotherKey(certificate, opened.get(purpose)!.certificate.publicKey, 'PFX') // replaced meanwhile
         pfx.set(purpose, await handedBack(opened.get(purpose)!, file, certificate))
       }
       return { ...issued, pfx }
@@ -150,11 +152,19 @@ async function sentFor(
     if (member === undefined && file !== undefined)
       faults.push({ pointer, detail: `is too much: this kit has no certificate for ${purpose}` })
     if (member !== undefined && file !== undefined)
-      sent.push({ purpose, file, certificate: await certificateOf(ca, member.intentId) })
+      sent.push({ purpose, file, certificate: await memberInUse(ca, member.intentId) })
   }
   if (faults.length > 0)
     throw new CaError('invalidRequest', 'The PFX files are not those of this kit.', { errors: faults })
   return sent
+}
+
+/** What a member of a kit is today: over the same key, or over the one that replaced it. */
+async function memberInUse(ca: CertificationAuthority, intentId: string): Promise<CertificateRecord> {
+  const { lineage } = await certificateOf(ca, intentId)
+  const id = await lineageInUse(ca, lineage.id)
+  await finishBegun(ca, id)
+  return currentOf(ca, id)
 }
 
 /** Opens PFX files, uses what is in them, and wipes their keys. */
@@ -407,9 +417,7 @@ async function renewOnce(
     }
     const plans: Plan[] = []
     for (const { purpose, intentId } of inOrder(old.members)) {
-      const { lineage } = await certificateOf(ca, intentId)
-      await finishBegun(ca, lineage.id)
-      const current = (await ca.store.currentCertificate(lineage.id))!
+      const current = await memberInUse(ca, intentId)
       const { reason, by } = order
       const renewal = {
         reference: current.id,

@@ -54,6 +54,12 @@ export async function declareSharing(
   )
 }
 
+/** The lineage of the key that is in use where that of `id` was: it itself, unless that was replaced. */
+export async function lineageInUse(ca: CertificationAuthority, id: string): Promise<string> {
+  const { replacedBy } = await findLineage(ca, id)
+  return replacedBy === null ? id : lineageInUse(ca, replacedBy)
+}
+
 /** The certificate of the highest generation; the first is finished when it was interrupted. */
 export async function currentOf(ca: CertificationAuthority, id: string): Promise<CertificateRecord> {
   const current = await ca.store.currentCertificate(id)

@@ -10,7 +10,8 @@ export interface SentPfx {
   readonly password: string
   /** Of the PFX that goes back; null for the same. */
   readonly newPassword: string | null
-  readonly target: PfxTarget
+  /** Null for that of the file. */
+  readonly target: PfxTarget | null
 }
 
 /**
@@ -63,15 +64,22 @@ async function openPfx(file: Uint8Array, password: string): Promise<OpenedPfx> {
   }
 }
 
+/** What to know of a PFX that names no key set. */
+export const userKeySet =
+  'The PFX does not ask for the key set of the machine: HGS finds no key that was imported for a user.'
+
 /** How the PFX that goes back is protected. */
-export const termsFor = ({ password, newPassword, target }: SentPfx): PfxTerms => ({
+export const termsFor = (
+  { password, newPassword, target }: SentPfx,
+  opened: Pick<OpenedPfx, 'target'>,
+): PfxTerms => ({
   password: newPassword ?? password,
-  target,
+  target: target ?? opened.target,
 })
 
 /** The key that was sent, in a new PFX with a certificate that was issued for it. */
 export const handedBack = (
-  { privateKey }: OpenedPfx,
+  opened: OpenedPfx,
   sent: SentPfx,
   certificate: CertificateRecord,
-): Promise<Uint8Array> => keyInPfx(privateKey, certificate, termsFor(sent))
+): Promise<Uint8Array> => keyInPfx(opened.privateKey, certificate, termsFor(sent, opened))

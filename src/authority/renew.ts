@@ -29,12 +29,13 @@ import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
 import { findCertificate, pointerTo } from './find.ts'
 import { ignoredOf, readFindings, rememberedRows, type Findings } from './findings.ts'
+import { findLineage } from './lineage.ts'
 import { once, type Issued } from './once.ts'
 import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
 import { validityFrom } from './validity.ts'
-import { namedPredecessor } from './windowsRenewal.ts'
+import { namedPredecessor, type Named } from './windowsRenewal.ts'
 
 export interface RenewalOrder {
   /** Id, serial number or thumbprint of the certificate to renew. */
@@ -111,6 +112,7 @@ export async function planRenewal(
   const publicKey = old.publicKey.rsa!
   const names = subjectAltNamesOf(old)
   const findings = readFindings(predecessor.findings)
+  const { replacedBy } = await findLineage(ca, predecessor.lineage.id)
   const provider = pfx === null ? providerOf(request, order.provider, findings) : writtenHere
   // The whole profile again, as of now: what was good enough then may not be today.
   const rows = await judged(
@@ -123,6 +125,7 @@ export async function planRenewal(
       certificate: null,
       standing: { lineage: predecessor.lineage.id, purpose: predecessor.purpose },
       renews: true,
+      replacedBy,
     },
     profile,
     request,
@@ -155,7 +158,7 @@ export async function planRenewal(
         ...expiryNote(predecessor, ca.now()),
         ...providerNote(pfx),
         ...validity.notes,
-        consequences[predecessor.purpose].sameKey,
+        consequences[predecessor.purpose][replacedBy === null ? 'sameKey' : 'replacedKey'],
         ...(memory?.notes ?? []),
       ],
     },
@@ -300,8 +303,8 @@ function differences(
   ]
 }
 
-const namedNote = (named: CertificateRecord | null, predecessor: CertificateRecord): string[] =>
-  named === null || named.id === predecessor.id
+const namedNote = (named: Named | null, predecessor: CertificateRecord): string[] =>
+  named === null || named.generation === predecessor.generation
     ? []
     : [
         `The request names generation ${named.generation} as the certificate that it renews. Generation ${predecessor.generation}, over the same key, was renewed.`,

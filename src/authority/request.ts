@@ -18,9 +18,10 @@ import { isSignedBy } from '../x509/signedData.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 import type { Findings } from './findings.ts'
 import { judgeByConstraints } from './nameConstraints.ts'
+import { changesKey } from './windowsRenewal.ts'
 
 /** @throws CaError `malformedCertificationRequest`. */
-export function readRequestFile(file: Uint8Array | string): CertificationRequest {
+export function readRequestFile(file: Uint8Array | string, pointer = '/csr'): CertificationRequest {
   try {
     return readCertificationRequest(requestDer(file))
   } catch (error) {
@@ -29,7 +30,7 @@ export function readRequestFile(file: Uint8Array | string): CertificationRequest
         'malformedCertificationRequest',
         `The certification request cannot be read: ${error.message}.`,
         {
-          errors: [{ pointer: '/csr', detail: error.message }],
+          errors: [{ pointer, detail: error.message }],
           facts: { hresult: '0x8007000D' },
         },
       )
@@ -67,6 +68,7 @@ export function remembered(
 export const requestExhibit = (request: CertificationRequest): NonNullable<Exhibit['request']> => ({
   signatureAlgorithm: request.signatureAlgorithm,
   envelope: request.envelope,
+  changesKey: changesKey(request),
   possession: null,
   envelopeSignatures: request.signedData?.signers ?? [],
   envelopePossession: null,

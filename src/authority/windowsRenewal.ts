@@ -11,20 +11,37 @@ import type { CertificateRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { readCertificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
-import { hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
+import { hexDigest, pinOf } from '../x509/key.ts'
 import { oids } from '../x509/oids.ts'
 import { certificateOf } from '../x509/signedData.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { pointerTo } from './find.ts'
 
-/** The certificate on record that the request names as the one to renew, by all its octets. */
+/** A certificate on record: one of this authority, or the one that a lineage was adopted with, generation 0. */
+export interface Named {
+  readonly lineage: string
+  readonly generation: number
+  /** Null for an adopted one. */
+  readonly record: CertificateRecord | null
+}
+
+/** What is on record of the certificate that the request names as the one to renew, by all its octets. */
 async function renewedBy(
   { store }: CertificationAuthority,
   { renewalCertificate }: CertificationRequest,
-): Promise<CertificateRecord | null> {
+): Promise<Named | null> {
   if (renewalCertificate === null) return null
-  const found = await store.findCertificate({ thumbprint: hexDigest('sha1', renewalCertificate) })
-  return found !== null && same(found.certificate, renewalCertificate) ? found : null
+  const thumbprint = hexDigest('sha1', renewalCertificate)
+  const record = await store.findCertificate({ thumbprint })
+  if (record !== null) {
+    const { lineage, generation } = record
+    return same(record.certificate, renewalCertificate) ? { lineage: lineage.id, generation, record } : null
+  }
+  const lineage = await store.findAdoptedLineage(thumbprint)
+  const story = lineage === null ? null : await store.findLineage(lineage)
+  return story?.adoption && same(story.adoption.certificate, renewalCertificate)
+    ? { lineage: story.id, generation: 0, record: null }
+    : null
 }
 
 const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
@@ -40,10 +57,10 @@ export async function refuseRenewal(
 ): Promise<void> {
   if (request.renewalCertificate === null) return
   const renewed = await renewedBy(ca, request)
-  const current = renewed && ((await ca.store.currentCertificate(renewed.lineage.id)) ?? renewed)
-  const expected = keyOf(request.renewalCertificate)
-  const found = pinOf(request.publicKey)
-  if (expected !== null && expected !== found) {
+  const current = renewed && ((await ca.store.currentCertificate(renewed.lineage)) ?? renewed.record)
+  if (changesKey(request)) {
+    const expected = keyOf(request.renewalCertificate)
+    const found = pinOf(request.publicKey)
     throw new CaError(
       'renewalKeyChanged',
       'This is a request to renew a certificate, but with another key. Shielded VMs would not start with it.',
@@ -65,7 +82,7 @@ export async function refuseRenewal(
   if (current === null) {
     throw new CaError(
       'requestIsRenewal',
-      'This is a request to renew a certificate, and that certificate is not one of this authority. For a first certificate, send a plain PKCS#10.',
+      'This is a request to renew a certificate, and that certificate is not one of this authority. To go on with its key here, send both to POST /v1/adoptions; for a first certificate of another key, send a plain PKCS#10.',
     )
   }
   const renewals = `/v1/certificates/${current.id}/renewals`
@@ -74,8 +91,12 @@ export async function refuseRenewal(
   })
 }
 
-const pinOf = ({ rsa, der }: SubjectPublicKeyInfo): string =>
-  rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
+/** Whether the request asks to renew a certificate of another key; null when it asks for no renewal. */
+export function changesKey({ renewalCertificate, publicKey }: CertificationRequest): boolean | null {
+  if (renewalCertificate === null) return null
+  const expected = keyOf(renewalCertificate)
+  return expected !== null && expected !== pinOf(publicKey)
+}
 
 /** The pin of the key of a certificate from anywhere; null when it cannot be read. */
 function keyOf(certificate: Uint8Array): string | null {
@@ -98,9 +119,9 @@ export async function namedPredecessor(
   ca: CertificationAuthority,
   predecessor: CertificateRecord,
   request: CertificationRequest,
-): Promise<CertificateRecord | null> {
+): Promise<Named | null> {
   const { renewalCertificate, signedData, envelope } = request
-  const mismatch = (found: string, named: CertificateRecord | null = null): CaError =>
+  const mismatch = (found: string, named: Named | null = null): CaError =>
     new CaError(
       'renewalCertificateMismatch',
       `The renewal does not name the certificate to renew: ${found}.`,
@@ -113,7 +134,7 @@ export async function namedPredecessor(
             found,
             source: sources.certificates,
             fix: {
-              certreq: `RenewalCert = ${predecessor.thumbprint}, UseExistingKeySet = TRUE`,
+              certreq: `RenewalCert = ${predecessor.thumbprint}\nUseExistingKeySet = TRUE`,
               openssl: 'openssl req -new -key existing.key -out renewal.csr',
               powershell:
                 'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
@@ -123,7 +144,7 @@ export async function namedPredecessor(
         facts: {
           hresult: '0x8009400E',
           ...pointerTo(predecessor),
-          ...(named === null ? {} : { renewalCertificate: pointerTo(named)['certificate'] }),
+          ...(named === null ? {} : { renewalCertificate: pointerTo(named.record)['certificate'] }),
         },
       },
     )
@@ -134,7 +155,7 @@ export async function namedPredecessor(
   }
   const named = await renewedBy(ca, request)
   if (named === null) throw mismatch('it names one that is not on record here')
-  if (named.lineage.id !== predecessor.lineage.id) throw mismatch('it names one of another lineage', named)
+  if (named.lineage !== predecessor.lineage.id) throw mismatch('it names one of another lineage', named)
   for (const signer of signedData?.signers ?? []) {
     if (!('issuer' in signer.name)) continue // CMC: by key identifier, so by the key of the request itself
     const certificate = certificateOf(signer, signedData!)

@@ -112,6 +112,7 @@ const grant = (thumbprint: string): RunbookStep => ({
   what: 'Let HGS read the key: its group managed service account. This is for a key in a file; for a key in a hardware module use the tools of its provider.',
   commands: [
     `$certificate = Get-Item -LiteralPath 'Cert:\\LocalMachine\\My\\${thumbprint}'`,
+    'certutil.exe -store My $certificate.Thumbprint # names the provider: a Key Storage Provider it must be',
     '$key = [System.Security.Cryptography.X509Certificates.RSACertificateExtensions]::GetRSAPrivateKey($certificate)',
     '$file = Join-Path -Path $env:ProgramData -ChildPath "Microsoft\\Crypto\\Keys\\$($key.Key.UniqueName)"',
     '$account = (Get-IISAppPool -Name KeyProtection).ProcessModel.UserName',

@@ -4,7 +4,15 @@
  */
 import { visible } from './legible.ts'
 import { profiles, type Purpose } from './profiles.ts'
-import { judge, type Exhibit, type Foreign, type Row, type Standing, type Verdict } from './rules.ts'
+import {
+  judge,
+  rulesAboutKey,
+  type Exhibit,
+  type Foreign,
+  type Row,
+  type Standing,
+  type Verdict,
+} from './rules.ts'
 import { gradeProvider, type ProviderEvidence } from './provider.ts'
 import { subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
@@ -27,6 +35,8 @@ export interface Judgement {
 export interface Report {
   readonly verdict: Verdict
   readonly judged: readonly Judgement[]
+  /** What to know beside the rows. */
+  readonly notes: readonly string[]
 }
 
 /** What cannot be seen is no fault. */
@@ -36,7 +46,20 @@ const severity: readonly Verdict[] = ['pass', 'unknown', 'warn', 'fail']
 export const worst = (rows: readonly { readonly verdict: Verdict }[]): Verdict =>
   severity[Math.max(0, ...rows.map(({ verdict }) => severity.indexOf(verdict)))]!
 
-export const reportOf = (judged: readonly Judgement[]): Report => ({ verdict: worst(judged), judged })
+export const reportOf = (judged: readonly Judgement[]): Report => ({
+  verdict: worst(judged),
+  judged,
+  notes: judged.some(canBeAdopted) ? [adoption] : [],
+})
+
+const adoption =
+  'If an HGS uses this certificate, do not make a new key for it: POST /v1/adoptions gives its key a certificate of this authority that fits, and no VM is touched.'
+
+/** Whether a certificate is at fault, and its key is not. */
+const canBeAdopted = ({ thumbprint, verdict, rows }: Judgement): boolean =>
+  thumbprint !== null &&
+  verdict === 'fail' &&
+  !rows.some((row) => row.verdict === 'fail' && [...rulesAboutKey, 'distinctKeys'].includes(row.rule))
 
 /** A certificate from any authority, with what can be known of it only from outside. */
 export interface ForeignCertificate {
@@ -105,6 +128,13 @@ const words: Readonly<Record<Verdict, string>> = {
 /** Text of others between our marks: nothing in it is markup. */
 const plain = (text: string): string => visible(text).replace(/[\\`*_[\]<>|#~&]/g, '\\$&')
 
+/** The lines of an INF file are told one by one. */
+const code = (text: string): string =>
+  text
+    .split('\n')
+    .map((line) => `\`${line}\``)
+    .join(', ')
+
 /** The report as text for people (CommonMark, with tables). */
 export function markdown(report: Report): string {
   const lines = [`# Conformance of HGS certificates: ${report.verdict}`, '']
@@ -117,10 +147,11 @@ export function markdown(report: Report): string {
     lines.push('')
     for (const row of rows.filter(({ verdict }) => verdict === 'fail' || verdict === 'warn')) {
       lines.push(`**${row.property}** (${words[row.verdict]}), see <${row.source}>`, '')
-      lines.push(`- certreq: \`${row.fix.certreq}\``)
-      lines.push(`- openssl: \`${row.fix.openssl}\``)
-      lines.push(`- PowerShell: \`${row.fix.powershell}\``, '')
+      lines.push(`- certreq: ${code(row.fix.certreq)}`)
+      lines.push(`- openssl: ${code(row.fix.openssl)}`)
+      lines.push(`- PowerShell: ${code(row.fix.powershell)}`, '')
     }
   }
+  for (const note of report.notes) lines.push(note, '')
   return lines.join('\n')
 }

@@ -41,6 +41,8 @@ export interface Exhibit {
   readonly request: {
     readonly signatureAlgorithm: string
     readonly envelope: Envelope | null
+    /** Whether it asks to renew a certificate of another key; null when it asks for no renewal. */
+    readonly changesKey: boolean | null
     /** Whether its signature verifies with its own key; null while that has not been calculated. */
     readonly possession: boolean | null
     /** The signatures of its envelope; none without one. */
@@ -53,6 +55,8 @@ export interface Exhibit {
   readonly standing?: Standing | null
   /** Whether the key is to be certified again where it stands. */
   readonly renews?: boolean
+  /** The lineage whose key has replaced the one of that lineage. */
+  readonly replacedBy?: string | null
   /** Set for a certificate that was made elsewhere. It is judged by what HGS needs, not by our own style. */
   readonly foreign?: Foreign
 }
@@ -79,6 +83,8 @@ export type Verdict = 'pass' | 'warn' | 'fail' | 'unknown'
 interface Finding {
   readonly verdict: Verdict
   readonly found: string
+  /** When that of the rule would be the wrong advice. */
+  readonly fix?: Fix
 }
 
 type Judge = (exhibit: Exhibit, profile: Profile) => Finding | null
@@ -138,14 +144,19 @@ const fix = (certreq: string, openssl: string, powershell: string): Fix => ({ ce
 /** For refusals outside the table. */
 export const fixes = {
   newKey: fix(
-    'KeyAlgorithm = RSA, KeyLength = 3072, UseExistingKeySet = FALSE',
+    'KeyAlgorithm = RSA\nKeyLength = 3072\nUseExistingKeySet = FALSE',
     'openssl req -new -newkey rsa:3072 -sha256 -keyout hgs.key -out hgs.csr',
     'certreq.exe -new hgs.inf hgs.req # with an INF for each key',
   ),
   sameKey: fix(
-    'KeyContainer = "<container of the old key>", UseExistingKeySet = TRUE',
+    'KeyContainer = "<container of the old key>"\nUseExistingKeySet = TRUE',
     'openssl req -new -key existing.key -out renewal.csr',
     'Invoke-RestMethod -Method Post $certificate/renewals # without a request: the key on record is renewed',
+  ),
+  replacement: fix(
+    'RenewalCert = "<thumbprint of the certificate over the new key>"\nUseExistingKeySet = TRUE',
+    'openssl req -new -key new.key -out renewal.csr',
+    'Get-HgsKeyProtectionCertificate # the one over the new key is primary',
   ),
   samePfx: fix(
     '; Send the PFX of this certificate, or of an earlier one of its lineage',
@@ -160,7 +171,7 @@ const writtenByAuthority = fix(
   '# Nothing to ask for: the authority writes this itself.',
 )
 const newKey = fix(
-  'KeyAlgorithm = RSA, KeyLength = 3072, UseExistingKeySet = FALSE',
+  'KeyAlgorithm = RSA\nKeyLength = 3072\nUseExistingKeySet = FALSE',
   'openssl req -new -newkey rsa:3072 -sha256 -keyout hgs.key -out hgs.csr',
   "New-SelfSignedCertificate -KeyAlgorithm RSA -KeyLength 3072 -Provider 'Microsoft Software Key Storage Provider'",
 )
@@ -253,6 +264,12 @@ const hashAdvised: readonly string[] = [
   oids.ecdsaWithSHA384,
 ]
 
+const hashBroken: readonly string[] = [
+  oids.md2WithRSAEncryption,
+  oids.md4WithRSAEncryption,
+  oids.md5WithRSAEncryption,
+]
+
 export const rules: readonly Rule[] = [
   {
     id: 'provider',
@@ -283,7 +300,7 @@ export const rules: readonly Rule[] = [
       return pass(`${name} (${provider.grade})`)
     },
     fix: fix(
-      'ProviderName = "Microsoft Software Key Storage Provider", KeySpec = 0 ; IIS Manager never does so',
+      'ProviderName = "Microsoft Software Key Storage Provider"\nKeySpec = 0 ; IIS Manager never does so',
       '# openssl names no provider. Declare it: "provider": "Microsoft Software Key Storage Provider"',
       "New-SelfSignedCertificate -Provider 'Microsoft Software Key Storage Provider' -KeySpec None",
     ),
@@ -419,7 +436,7 @@ export const rules: readonly Rule[] = [
       return passIf(digest !== undefined, describeOid(request.signatureAlgorithm))
     },
     fix: fix(
-      'HashAlgorithm = sha256, AlternateSignatureAlgorithm = FALSE',
+      'HashAlgorithm = sha256\nAlternateSignatureAlgorithm = FALSE',
       'openssl req -new -sha256 -key hgs.key -out hgs.csr',
       'New-SelfSignedCertificate -HashAlgorithm SHA256',
     ),
@@ -447,10 +464,21 @@ export const rules: readonly Rule[] = [
     property: 'Renewal policy',
     source: sources.certificates,
     required: () => 'renewed with the same key: with another, shielded VMs do not start',
-    judge: () => pass('this service renews with the same key, always'),
+    judge: ({ request, replacedBy }) => {
+      if (request?.changesKey)
+        return fail('it asks to renew a certificate, but with another key than that has')
+      return replacedBy == null
+        ? pass('this service renews with the same key, always')
+        : {
+            ...warn(
+              `the key was replaced by that of the lineage ${replacedBy}: do not make it primary again`,
+            ),
+            fix: fixes.replacement,
+          }
+    },
     elsewhere: () => unknown('a certificate does not show how it will be renewed'),
     fix: fix(
-      'RenewalCert = "<thumbprint>", UseExistingKeySet = TRUE',
+      'RenewalCert = "<thumbprint>"\nUseExistingKeySet = TRUE',
       'openssl req -new -key existing.key -out renewal.csr # never -newkey',
       'certreq.exe -enroll -machine -cert <serial number> Renew ReuseKeys # Get-Certificate makes a new key',
     ),
@@ -470,7 +498,7 @@ export const rules: readonly Rule[] = [
         : pass(list(digests.map((digest) => `RSA with ${digest.replace('sha', 'SHA-')}`)))
     },
     fix: fix(
-      'HashAlgorithm = sha256, AlternateSignatureAlgorithm = FALSE',
+      'HashAlgorithm = sha256\nAlternateSignatureAlgorithm = FALSE',
       'openssl req -new -sha256 -key hgs.key -out hgs.csr # no envelope is needed',
       'certreq.exe -new hgs.inf hgs.req',
     ),
@@ -556,7 +584,7 @@ export const rules: readonly Rule[] = [
     },
     elsewhere: 'omitted',
     fix: fix(
-      '[Extensions] 2.5.29.17 = "{text}dns=hgs.contoso.com" ; no upn=, email=, url= or ipaddress=',
+      '[Extensions]\n2.5.29.17 = "{text}dns=hgs.contoso.com" ; no upn=, email=, url= or ipaddress=',
       'subjectAltName = DNS:hgs.contoso.com',
       'New-SelfSignedCertificate -DnsName hgs.contoso.com',
     ),
@@ -577,7 +605,7 @@ export const rules: readonly Rule[] = [
     },
     elsewhere: 'advised',
     fix: fix(
-      '[Extensions] 2.5.29.17 = "{text}dns=hgs.contoso.com&dns=hgs01.contoso.com"',
+      '[Extensions]\n2.5.29.17 = "{text}dns=hgs.contoso.com&dns=hgs01.contoso.com"',
       'subjectAltName = DNS:hgs.contoso.com, DNS:hgs01.contoso.com',
       'New-SelfSignedCertificate -DnsName hgs.contoso.com, hgs01.contoso.com',
     ),
@@ -605,9 +633,23 @@ export const rules: readonly Rule[] = [
       return names.length > 0 ? pass(list(names)) : fail('neither a common name nor a DNS name')
     },
     fix: fix(
-      'Subject = "CN=hgs.contoso.com", [Extensions] 2.5.29.17 = "{text}dns=hgs.contoso.com" ; <HgsServiceName>.<domain of HGS>, then the names of load balancers',
+      'Subject = "CN=hgs.contoso.com"\n[Extensions]\n2.5.29.17 = "{text}dns=hgs.contoso.com" ; <HgsServiceName>.<domain of HGS>, then the names of load balancers',
       'openssl req -new -subj "/CN=hgs.contoso.com" -addext "subjectAltName=DNS:hgs.contoso.com" -key hgs.key -out hgs.csr',
       'New-SelfSignedCertificate -Subject CN=hgs.contoso.com -DnsName hgs.contoso.com',
+    ),
+  },
+  {
+    id: 'version',
+    property: 'Version of the certificate',
+    source: sources.rfc5280Version,
+    required: () => 'version 3: the one that has extensions',
+    judge: ({ certificate }) =>
+      certificate &&
+      passIf(certificate.certificate.version === 3, `version ${certificate.certificate.version}`),
+    fix: fix(
+      '; AD CS always writes version 3: certreq -submit hgs.req',
+      'openssl x509 -req -copy_extensions copy -in hgs.csr -CA ca.pem -CAkey ca.key -out hgs.pem # without extensions it is version 1',
+      'New-SelfSignedCertificate # always version 3',
     ),
   },
   {
@@ -641,11 +683,11 @@ export const rules: readonly Rule[] = [
       const { signatureAlgorithm } = certificate.certificate
       const found = describeOid(signatureAlgorithm)
       if (hashAdvised.includes(signatureAlgorithm)) return pass(found)
-      return signatureAlgorithm === oids.md5WithRSAEncryption ? fail(found) : warn(found)
+      return hashBroken.includes(signatureAlgorithm) ? fail(found) : warn(found)
     },
     fix: fix(
       'HashAlgorithm = sha256 ; of an authority: certutil -setreg ca\\csp\\CNGHashAlgorithm SHA256',
-      'openssl x509 -req -sha256 -in hgs.csr -CA ca.pem -CAkey ca.key -out hgs.pem',
+      'openssl x509 -req -sha256 -copy_extensions copy -in hgs.csr -CA ca.pem -CAkey ca.key -out hgs.pem',
       'New-SelfSignedCertificate -HashAlgorithm SHA256',
     ),
   },
@@ -713,9 +755,9 @@ export const rules: readonly Rule[] = [
     },
     elsewhere: foreignValidity,
     fix: fix(
-      'RenewalCert = "<thumbprint>", UseExistingKeySet = TRUE ; renew with the same key, for fewer days than the authority has left',
-      'openssl x509 -req -days 825 -in same-key.csr -CA ca.pem -CAkey ca.key -out renewed.pem',
-      'New-SelfSignedCertificate -NotAfter (Get-Date).AddDays(825) -ExistingKey',
+      'RenewalCert = "<thumbprint>"\nUseExistingKeySet = TRUE ; renew with the same key, for fewer days than the authority has left',
+      'openssl x509 -req -days 825 -copy_extensions copy -in same-key.csr -CA ca.pem -CAkey ca.key -out renewed.pem',
+      'certreq.exe -enroll -machine -cert <serial number> Renew ReuseKeys',
     ),
   },
   {
@@ -736,7 +778,7 @@ export const rules: readonly Rule[] = [
     }),
     elsewhere: foreignKeyUsage,
     fix: fix(
-      'KeyUsage = 0x90, KeyUsageProperty = 0xffffff',
+      'KeyUsage = 0x90\nKeyUsageProperty = 0xffffff',
       'keyUsage = critical, digitalSignature, dataEncipherment',
       'New-SelfSignedCertificate -KeyUsage DataEncipherment, DigitalSignature',
     ),
@@ -753,7 +795,7 @@ export const rules: readonly Rule[] = [
     }),
     elsewhere: foreignExtKeyUsage,
     fix: fix(
-      '[Extensions] 2.5.29.37 = "{text}1.3.6.1.5.5.7.3.1"',
+      '[Extensions]\n2.5.29.37 = "{text}1.3.6.1.5.5.7.3.1"',
       'extendedKeyUsage = serverAuth',
       "New-SelfSignedCertificate -TextExtension '2.5.29.37={text}1.3.6.1.5.5.7.3.1'",
     ),
@@ -772,7 +814,7 @@ export const rules: readonly Rule[] = [
         ? foreignConstraints(exhibit, profile)
         : null,
     fix: fix(
-      '[Extensions] 2.5.29.19 = "{text}ca=0"',
+      '[Extensions]\n2.5.29.19 = "{text}ca=0"',
       'basicConstraints = critical, CA:FALSE',
       "New-SelfSignedCertificate -TextExtension '2.5.29.19={text}ca=0'",
     ),
@@ -808,7 +850,7 @@ export const rules: readonly Rule[] = [
     id: 'extensions',
     property: 'Other extensions',
     source: sources.rfc5280Extensions,
-    required: () => 'none',
+    required: (_, isForeign) => (isForeign ? 'none that is critical and that verifiers do not know' : 'none'),
     judge: ({ certificate }) => {
       if (certificate === null) return null
       const others = [...certificate.certificate.extensions.keys()].filter(
@@ -816,7 +858,15 @@ export const rules: readonly Rule[] = [
       )
       return passIf(others.length === 0, list(others.map(describeOid)))
     },
-    elsewhere: 'omitted',
+    elsewhere: ({ certificate }, { needsKeyStorageProvider }) => {
+      if (certificate === null) return null
+      const unknown = [...certificate.certificate.extensions.values()].filter(
+        ({ oid, critical }) => critical && !knownExtensions.includes(oid),
+      )
+      if (unknown.length === 0) return pass('none')
+      const found = `${list(unknown.map(({ oid }) => describeOid(oid)))}: critical, so that who does not know it refuses the certificate`
+      return needsKeyStorageProvider ? warn(found) : fail(found)
+    },
     fix: writtenByAuthority,
   },
   {
@@ -830,7 +880,10 @@ export const rules: readonly Rule[] = [
       if (standing === null) return pass(publicKey === null ? 'made for this certificate' : 'not in use here')
       if (renews) return passIf(isOwn(standing, purpose), whereStands(standing))
       return isOwn(standing, purpose)
-        ? warn(`${whereStands(standing)}: it has its certificate already. Renew that`)
+        ? {
+            ...warn(`${whereStands(standing)}: it has its certificate already. Renew that`),
+            fix: fixes.sameKey,
+          }
         : fail(whereStands(standing))
     },
     elsewhere: ({ foreign, standing }, { purpose }) => {
@@ -882,6 +935,17 @@ const writtenExtensions: readonly string[] = [
   oids.subjectAltName,
 ]
 
+/** Those that verifiers process, so that they may be critical (RFC 5280 §4.2). */
+const knownExtensions: readonly string[] = [
+  ...writtenExtensions,
+  oids.certificatePolicies,
+  oids.policyMappings,
+  oids.policyConstraints,
+  oids.inhibitAnyPolicy,
+  oids.nameConstraints,
+  oids.crlDistributionPoints,
+]
+
 /** Walks the table. Rows that do not apply are left out. */
 export function judge(exhibit: Exhibit, profile: Profile): Row[] {
   const isForeign = exhibit.foreign !== undefined
@@ -896,7 +960,7 @@ export function judge(exhibit: Exhibit, profile: Profile): Row[] {
         found: finding.found,
         verdict: finding.verdict,
         source: rule.source,
-        fix: rule.fix,
+        fix: finding.fix ?? rule.fix,
       },
     ]
   })

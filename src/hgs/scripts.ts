@@ -103,7 +103,11 @@ function firstSetup(handover: Handover): string {
   return script(
     'Sets up the first node of an HGS with the certificates of this kit.',
     `Run it on the first node, after Install-HgsServer has made the domain
-    ${domain}. Then run verify.ps1.`,
+    ${domain}. Then run verify.ps1.${
+      keys === 'pfx'
+        ? ''
+        : ' If it stops after Initialize-HgsServer, go on with\n    running-hgs.ps1 -OtherNode, which gives HGS access to the keys.'
+    }`,
     `
     # How hosts are attested.
     [Parameter(Mandatory = $true)]
@@ -131,15 +135,18 @@ function runningHgs(handover: Handover): string {
   const { keys, renews, thumbprints } = handover
   const https = thumbprints.https
   const perNode = keys !== 'pfx' || https !== undefined
-  const add = (purpose: (typeof keyProtection)[number]) =>
-    call(
-      '',
+  const add = (purpose: (typeof keyProtection)[number]) => {
+    const entry = `-CertificateType ${types[purpose]} -Thumbprint ${quoted(thumbprints[purpose]!)}`
+    const command = call(
+      '    ',
       'Add-HgsKeyProtectionCertificate',
       `-CertificateType ${types[purpose]}`,
       ...(keys === 'pfx'
         ? [`-CertificatePath ${besideScript(`${purpose}.pfx`)}`, '-CertificatePassword $password']
         : [`-Thumbprint ${quoted(thumbprints[purpose]!)}`]),
     )
+    return `if (-not (Test-KeyProtectionCertificate ${entry})) {\n    ${command}\n}`
+  }
   const prefer = (purpose: (typeof keyProtection)[number]) =>
     call(
       '',
@@ -156,14 +163,18 @@ function runningHgs(handover: Handover): string {
   return script(
     'Adds the certificates of this kit to an HGS that runs, and makes them primary.',
     `The entries that are there stay, enabled: never remove one while a virtual machine
-    depends on its key. ${keyWords}`,
+    depends on its key. ${keyWords}${
+      perNode ? '\n    With several nodes, run it with -OtherNode on all but one first.' : ''
+    }
+    Running it again does no harm.`,
     perNode
       ? `
-    # For the nodes after the first: does only what is not replicated to them.
+    # Does only what is not replicated: ${keys === 'pfx' ? 'HTTPS.' : `the keys, their access rights${https === undefined ? '.' : ', HTTPS.'}`}
     [switch] $OtherNode
 `
       : '',
     keys === 'pfx' ? askPassword : `${installation(handover)}\n\n${grants(handover)}`,
+    findEntry,
     perNode ? `if (-not $OtherNode) {\n    ${once.replaceAll('\n', '\n    ')}\n}` : once,
     https === undefined
       ? ''
@@ -181,6 +192,21 @@ ${call(
   )
 }
 
+/** Whether HGS has an entry; the cmdlet fails where there is none. */
+const findEntry = `
+function Test-KeyProtectionCertificate {
+    param(
+        [Parameter(Mandatory = $true)] [string] $CertificateType,
+        [Parameter(Mandatory = $true)] [string] $Thumbprint
+    )
+    try {
+        $null -ne (Get-HgsKeyProtectionCertificate -CertificateType $CertificateType -Thumbprint $Thumbprint)
+    }
+    catch {
+        $false
+    }
+}`
+
 /** Certificates that come without their keys, brought to the keys. Doing it twice does no harm. */
 function installation(handover: Handover): string {
   const join =
@@ -188,7 +214,7 @@ function installation(handover: Handover): string {
       ? `
     certreq.exe -accept -machine $file
     if ($LASTEXITCODE -ne 0) {
-        throw "certreq -accept ended with $LASTEXITCODE. Was the request of $Name made on this machine?"
+        throw "certreq -accept ended with $LASTEXITCODE. Was the request of $Name made on this machine, and does this machine trust the root of chain.p7b?"
     }`
       : `
     Import-Certificate -FilePath $file -CertStoreLocation 'Cert:\\LocalMachine\\My' | Out-Null
@@ -220,16 +246,41 @@ ${present(handover)
   .join('\n')}`.trim()
 }
 
+/**
+ * The provider of a key, by the older interface, which knows legacy providers alone: GetRSAPrivateKey of
+ * .NET Framework takes their keys for keys of the Microsoft Software Key Storage Provider.
+ */
+const legacyProvider = `
+function Get-LegacyProvider {
+    param(
+        [Parameter(Mandatory = $true)]
+        [System.Security.Cryptography.X509Certificates.X509Certificate2] $Certificate
+    )
+    $key = $null
+    try {
+        $key = $Certificate.PrivateKey
+    }
+    catch {
+        $key = $null # it is in a Key Storage Provider
+    }
+    if ($key -is [System.Security.Cryptography.RSACryptoServiceProvider]) {
+        $key.CspKeyContainerInfo.ProviderName
+    }
+}`.trim()
+
 /** The key file of a certificate, which only a Key Storage Provider in software has. */
 const keyFile = `
+${legacyProvider}
+
 function Get-KeyFile {
     param(
         [Parameter(Mandatory = $true)]
         [System.Security.Cryptography.X509Certificates.X509Certificate2] $Certificate
     )
+    $legacy = Get-LegacyProvider -Certificate $Certificate
     $key = [System.Security.Cryptography.X509Certificates.RSACertificateExtensions]::GetRSAPrivateKey($Certificate)
-    if ($key -isnot [System.Security.Cryptography.RSACng]) {
-        throw "The key of $($Certificate.Thumbprint) is in a legacy provider, not in a Key Storage Provider."
+    if (($null -ne $legacy) -or ($key -isnot [System.Security.Cryptography.RSACng])) {
+        throw "The key of $($Certificate.Thumbprint) is in a legacy provider, not in a Key Storage Provider: $legacy"
     }
     $file = Join-Path -Path $env:ProgramData -ChildPath "Microsoft\\Crypto\\Keys\\$($key.Key.UniqueName)"
     if (Test-Path -LiteralPath $file) {
@@ -327,8 +378,9 @@ foreach ($name in $certificates.Keys) {
     if ($installed.HasPrivateKey) {
         $key = [System.Security.Cryptography.X509Certificates.RSACertificateExtensions]::GetRSAPrivateKey($installed)
     }
-    $isKsp = $key -is [System.Security.Cryptography.RSACng]
-    $found = if ($isKsp) { $key.Key.Provider.Provider } elseif ($null -eq $key) { 'no private key' } else { 'a legacy provider' }
+    $legacy = if ($null -ne $key) { Get-LegacyProvider -Certificate $installed } else { $null }
+    $isKsp = ($null -eq $legacy) -and ($key -is [System.Security.Cryptography.RSACng])
+    $found = if ($isKsp) { $key.Key.Provider.Provider } elseif ($null -eq $key) { 'no private key' } else { "a legacy provider: $legacy" }
     $good = $isKsp -or (($name -eq 'https') -and ($null -ne $key))
     Add-Result -Subject $name -Check 'provider' -Verdict (Get-Verdict -Good $good) -Found $found
 

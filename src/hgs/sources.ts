@@ -14,6 +14,7 @@ export const sources = {
   rfc2986: 'https://www.rfc-editor.org/rfc/rfc2986',
   rfc8017: 'https://www.rfc-editor.org/rfc/rfc8017',
   rfc5652: 'https://www.rfc-editor.org/rfc/rfc5652#section-5.4',
+  rfc5280Version: `${rfc5280}4.1.2.1`,
   rfc5280Serial: `${rfc5280}4.1.2.2`,
   rfc5280Names: `${rfc5280}4.1.2.6`,
   rfc5280Extensions: `${rfc5280}4.2`,

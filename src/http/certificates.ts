@@ -20,6 +20,7 @@ import {
   CertificateView,
   FormatQuery,
   formats,
+  keyFormats,
   History,
   HistoryQuery,
   IssueBody,
@@ -85,7 +86,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       const body = request.body as IssueBody | Uint8Array | undefined
       const order = issueOrder(reply, body, request.query)
       if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseIssue(ca, order))
-      const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
+      const format = negotiate(request, order.key.from === 'service' ? keyFormats : certificateFormats)
       return sendIssued(reply, await issue(ca, order), format, ca.now())
     },
   )
@@ -118,7 +119,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       const body = request.body as RenewalBody | Uint8Array | undefined
       const order = renewalOrder(request, request.params.ref, body, request.query)
       if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseRenewal(ca, order))
-      const format = negotiate(request, order.pfx === null ? certificateFormats : formats)
+      const format = negotiate(request, order.pfx === null ? certificateFormats : keyFormats)
       return sendIssued(reply, await renew(ca, order), format, ca.now())
     },
   )

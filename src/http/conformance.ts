@@ -75,6 +75,10 @@ export const ConformanceReport = Type.Object(
       ),
       { maxItems: 64, description: 'Each thing for each purpose.' },
     ),
+    notes: Type.Array(text(500, 'A sentence.'), {
+      maxItems: 8,
+      description: 'What to know beside the rows.',
+    }),
   },
   {
     ...closed,
@@ -83,18 +87,20 @@ export const ConformanceReport = Type.Object(
   },
 )
 
-/** A certificate in DER. */
-const certificateType = 'application/pkix-cert'
+const certificateTypes = {
+  'application/pkix-cert': 'A certificate in DER (RFC 2585)',
+  'application/x-pkcs7-certificates': 'Certificates in PKCS#7, a `.p7b` file',
+}
 const rawTypes = {
   ...rawRequestTypes,
   'application/x-pem-file': 'PEM: a request, or certificates',
-  [certificateType]: 'A certificate in DER (RFC 2585)',
+  ...certificateTypes,
 }
 
 export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
   // In a scope of its own: nothing else reads a certificate as body.
   void server.register(async (scope) => {
-    scope.addContentTypeParser(certificateType, { parseAs: 'buffer' }, (_request, body, done) =>
+    scope.addContentTypeParser(Object.keys(certificateTypes), { parseAs: 'buffer' }, (_request, body, done) =>
       done(null, body),
     )
     scope.withTypeProvider<TypeBoxTypeProvider>().post(
@@ -118,7 +124,8 @@ export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuth
       async (request, reply) => {
         const body = request.body as CheckBody | Uint8Array | undefined
         const format = negotiate(request, checkFormats)
-        const isCertificate = request.headers['content-type']?.startsWith(certificateType) ?? false
+        const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()
+        const isCertificate = type !== undefined && type in certificateTypes
         const report = await reportOn(ca, body, request.query, isCertificate)
         if (format === 'json') return reply.send(report)
         return reply

@@ -5,8 +5,11 @@ import { Type, type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { custodyOf, type CustodyLedger } from '../authority/custody.ts'
 import { deliver } from '../authority/deliver.ts'
+import { findLineage } from '../authority/lineage.ts'
 import { CaError } from '../errors.ts'
 import { checkPfxPassword } from '../x509/pfx.ts'
+import { consequences } from '../hgs/consequences.ts'
+import type { CertificateRecord } from '../store/model.ts'
 import { requesterOf } from './authenticate.ts'
 import { answerHeaders, examples, fileAnswers, jsonAnswer, problems } from './describe.ts'
 import { idempotencyOf } from './order.ts'
@@ -17,6 +20,7 @@ import {
   fingerprint,
   instant,
   IssueHeaders,
+  LineageParams,
   nullable,
   oneOf,
   pfx,
@@ -27,8 +31,6 @@ import {
 
 const deliveryFormats = ['json', 'pfx'] as const
 const pageSize = 50
-
-export const LineageParams = Type.Object({ id: uuid('A lineage: one key and all its certificates.') }, closed)
 
 export const DeliveryBody = Type.Object(
   {
@@ -48,6 +50,7 @@ export const DeliveryView = Type.Object(
     requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the API key.' }),
     deliveredAt: instant('When it was asked for first.'),
     certificate: certificateRef,
+    notes: Type.Array(text(500, 'A sentence.'), { maxItems: 8, description: 'What to know of this key.' }),
     pfx: Type.String({
       maxLength: 100_000,
       description: 'Base64 of the PFX.',
@@ -144,6 +147,14 @@ export const custodyView = (ledger: CustodyLedger): Static<typeof CustodyView> =
   next: ledger.next,
 })
 
+async function notesOn(
+  ca: CertificationAuthority,
+  { purpose, lineage }: CertificateRecord,
+): Promise<string[]> {
+  const { replacedBy } = await findLineage(ca, lineage.id)
+  return replacedBy === null ? [] : [consequences[purpose].replacedKey]
+}
+
 export function custodyRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   app.addSchema(DeliveryView)
@@ -203,6 +214,7 @@ export function custodyRoutes(server: FastifyInstance, ca: CertificationAuthorit
         requestedBy: delivery.requestedBy,
         deliveredAt: delivery.deliveredAt.toISOString(),
         certificate: certificateView(certificate, ca.now()),
+        notes: await notesOn(ca, certificate),
         pfx: Buffer.from(pfx).toString('base64'),
       })
     },

@@ -99,6 +99,10 @@ function memberOf(record: CertificateRecord): object {
 }
 
 const pfxFiles = 'signing.pfx, encryption.pfx (and https.pfx, if there is one)'
+const pfxReaders = [
+  '    Windows Server 2016 reads those of the target ws2016 alone, and says of',
+  '    others that the password is not correct.',
+]
 const keysIn: Readonly<
   Record<KeyPlace, { readonly first: readonly string[]; readonly renewed: readonly string[] }>
 > = {
@@ -106,16 +110,18 @@ const keysIn: Readonly<
     first: [
       pfxFiles,
       '    Certificates with their private keys, under the password that the kit',
-      '    was ordered with. Unless the kit was ordered with custody, the keys are',
-      '    in these files and nowhere else: the service has forgotten them. Keep the',
-      '    files and the password apart, and safe. A kit that was fetched again has',
-      '    no PFX files.',
+      '    was ordered with. Unless it was ordered with custody "escrow", the keys',
+      '    are in these files and nowhere else: the service has forgotten them. Keep',
+      '    the files and the password apart, and safe. A kit that was fetched again',
+      '    has no PFX files.',
+      ...pfxReaders,
     ],
     renewed: [
       pfxFiles,
       '    The renewed certificates with the private keys of the PFX files that were',
       '    sent, which did not change. The service has forgotten the keys. A kit that',
       '    was fetched again has no PFX files.',
+      ...pfxReaders,
     ],
   },
   request: {
@@ -156,8 +162,8 @@ function readme(kit: KitRecord, certificates: readonly CertificateRecord[], keys
     'signing.cer, encryption.cer (and https.cer, if there is one)',
     '    The certificates alone. Tenants may have them.',
     'ca.cer, chain.p7b',
-    '    The certificate of the authority, and that with all above it. Tenants and',
-    '    guarded hosts trust the root; if they do not yet:',
+    '    The certificate of the authority, and that with all above it. Each HGS node,',
+    '    the guarded hosts and the tenants trust the root; if they do not yet:',
     '    Import-Certificate -FilePath ca.cer -CertStoreLocation Cert:\\LocalMachine\\Root',
     '    when the authority is its own root, otherwise the root in chain.p7b.',
     'manifest.json',
@@ -175,6 +181,12 @@ function readme(kit: KitRecord, certificates: readonly CertificateRecord[], keys
     'running-hgs.ps1',
     '    For an HGS that runs: adds the certificates and makes them primary. Take',
     '    a backup with Export-HgsServerState first.',
+    ...(keys !== 'pfx' || certificates.some(({ purpose }) => purpose === 'https')
+      ? [
+          '    With several nodes, run it on all but one first, with what each needs:',
+          '    .\\running-hgs.ps1 -OtherNode',
+        ]
+      : []),
     'verify.ps1',
     '    Looks at the files and at this node, and changes nothing.',
     '',

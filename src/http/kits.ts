@@ -447,17 +447,17 @@ const kitRenewalOrder = (
 }
 
 /** @throws CaError `invalidRequest`. */
-function sentFiles({
-  password,
-  newPassword,
-  target = 'ws2019',
-  ...files
-}: SentKitPfx): KitRenewalOrder['pfx'] {
+function sentFiles({ password, newPassword, target, ...files }: SentKitPfx): KitRenewalOrder['pfx'] {
   const faults: Fault[] = []
   refuseWeakPassword({ password, newPassword }, faults)
   const sent = Object.entries(files).map(([purpose, file]) => [
     purpose,
-    { file: base64Of(file, faults, `/pfx/${purpose}`), password, newPassword: newPassword ?? null, target },
+    {
+      file: base64Of(file, faults, `/pfx/${purpose}`),
+      password,
+      newPassword: newPassword ?? null,
+      target: target ?? null,
+    },
   ])
   if (faults.length > 0) throw invalid(faults)
   return Object.fromEntries(sent) as KitRenewalOrder['pfx']

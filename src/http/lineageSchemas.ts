@@ -85,8 +85,6 @@ export const Adoption = Type.Object(
   { ...closed, $id: 'Adoption', description: 'What was adopted, and generation 1 over the same key.' },
 )
 
-export const LineageParams = Type.Object({ id: uuid('The id of a lineage.') }, closed)
-
 export const LineageView = Type.Object(
   {
     id: uuid('One key and all its certificates.'),

@@ -19,7 +19,6 @@ import {
   Adoption,
   AdoptionBody,
   AdoptionQuery,
-  LineageParams,
   LineageView,
   RekeyBody,
   Rekeyed,
@@ -28,7 +27,7 @@ import {
 } from './lineageSchemas.ts'
 import { adoptionOrder, issueOrder } from './order.ts'
 import { adoptedView, certificateView, keyOriginOf, negotiate } from './representation.ts'
-import { formats, IssueHeaders } from './schemas.ts'
+import { formats, IssueHeaders, keyFormats, LineageParams } from './schemas.ts'
 
 const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
 
@@ -62,7 +61,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
     },
     async (request, reply) => {
       const order = adoptionOrder(request, request.body)
-      const format = negotiate(request, order.proof.from === 'pfx' ? formats : certificateFormats)
+      const format = negotiate(request, order.proof.from === 'pfx' ? keyFormats : certificateFormats)
       const issued = await adopt(ca, order)
       const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
       return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
@@ -187,7 +186,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       const lineage = await findLineage(ca, request.params.id)
       const { acknowledge, ...asked } = request.body
       const order = issueOrder(reply, { ...asked, purpose: lineage.purpose }, request.query)
-      const format = negotiate(request, order.key.from === 'service' ? formats : certificateFormats)
+      const format = negotiate(request, order.key.from === 'service' ? keyFormats : certificateFormats)
       const issued = await rekey(ca, lineage, acknowledge ?? null, order)
       const before = await currentOf(ca, lineage.id)
       return sendIssued(reply, issued, format, ca.now(), (certificate) => ({

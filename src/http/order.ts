@@ -148,7 +148,7 @@ export function base64Of(file: string, faults: Fault[], pointer = '/pfx/file'): 
 export function sentPfx({ file, password, newPassword, target }: SentPfxBody, faults: Fault[]): SentPfx {
   const octets = base64Of(file, faults)
   refuseWeakPassword({ password, newPassword }, faults)
-  return { file: octets, password, newPassword: newPassword ?? null, target: target ?? 'ws2019' }
+  return { file: octets, password, newPassword: newPassword ?? null, target: target ?? null }
 }
 
 /** The password of a PFX that goes back must be one that a new PFX may have. */

@@ -4,13 +4,13 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { convertPfx, type Conversion } from '../authority/convertPfx.ts'
-import { CaError, type Fault } from '../errors.ts'
+import type { Fault } from '../errors.ts'
 import { softwareKeyStorageProvider } from '../hgs/provider.ts'
 import { requesterOf } from './authenticate.ts'
 import { examples, fileAnswers, problems } from './describe.ts'
 import { invalid, sentPfx } from './order.ts'
 import { negotiate, sendFile } from './representation.ts'
-import { SentPfx } from './schemas.ts'
+import { keyFormats, SentPfx } from './schemas.ts'
 
 const closed = { additionalProperties: false }
 const text = (maxLength: number, description: string) => Type.String({ maxLength, description })
@@ -100,7 +100,7 @@ export function pfxConversionRoutes(server: FastifyInstance, ca: CertificationAu
           content: { 'application/json': { schema: { ...ConversionBody, examples: examples.convert } } },
         },
         response: {
-          200: fileAnswers('Converted.', ConversionView, ['json', 'pfx']),
+          200: fileAnswers('Converted.', ConversionView, keyFormats),
           ...problems(400, 401, 403, 406, 413, 415, 422, 503),
         },
       },
@@ -110,7 +110,7 @@ export function pfxConversionRoutes(server: FastifyInstance, ca: CertificationAu
       const faults: Fault[] = []
       const sent = sentPfx(pfx, faults)
       if (faults.length > 0) throw invalid(faults)
-      const format = negotiate(request, ['json', 'pfx'])
+      const format = negotiate(request, keyFormats)
       const order = { pfx: sent, reason: reason ?? null, by: requesterOf(request) }
       const conversion = await convertPfx(ca, order)
       if (format === 'json') return reply.send(viewOf(conversion))
@@ -120,14 +120,8 @@ export function pfxConversionRoutes(server: FastifyInstance, ca: CertificationAu
   )
 }
 
-/** A body of another type than JSON has not been held against a schema. */
+/** A body that is not there has not been held against a schema. */
 function jsonBody(body: unknown): ConversionBody {
-  if (body instanceof Uint8Array) {
-    throw new CaError(
-      'unsupportedMediaType',
-      'This route reads application/json: the PFX in base64, with its password.',
-    )
-  }
   if (body === undefined) throw invalid([{ pointer: '/', detail: 'the body is missing' }])
   return body as ConversionBody
 }

@@ -89,7 +89,7 @@ export function errorHandler(
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
-  const refusal = asRefusal(error)
+  const refusal = error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE' ? otherMediaType(request) : asRefusal(error)
   if (refusal.code === 'internalError') {
     request.log.error({ err: error }, 'a request failed')
   } else if (refusal.code === 'storeUnavailable') {
@@ -98,11 +98,26 @@ export function errorHandler(
   return sendProblem(reply, refusal)
 }
 
-const parserCodes: Readonly<Record<string, [Code, string]>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+/** The body is of a type that the address does not read: it says which it does. */
+export function otherMediaType({ routeOptions }: FastifyRequest): CaError {
+  const read = mediaTypesRead(routeOptions.schema?.body)
+  return new CaError(
     'unsupportedMediaType',
-    'The Content-Type is missing or is not one this route reads.',
-  ],
+    read.length === 0
+      ? 'No body is read here.'
+      : `The Content-Type is none of those read here: ${read.join(', ')}.`,
+  )
+}
+
+/** By the schema of a body: of one type, JSON, or of several. */
+export const mediaTypesRead = (schema: unknown): readonly string[] =>
+  schema === undefined
+    ? []
+    : typeof schema === 'object' && schema !== null && 'content' in schema
+      ? Object.keys(schema.content as object)
+      : ['application/json']
+
+const parserCodes: Readonly<Record<string, [Code, string]>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: ['payloadTooLarge', 'The body is larger than 64 KiB.'],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['invalidRequest', 'The body is empty.'],
   FST_ERR_CTP_INVALID_JSON_BODY: ['invalidRequest', 'The body is not valid JSON.'],
@@ -165,6 +180,8 @@ function validationFault(
           ? `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}`
           : keyword === 'pattern'
             ? `does not have the right form: ${parentSchema?.description}`
-            : (message ?? 'is not valid')
+            : keyword === 'format'
+              ? `is no ${String(params['format']).toUpperCase()}. ${parentSchema?.description ?? ''}`.trim()
+              : (message ?? 'is not valid')
   return { pointer: `${where}${instancePath}${missing}${unknown}` || '/', detail }
 }

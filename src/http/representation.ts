@@ -164,7 +164,7 @@ export const adoptedView = (adoption: AdoptionRecord): Static<typeof Adopted> =>
   notBefore: adoption.notBefore.toISOString(),
   notAfter: adoption.notAfter.toISOString(),
   proof: adoption.proof,
-  report: JSON.parse(adoption.report) as Row[],
+  conformance: JSON.parse(adoption.report) as Row[],
   certificate: certificatePem(adoption.certificate),
   reason: adoption.reason,
   requestedBy: adoption.requestedBy,

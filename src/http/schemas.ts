@@ -27,6 +27,11 @@ export const fingerprint = (digits: number, description: string) =>
   Type.String({ pattern: `^[0-9A-F]{${digits}}$`, maxLength: digits, description })
 export const uuid = (description: string) => Type.String({ format: 'uuid', maxLength: 36, description })
 
+export const LineageParams = Type.Object(
+  { id: uuid('The id of a lineage, which each of its certificates tells as `lineage`.') },
+  closed,
+)
+
 export const provider = line(
   256,
   'The cryptographic provider that holds the key, when the request itself does not say, such as "Microsoft Software Key Storage Provider". A legacy provider is refused for signing and encryption.',
@@ -57,8 +62,9 @@ export const subject = Type.Object(
   { ...closed, minProperties: 1, description: 'The subject of a certificate whose key the service makes.' },
 )
 
+const pfxTargets = ['ws2016', 'ws2019'] as const
 export const pfxTarget = oneOf(
-  ['ws2016', 'ws2019'],
+  pfxTargets,
   'Who must read the PFX. ws2019 (the default): AES-256, Windows Server 2019 and later. ws2016: 3DES, what Windows Server 2016 reads.',
 )
 
@@ -135,7 +141,12 @@ const sentPfxTerms = {
       writeOnly: true,
     }),
   ),
-  target: Type.Optional(pfxTarget),
+  target: Type.Optional(
+    oneOf(
+      pfxTargets,
+      'Who must read the PFX that comes back. Without it, who could read the one that was sent.',
+    ),
+  ),
 }
 
 export const SentPfx = Type.Object(
@@ -177,9 +188,16 @@ export const RenewalBody = Type.Object(
 export type RenewalBody = Static<typeof RenewalBody>
 
 export const formats = ['json', 'pem', 'der', 'p7b', 'pfx'] as const
+/** Those of an answer that hands out a key: in any other form it would be lost. */
+export const keyFormats = ['json', 'pfx'] as const
 export type Format = (typeof formats)[number] | 'md'
 export const format = (names: readonly Format[]) =>
-  Type.Optional(oneOf(names, 'The form of the answer; it goes before the Accept header.'))
+  Type.Optional(
+    oneOf(
+      names,
+      `The form of the answer; it goes before the Accept header.${names.includes('pfx') ? ' With a key it comes as json or pfx.' : ''}`,
+    ),
+  )
 
 /** Numbers in a query are text; the pattern keeps them numbers. */
 const days = Type.Optional(
@@ -486,7 +504,7 @@ export const Adopted = Type.Object(
     notBefore: instant('Valid from.'),
     notAfter: instant('Valid until.'),
     proof: oneOf(['request', 'pfx'], 'What showed that the requester has the key.'),
-    report: Type.Array(Row, { maxItems: 64, description: 'What the rule table says of it.' }),
+    conformance: Type.Array(Row, { maxItems: 64, description: 'What the rule table says of it.' }),
     certificate: Type.String({ maxLength: 100_000, description: 'The certificate in PEM.' }),
     reason: nullable(Type.String({ maxLength: 500 }), 'Why it was adopted, as the requester said.'),
     requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the API key.' }),

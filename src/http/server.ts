@@ -22,7 +22,15 @@ import { kitRoutes, KitView } from './kits.ts'
 import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
-import { errorHandler, problemDocument, problemType, sendProblem, statuses } from './problem.ts'
+import {
+  errorHandler,
+  mediaTypesRead,
+  otherMediaType,
+  problemDocument,
+  problemType,
+  sendProblem,
+  statuses,
+} from './problem.ts'
 import { selfSignedRoutes } from './selfSigned.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
 
@@ -138,8 +146,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   })
 
   readBodies(app)
+  refuseOtherBodies(app)
   await describeApi(app, options)
   requirePermissions(app, options.ca)
+  refuseUnknownQueries(app)
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)
   app.addSchema(KitView)
@@ -205,17 +215,48 @@ function tellOfOtherMethods(app: FastifyInstance): void {
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
   const parseJson = app.getDefaultJsonParser('error', 'error')
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) =>
-    parseJson(request, body as string, (error, value) => {
-      const twice = error === null ? repeatedMember(body as string) : null
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const text = utf8(body as Buffer)
+    if (text === null) return done(new CaError('invalidRequest', notUtf8))
+    void parseJson(request, text, (error, value) => {
+      const twice = error === null ? repeatedMember(text) : null
       if (twice === null) return done(error, value)
       const fault = { pointer: `/${twice.slice(0, 64)}`, detail: 'stands twice in one object' }
       done(new CaError('invalidRequest', 'The body says one thing twice.', { errors: [fault] }))
-    }),
-  )
+    })
+  })
   app.addContentTypeParser(Object.keys(rawRequestTypes), { parseAs: 'buffer' }, (_request, body, done) =>
     done(null, body),
   )
+}
+
+/** What an address does not know, it does not ignore: `?dryRun=true` must not be taken for an order. */
+function refuseUnknownQueries(app: FastifyInstance): void {
+  app.addHook('onRoute', (route) => {
+    if (route.url.startsWith('/v1/') && route.schema !== undefined && route.schema.querystring === undefined)
+      route.schema.querystring = { type: 'object', properties: {}, additionalProperties: false }
+  })
+}
+
+/** Types that one address reads are parsed for all of them. */
+function refuseOtherBodies(app: FastifyInstance): void {
+  app.addHook('preValidation', async (request) => {
+    if (!(request.body instanceof Uint8Array)) return
+    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
+    if (!mediaTypesRead(request.routeOptions.schema?.body).includes(type)) throw otherMediaType(request)
+  })
+}
+
+const notUtf8 =
+  'The body is not UTF-8. Windows PowerShell sends text as Latin-1 unless told otherwise: Invoke-RestMethod -Body ([Text.Encoding]::UTF8.GetBytes($json)).'
+
+/** JSON is UTF-8 (RFC 8259 §8.1). To replace what is not would put a PFX under a password that nobody chose. */
+function utf8(octets: Uint8Array): string | null {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(octets)
+  } catch {
+    return null
+  }
 }
 
 async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions): Promise<void> {

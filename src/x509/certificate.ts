@@ -6,7 +6,6 @@ import * as asn1 from './asn1.ts'
 import {
   bitStringOctets,
   DerError,
-  expect,
   oid,
   readDer,
   sequence,
@@ -34,6 +33,8 @@ import { readName, type Name } from './name.ts'
 import { oids } from './oids.ts'
 
 export interface Certificate {
+  /** Version 1 has no extensions; nothing of version 1 is written here. */
+  readonly version: 1 | 3
   readonly der: Uint8Array
   readonly tbsCertificate: Uint8Array
   /** Upper-case hex of the magnitude, two digits an octet, as openssl and Windows show it. */
@@ -50,16 +51,20 @@ export interface Certificate {
 
 const maximumSize = 65_536
 
-/** @throws DerError when the octets are not a certificate of version 3 in strict DER. */
+/** @throws DerError when the octets are not a certificate of version 3, or of 1, in strict DER. */
 export function readCertificate(der: Uint8Array): Certificate {
   const [tbs, outerAlgorithm, signature] = sequence(readDer(der, maximumSize), 'the certificate', 3, 3)
-  const parts = sequence(tbs, 'tbsCertificate', 7, 10)
-  const version = expect(parts[0], tag.contextConstructed(0), 'the version').children[0]
-  if (smallInteger(version, 'the version') !== 2) throw new DerError('the certificate is not of version 3')
+  const fields = sequence(tbs, 'tbsCertificate', 6, 10)
+  const hasVersion = fields[0]!.tag === tag.contextConstructed(0)
+  if (hasVersion && smallInteger(fields[0]!.children[0], 'the version') !== 2)
+    throw new DerError('the certificate is not of version 3')
+  const parts = hasVersion ? fields : [undefined, ...fields] // version 1 is the default, and left out in DER
+  if (!hasVersion && fields.length !== 6) throw new DerError('a certificate of version 1 has no extensions')
   if (!same(parts[2]!, outerAlgorithm!)) throw new DerError('the two signature algorithms differ')
   const [notBefore, notAfter] = sequence(parts[4], 'the validity', 2, 2)
-  const extensions = parts.find((part) => part.tag === tag.contextConstructed(3))
+  const extensions = parts.find((part) => part?.tag === tag.contextConstructed(3))
   return {
+    version: hasVersion ? 3 : 1,
     der,
     tbsCertificate: tbs!.der,
     serialNumber: hex(unsigned(parts[1], 'the serial number')),

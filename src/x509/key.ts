@@ -55,6 +55,10 @@ export const canonicalSpki = (key: RsaPublicKey): Uint8Array =>
 /** The pin of a key: SHA-256 of its canonical subjectPublicKeyInfo, 64 upper-case hex digits. */
 export const publicKeyPin = (key: RsaPublicKey): string => hexDigest('sha256', canonicalSpki(key))
 
+/** The pin of any key: one that is not RSA has it over its subjectPublicKeyInfo as it stands. */
+export const pinOf = ({ rsa, der }: SubjectPublicKeyInfo): string =>
+  rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
+
 /** The key identifier, method 1 of RFC 5280 §4.2.1.2: SHA-1 over the bits of subjectPublicKey. */
 export const keyIdentifier = (key: RsaPublicKey): Uint8Array =>
   new Uint8Array(createHash('sha1').update(pkcs1(key)).digest())

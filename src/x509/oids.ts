@@ -3,6 +3,8 @@
 export const oids = {
   // Keys and signatures (RFC 8017, RFC 5758, RFC 3279)
   rsaEncryption: '1.2.840.113549.1.1.1',
+  md2WithRSAEncryption: '1.2.840.113549.1.1.2',
+  md4WithRSAEncryption: '1.2.840.113549.1.1.3',
   md5WithRSAEncryption: '1.2.840.113549.1.1.4',
   sha1WithRSAEncryption: '1.2.840.113549.1.1.5',
   rsassaPss: '1.2.840.113549.1.1.10',
@@ -29,8 +31,10 @@ export const oids = {
   subjectAltName: '2.5.29.17',
   basicConstraints: '2.5.29.19',
   nameConstraints: '2.5.29.30',
+  crlDistributionPoints: '2.5.29.31',
   certificatePolicies: '2.5.29.32',
   policyMappings: '2.5.29.33',
+  policyConstraints: '2.5.29.36',
   inhibitAnyPolicy: '2.5.29.54',
   authorityKeyIdentifier: '2.5.29.35',
   extKeyUsage: '2.5.29.37',

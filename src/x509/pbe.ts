@@ -30,6 +30,8 @@ export type Password = string | null
 export interface Decryption {
   /** As `pbeWithSHAAnd40BitRC2-CBC, 2000 iterations`. */
   readonly title: string
+  /** Whether Windows Server 2016 reads it. */
+  readonly inWs2016: boolean
   readonly work: Work
   /**
    * @returns octets of its own, which the caller wipes.
@@ -40,6 +42,7 @@ export interface Decryption {
 
 export interface Mac {
   readonly title: string
+  readonly inWs2016: boolean
   readonly work: Work
   readonly expected: Uint8Array
   readonly calculate: (octets: Uint8Array, password: Password) => Promise<Uint8Array>
@@ -124,6 +127,7 @@ function readPkcs12Pbe(id: string, scheme: Pkcs12Scheme, parameters: Element | u
   const blocks = Math.ceil(keyOctets / hashOctets.sha1) + 1 // of the key, and of the initial value
   return {
     title: `${titleOf(id)}, ${iterations} iterations`,
+    inWs2016: true,
     work: { iterations, inJavaScript: blocks * iterations, native: 0 },
     decrypt: async (ciphertext, password) => {
       const derivation = { hash: 'sha1', password, salt, iterations } as const
@@ -155,6 +159,7 @@ function readPbes2(parameters: Element | undefined): Decryption {
   const { title, work, derive } = readPbkdf2(kdf, cipher.keyOctets)
   return {
     title: `PBES2, ${titleOf(id)}, ${title}`,
+    inWs2016: false,
     work,
     decrypt: async (ciphertext, password) => {
       const key = await derive(password)
@@ -223,6 +228,7 @@ export function readMac(element: Element | undefined): Mac {
   const iterations = count === undefined ? 1 : iterationsOf(count)
   return {
     title: `HMAC with ${titleOf(id)}, ${iterations} iterations`,
+    inWs2016: hash === 'sha1',
     work: { iterations, inJavaScript: iterations, native: 0 },
     expected,
     calculate: async (octets, password) => {
@@ -240,6 +246,7 @@ function readPbmac1(parameters: Element | undefined, expected: Uint8Array): Mac 
   const { title, work, derive } = readPbkdf2(kdf, hashOctets[hash], { lengthDemanded: true }) // RFC 9579 §4
   return {
     title: `PBMAC1, ${titleOf(id)}, ${title}`,
+    inWs2016: false,
     work,
     expected,
     calculate: async (octets, password) => hmac(hash, await derive(password), octets),

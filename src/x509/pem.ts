@@ -5,6 +5,9 @@
  * write it, bare base64, and DER itself. It searches with indexOf and scans once: linear in its input.
  */
 
+import { DerError } from './der.ts'
+import { certificatesIn } from './pkcs7.ts'
+
 /** PEM with lines of 64 characters (RFC 7468 §2). */
 export function toPem(label: string, der: Uint8Array): string {
   const base64 = Buffer.from(der.buffer, der.byteOffset, der.length).toString('base64')
@@ -79,7 +82,7 @@ export function requestDer(file: Uint8Array | string): Uint8Array {
   }
   if (text.includes('PRIVATE KEY-----')) {
     throw new PemError(
-      'a private key is in it. It has left its machine: make a new key, and send only the request',
+      'a private key is in it, and whoever could read the file has that key. Send only the request: of a new key for a first certificate; the key of a certificate is replaced by a rekey, never by a renewal',
     )
   }
   const blocks = pemBlocks(text)
@@ -94,14 +97,18 @@ export function requestDer(file: Uint8Array | string): Uint8Array {
   return request.der
 }
 
-const certificateLabels = ['CERTIFICATE', 'X509 CERTIFICATE']
+const certificateLabels = ['CERTIFICATE', 'X509 CERTIFICATE', 'PKCS7']
 
 /**
- * The DER of all certificates in a file, in order: PEM, bare base64 of one, or the DER of one.
+ * The DER of all certificates in a file, in order: PEM, bare base64 of one, or the DER of one. A bundle
+ * (PKCS#7, `.p7b`) stands for those in it.
  *
- * @throws PemError with words for the person who sent it.
+ * @throws PemError with words for the person who sent it. @throws DerError for a broken bundle.
  */
-export function certificateDers(file: Uint8Array | string): Uint8Array[] {
+export const certificateDers = (file: Uint8Array | string): Uint8Array[] =>
+  certificateBlocks(file).flatMap((der) => certificatesIn(der) ?? [der])
+
+function certificateBlocks(file: Uint8Array | string): Uint8Array[] {
   if (typeof file !== 'string' && file[0] === 0x30 && file[1]! >= 0x80) return [file]
   const text = (typeof file === 'string' ? file : decodeText(file)).replace(/^\ufeff/, '')
   if (text.trim() === '') throw new PemError('it is empty')
@@ -124,7 +131,19 @@ export function certificateDers(file: Uint8Array | string): Uint8Array[] {
 /** Whether a file is PEM that holds certificates and no request. */
 export function holdsCertificates(file: Uint8Array | string): boolean {
   const text = typeof file === 'string' ? file : decodeText(file)
-  return text.includes('-----BEGIN CERTIFICATE-----') && !text.includes('REQUEST-----')
+  if (text.includes('REQUEST-----')) return false
+  if (/-----BEGIN (X509 )?CERTIFICATE-----/.test(text)) return true
+  return text.includes('-----BEGIN PKCS7-----') && isBundle(text)
+}
+
+/** Windows puts requests under this label too. */
+function isBundle(text: string): boolean {
+  try {
+    return pemBlocks(text).some(({ label, der }) => label === 'PKCS7' && certificatesIn(der) !== null)
+  } catch (error) {
+    if (error instanceof PemError || error instanceof DerError) return false
+    throw error
+  }
 }
 
 /**

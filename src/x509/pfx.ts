@@ -99,6 +99,8 @@ export function checkPfxPassword(password: string): string | null {
     return 'The password holds a character outside the Basic Multilingual Plane, such as an emoji.'
   }
   if (/\p{Cc}/u.test(password)) return 'The password holds a control character.'
+  // What clients send for characters that their encoding lacks: it would be a password that nobody chose.
+  if (/\ufffd|^\?+$/.test(password)) return 'The characters of the password were lost on the way: send UTF-8.'
   if (password.length < minimumPassword || password.length > maximumPassword) {
     return `The password has ${password.length} characters; it must have ${minimumPassword} to ${maximumPassword}.`
   }

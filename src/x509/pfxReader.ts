@@ -31,6 +31,7 @@ import {
   type Password,
   type Work,
 } from './pbe.ts'
+import type { PfxTarget } from './pfx.ts'
 
 /** Why a PFX is not taken, as the end of a sentence for who sent it. No secret. */
 export class PfxError extends Error {
@@ -74,6 +75,8 @@ export interface OpenedPfx {
   /** How the file is protected: algorithm and iterations. `encryption` is that of the key. */
   readonly mac: string
   readonly encryption: string
+  /** What Windows Server 2016 reads is of the target for it. */
+  readonly target: PfxTarget
 }
 
 interface Bag {
@@ -152,6 +155,7 @@ async function open(file: Uint8Array, typed: string, secrets: Uint8Array[]): Pro
     friendlyName: friendlyNameOf(keyBag),
     mac: mac.title,
     encryption: key.decryption?.title ?? 'not encrypted',
+    target: mac.inWs2016 && key.decryption?.inWs2016 ? 'ws2016' : 'ws2019',
   }
 }
 

@@ -70,6 +70,7 @@ const good: Exhibit = {
     possession: true,
     envelopeSignatures: [],
     envelopePossession: null,
+    changesKey: null,
   },
   certificate: null,
 }
@@ -85,6 +86,7 @@ const exhibitOf = async (request: CertificationRequest): Promise<Exhibit> => ({
   request: {
     signatureAlgorithm: request.signatureAlgorithm,
     envelope: request.envelope,
+    changesKey: null,
     possession: request.publicKey.rsa && (await provesPossession(request, request.publicKey.rsa)),
     envelopeSignatures: request.signedData?.signers ?? [],
     envelopePossession:
@@ -143,7 +145,11 @@ t.test(
       t.ok(property.length > 3, id)
       t.match(source, /^https:\/\/[\w./-]+(#section-[\d.]+)?$/, id)
       t.strictSame(Object.keys(fix), ['certreq', 'openssl', 'powershell'], id)
-      for (const line of Object.values(fix)) t.match(line, /^[^\n]{10,200}$/, `${id}: ${line}`)
+      for (const line of [fix.openssl, fix.powershell]) t.match(line, /^[^\n]{10,200}$/, `${id}: ${line}`)
+      t.match(fix.certreq, /^.{10,200}$/s, id)
+      // An INF file has a key, a section or a comment on each line.
+      for (const line of fix.certreq.split('\n'))
+        t.match(line, /^(\[\w+\]|[\w.]+ = ("[^"]*"|\w+)( ;.*)?|;.*|certreq -.*)$/, `${id}: ${line}`)
       for (const purpose of purposes) {
         for (const isForeign of [false, true]) {
           const said = required(profiles[purpose], isForeign)

@@ -31,7 +31,7 @@ const cmdlets: Readonly<Record<string, readonly string[]>> = {
   ],
   'Set-HgsKeyProtectionCertificate': ['CertificateType', 'Thumbprint', 'IsPrimary', 'IsEnabled'],
   'Remove-HgsKeyProtectionCertificate': ['CertificateType', 'Thumbprint'],
-  'Get-HgsKeyProtectionCertificate': [],
+  'Get-HgsKeyProtectionCertificate': ['CertificateType', 'Thumbprint'],
   'Set-HgsServer': [
     'Http',
     'Https',
@@ -69,7 +69,7 @@ const cmdlets: Readonly<Record<string, readonly string[]>> = {
   'Write-Warning': ['Message'],
   'Out-Null': [],
   'certreq.exe': ['accept', 'machine'],
-  'certutil.exe': ['repairstore'],
+  'certutil.exe': ['repairstore', 'store'],
 }
 
 const thumbprint = { signing: 'A'.repeat(40), encryption: 'B'.repeat(40), https: 'C'.repeat(40) }
@@ -193,6 +193,40 @@ t.test('an HGS that runs is given both certificates, and then they are made prim
       `Set-HgsKeyProtectionCertificate -CertificateType Encryption -Thumbprint '${thumbprint.encryption}' -IsPrimary`,
       ...(withHttps ? [`Set-HgsServer -Http -Https ${https}`] : []),
     ])
+    for (const [type, purpose] of [
+      ['Signing', 'signing'],
+      ['Encryption', 'encryption'],
+    ] as const) {
+      t.match(
+        text,
+        `if (-not (Test-KeyProtectionCertificate -CertificateType ${type} -Thumbprint '${thumbprint[purpose]}')) {`,
+        'what is there is not added again',
+      )
+    }
+    const perNode = keys !== 'pfx' || withHttps
+    t.equal(
+      text.includes('run it with -OtherNode on all but one first'),
+      perNode,
+      'the other nodes come first',
+    )
+  }
+})
+
+t.test('a legacy provider is seen by the interface that knows it alone', async (t) => {
+  // GetRSAPrivateKey of .NET Framework gives an RSACng for keys in legacy providers too.
+  for (const kind of kinds) {
+    const names = kind.keys === 'pfx' ? ['verify.ps1'] : ['running-hgs.ps1', 'verify.ps1']
+    for (const name of names) {
+      const text = textOf(handover(kind), name)
+      const asked = callsOf(text, 'Get-LegacyProvider').map(words)
+      t.ok(asked.includes('Get-LegacyProvider -Certificate $Certificate'), `${name}, for the key file`)
+      t.equal(
+        asked.includes('Get-LegacyProvider -Certificate $installed'),
+        name === 'verify.ps1',
+        `${name}, for the row`,
+      )
+      t.match(text, '$key -is [System.Security.Cryptography.RSACryptoServiceProvider]')
+    }
   }
 })
 

@@ -9,6 +9,7 @@ import { requesterOf } from '../../src/http/authenticate.ts'
 import { statuses } from '../../src/http/problem.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
+import { partsOf } from '../support/service.ts'
 
 const routes: [string, string][] = [
   ['POST', '/v1/certificates'],
@@ -47,7 +48,7 @@ t.test('an API key', async (t) => {
 
   t.test('is refused when mistyped, unknown, wrong, expired or revoked', async (t) => {
     t.equal((await service.get('/v1/certificates', { as: key })).status, 200)
-    const [, , id, secret] = key.split('_') as [string, string, string, string]
+    const { id, secret } = partsOf(key)
     const other = await service.apiKey('admin')
     const spliced = other.replace(/^hgsca_test_[a-z2-7]{12}/, `hgsca_test_${id}`)
     for (const wrong of [

@@ -59,7 +59,7 @@ t.test('adoption', async (t) => {
       reason,
     })
     t.strictSame(derOf(adopted.certificate), derOf(pem))
-    const usage = adopted.report.find(({ rule }: { rule: string }) => rule === 'keyUsage')
+    const usage = adopted.conformance.find(({ rule }: { rule: string }) => rule === 'keyUsage')
     t.match(
       usage,
       { verdict: 'fail', found: /keyEncipherment/ },

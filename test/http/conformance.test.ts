@@ -1,5 +1,6 @@
 /** POST /v1/conformance-checks: requests, and certificates from anywhere, judged and told. */
 import { execFileSync } from 'node:child_process'
+import type { KeyObject } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import prettier from 'prettier'
 import t from 'tap'
@@ -10,6 +11,8 @@ import {
   asPem,
   clothes,
   ecKey,
+  renewalEnvelope,
+  renews,
   rsaKey,
   selfSigned,
   schannelCsp,
@@ -113,6 +116,12 @@ t.test('a key that is in use here is known again', async (t) => {
   t.strictSame(await check({ request }), [
     ['signing', 'warn', `${where}: it has its certificate already. Renew that`],
   ])
+  const told = (await service.post(url, { body: { request } })).json.judged[0].rows
+  t.match(
+    told.find(({ rule }: Row) => rule === 'distinctKeys').fix,
+    { certreq: /UseExistingKeySet = TRUE/, powershell: /renewals/ },
+    'the fix keeps the key',
+  )
   t.strictSame(await check({ request, purpose: 'encryption' }), [['encryption', 'fail', where]])
   t.strictSame(await check({ certificate }), [['signing', 'pass', where]])
   t.strictSame(await check({ certificate, purpose: 'https' }), [['https', 'fail', where]])
@@ -150,9 +159,14 @@ t.test('a certificate is judged by what HGS needs', async (t) => {
   ])
   t.ok(minded(await judgedFor('signing', await made([]))).includes('trust: unknown'), 'without its issuer')
   t.notOk(
-    best.rows.some(({ rule }) => ['subjectKeyIdentifier', 'serialNumber', 'extensions'].includes(rule)),
+    best.rows.some(({ rule }) => ['subjectKeyIdentifier', 'serialNumber'].includes(rule)),
     'our own style is no matter',
   )
+  const strange = await made(['1.2.3.4.5 = critical,ASN1:NULL'])
+  t.ok(minded(await judgedFor('signing', strange)).includes('extensions: warn'), 'tenants would refuse it')
+  t.ok(minded(await judgedFor('https', strange)).includes('extensions: fail'), 'and so do hosts')
+  const known = await made(['1.2.3.4.5 = ASN1:NULL', 'certificatePolicies = critical,1.2.3'])
+  t.notOk(minded(await judgedFor('https', known)).some((row) => row.startsWith('extensions')))
 
   const usages: Readonly<Record<string, string | null>> = {
     'digitalSignature,dataEncipherment': null,
@@ -281,7 +295,7 @@ t.test('the report for people', async (t) => {
   }
   const { text } = await service.post(`${url}?format=md`, { body: { certificate } })
   t.match(text, /\| \*\*FAIL\*\* \| Enhanced key usage \|/)
-  t.match(text, /- certreq: `\[Extensions\] 2\.5\.29\.37/)
+  t.match(text, /- certreq: `\[Extensions\]`, `2\.5\.29\.37/)
   t.notMatch(text, /<script>|a\|b/, 'what others wrote is no markup')
   t.equal((await service.post(`${url}?format=pem`, { body: { certificate } })).status, 400)
   t.equal((await service.post(url, { body: { certificate }, accept: 'text/html' })).status, 406)
@@ -401,4 +415,109 @@ t.test('a PFX is judged by what Windows would make of it', async (t) => {
     [{ pfx: { file, password }, request: 'x' }, 400, 'invalidRequest'],
   ] as const)
     t.match(await service.post(url, { body }), { status, json: { code } }, code)
+})
+
+t.test('a renewal with another key is seen for what it is', async (t) => {
+  const service = await inProcess(t)
+  const [old, key] = [freshKey(), freshKey()]
+  const certificate = selfSigned(old)
+  const rowOf = async (der: Uint8Array) => {
+    const { json } = await service.post(url, { body: { purpose: 'signing', request: asPem(der) } })
+    return (json.judged[0] as Judged).rows.find(({ rule }) => rule === 'renewalPolicy')
+  }
+  const renewal = (of: KeyObject) => windowsRequest({ key: of, attributes: [renews(certificate)] })
+  t.match(await rowOf(renewalEnvelope(renewal(key), old, certificate)), {
+    verdict: 'fail',
+    found: /with another key/,
+  })
+  t.match(await rowOf(renewalEnvelope(renewal(old), old, certificate)), { verdict: 'pass' })
+})
+
+t.test('a chain comes as PKCS#7 too, as Windows exports it and as it is answered here', async (t) => {
+  const service = await today(t)
+  const issued = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const { octets } = await service.get(`/v1/certificates/${issued.json.id}?format=p7b`)
+  const { path, write } = scratch(t)
+  write('chain.p7b', octets)
+  const args = ['pkcs7', '-inform', 'DER', '-in', path('chain.p7b')]
+  const inPem = execFileSync('openssl', args).toString()
+  t.match(inPem, /^-----BEGIN PKCS7-----/)
+  const type = 'application/x-pkcs7-certificates'
+  for (const [what, ask] of Object.entries({
+    'in JSON': { body: { chain: inPem } },
+    'in JSON, in bare base64': { body: { chain: octets.toString('base64') } },
+    'raw PEM': { body: inPem, type: 'application/x-pem-file' },
+    'raw DER': { body: octets, type },
+  })) {
+    const { status, json } = await service.post(url, ask)
+    t.equal(status, 200, what)
+    t.strictSame(
+      json.judged.map(({ thumbprint }: { thumbprint: string }) => thumbprint),
+      [issued.json.thumbprint],
+      `${what}: the certificate, and not its issuer`,
+    )
+  }
+  const broken = Buffer.from(octets)
+  broken.writeUInt8(0x31, 4)
+  t.match(await service.post(url, { body: broken, type }), {
+    status: 400,
+    json: { code: 'malformedCertificate' },
+  })
+})
+
+t.test('a certificate of version 1, as openssl x509 -req makes it, is judged and not refused', async (t) => {
+  const service = await today(t)
+  const { path, write } = scratch(t)
+  write('key.pem', freshKey().export({ type: 'pkcs8', format: 'pem' }))
+  const openssl = (...args: string[]) =>
+    execFileSync('openssl', args, { stdio: ['ignore', 'pipe', 'ignore'] })
+  openssl('req', '-new', '-key', path('key.pem'), '-subj', '/O=Contoso/CN=HGS', '-out', path('csr.pem'))
+  openssl('x509', '-req', '-in', path('csr.pem'), '-signkey', path('key.pem'), '-out', path('v1.pem'))
+  const certificate = readFileSync(path('v1.pem'), 'utf8')
+  const { status, json } = await service.post(url, { body: { purpose: 'encryption', certificate } })
+  t.equal(status, 200)
+  const rows = minded(json.judged[0])
+  for (const row of ['version: fail', 'keyUsage: fail', 'extKeyUsage: fail']) t.ok(rows.includes(row), row)
+  t.match(json.notes, [/do not make a new key for it: POST \/v1\/adoptions/])
+  const md = await service.post(`${url}?format=md`, { body: { purpose: 'encryption', certificate } })
+  t.match(md.text, /^If an HGS uses this certificate, do not make a new key/m)
+  const adopted = await service.post('/v1/adoptions', {
+    body: {
+      purpose: 'encryption',
+      certificate,
+      csr: readFileSync(path('csr.pem'), 'utf8'),
+      provider: 'Microsoft Software Key Storage Provider',
+      reason: 'as the note says',
+    },
+  })
+  t.equal(adopted.status, 201)
+
+  // As a root that a PFX carries along.
+  const password = 'correct horse battery'
+  write('leaf.key', freshKey().export({ type: 'pkcs8', format: 'pem' }))
+  openssl('req', '-x509', '-key', path('leaf.key'), '-subj', '/O=Contoso/CN=Leaf', '-out', path('leaf.pem'))
+  openssl(
+    ...[
+      'pkcs12',
+      '-export',
+      '-inkey',
+      path('leaf.key'),
+      '-in',
+      path('leaf.pem'),
+      '-certfile',
+      path('v1.pem'),
+    ],
+    ...['-out', path('a.pfx'), '-passout', `pass:${password}`],
+  )
+  const file = readFileSync(path('a.pfx')).toString('base64')
+  const pfx = await service.post(url, { body: { purpose: 'signing', pfx: { file, password } } })
+  t.equal(pfx.status, 200)
+  t.match(pfx.json.notes[0], /key set of the machine/)
+
+  const odd = await opensslCertificate(t, { name: 'Odd', extensions: [] })
+  const unreadable = pem('CERTIFICATE', Buffer.concat([fromPem('CERTIFICATE', odd)[0]!, Buffer.of(0)]))
+  const refused = await service.post(url, { body: { chain: certificate + unreadable } })
+  t.match(refused, { status: 400, json: { code: 'malformedCertificate', detail: /number 2 of the file/ } })
 })

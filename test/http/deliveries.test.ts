@@ -1,6 +1,7 @@
 /** Keys handed out of escrow: the right one, to who may, and on record before. On both databases. */
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
+import { rekeyAcknowledgement } from '../../src/hgs/rekeyRunbook.ts'
 import { escrowWith } from '../../src/keys/escrow.ts'
 import { keeping, keyIn, order, password, pfxOf, isKeyOf } from '../support/keeping.ts'
 import { startPostgres } from '../support/postgres.ts'
@@ -20,6 +21,16 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       service.sql(
         `INSERT INTO "Revocation" ("certificateId", "reason", "requestedBy", "revokedAt") VALUES ('${certificate}', '${reason}', 'test', '2026-11-23T12:00:00.000Z')`,
       )
+
+    t.test('says when the key was replaced', async (t) => {
+      const { lineage } = await issued()
+      const deliver = () => service.post(deliveries(lineage), { body: wanted() })
+      t.strictSame((await deliver()).json.notes, [])
+      const { purpose: _, ...body } = order()
+      const rekey = { ...body, acknowledge: rekeyAcknowledgement, reason: 'stolen' }
+      t.equal((await service.post(`/v1/lineages/${lineage}/rekeys`, { body: rekey })).status, 201)
+      t.match((await deliver()).json.notes, [/This key was replaced.*do not make this certificate primary/])
+    })
 
     t.test('is the same key with the current certificate', async (t) => {
       const { id, lineage, publicKeyPin, pfx } = await issued()
@@ -206,7 +217,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
         )
       }
       const raw = { body: 'x', type: 'application/pkcs10' }
-      t.equal((await service.post(deliveries(lineage), raw)).status, 400)
+      t.equal((await service.post(deliveries(lineage), raw)).status, 415)
       t.equal((await service.post(deliveries(lineage), { body: 'x', type: 'text/plain' })).status, 415)
       t.equal((await service.post(deliveries(lineage))).status, 400)
       t.equal((await service.post(`${deliveries(lineage)}?format=pem`, { body: wanted() })).status, 400)

@@ -6,6 +6,7 @@ import { parse } from 'yaml'
 import { rawRequestTypes } from '../../src/http/describe.ts'
 import { repeatedMember } from '../../src/http/json.ts'
 import { openApiFile } from '../../src/http/openapi.ts'
+import { readPfx } from '../../src/x509/pfxReader.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
 
@@ -107,12 +108,64 @@ t.test('a member that stands twice', async (t) => {
   t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'and nothing is issued')
 })
 
+t.test('a body that is not UTF-8 is refused: its passwords would be others than were typed', async (t) => {
+  const service = await inProcess(t)
+  const order = (password: string) =>
+    JSON.stringify({
+      purpose: 'encryption',
+      subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
+      pfx: { password },
+    })
+  const type = 'application/json'
+  const latin1 = Buffer.from(order('correct hörse battery'), 'latin1') // Windows PowerShell 5.1
+  t.match(await service.post('/v1/certificates', { body: latin1, type }), {
+    status: 400,
+    json: { code: 'invalidRequest', detail: /not UTF-8.*GetBytes/ },
+  })
+  for (const lost of ['correct h\ufffdrse battery', '????????????'])
+    t.match(await service.post('/v1/certificates', { body: order(lost), type }), {
+      status: 400,
+      json: { errors: [{ pointer: '/pfx/password', detail: /lost on the way/ }] },
+    })
+  t.equal((await service.get('/v1/certificates')).json.items.length, 0)
+  const marked = Buffer.from(`\ufeff${order('correct hörse battery')}`)
+  const { status, json } = await service.post('/v1/certificates', { body: marked, type })
+  t.equal(status, 201, 'a byte order mark does no harm')
+  await readPfx(Buffer.from(json.pfx, 'base64'), 'correct hörse battery')
+})
+
+t.test('an answer with a key comes in no form that has no place for it', async (t) => {
+  const service = await inProcess(t)
+  const body = {
+    purpose: 'encryption',
+    subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
+    pfx: { password: 'correct horse battery' },
+  }
+  for (const format of ['pem', 'der', 'p7b'])
+    t.match(await service.post(`/v1/certificates?format=${format}`, { body }), {
+      status: 406,
+      json: { code: 'notAcceptable', offered: ['json', 'pfx'] },
+    })
+  t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'no key is made and lost')
+  const { json } = await service.post('/v1/certificates', { body })
+  const pfx = { file: json.pfx, password: body.pfx.password }
+  t.equal(
+    (await service.post(`/v1/certificates/${json.id}/renewals?format=pem`, { body: { pfx } })).status,
+    406,
+  )
+  const adoption = { purpose: 'signing', pfx, reason: 'test' }
+  t.equal((await service.post('/v1/adoptions?format=pem', { body: adoption })).status, 406)
+})
+
 t.test('a body of a type that a route does not read is refused, whatever other routes read', async (t) => {
   const service = await inProcess(t)
   const { paths } = parse(readFileSync(openApiFile, 'utf8')) as {
     paths: Record<string, Record<string, { readonly requestBody?: { readonly content: object } }>>
   }
-  const types = [...Object.keys(rawRequestTypes), 'application/pkix-cert', 'text/plain', 'application/json']
+  const types = [
+    ...Object.keys(rawRequestTypes),
+    ...['application/pkix-cert', 'application/x-pkcs7-certificates', 'text/plain', 'application/json'],
+  ]
   let asked = 0
   for (const [path, methods] of Object.entries(paths)) {
     if (methods['post'] === undefined) continue
@@ -120,7 +173,8 @@ t.test('a body of a type that a route does not read is refused, whatever other r
     const url = path.replace('{ref}', '00'.repeat(20)).replace('{id}', '01a20b56-34ec-7474-87b4-358fd0deb55c')
     for (const type of types.filter((one) => !read.includes(one))) {
       const { status, json } = await service.post(url, { body: Buffer.from('3003020100', 'hex'), type })
-      t.ok(status >= 400 && status < 500 && typeof json.code === 'string', `${path} ${type}: ${status}`)
+      t.match([status, json.code], [415, 'unsupportedMediaType'], `${path} ${type}`)
+      for (const one of read) t.match(json.detail, one)
       asked++
     }
   }

@@ -1,6 +1,7 @@
 /** /v1/kits: all certificates of one HGS together, as files that their readers take. */
 import { createHash, randomBytes } from 'node:crypto'
 import t from 'tap'
+import { rekeyAcknowledgement } from '../../src/hgs/rekeyRunbook.ts'
 import { escrowWith } from '../../src/keys/escrow.ts'
 import { readCertificate } from '../../src/x509/certificate.ts'
 import { checkHgsCertificate } from '../support/checker.ts'
@@ -444,6 +445,27 @@ t.test('a renewed kit', async (t) => {
     t.equal(third.status, 201, 'no body is needed')
     t.strictSame(certificatesOf(third.json, 'generation'), [[4], [3], [3]])
     t.equal(third.json.keyDelivery, undefined)
+  })
+
+  t.test('goes on with the key that replaced another', async (t) => {
+    const { json: first } = await service.post('/v1/kits?format=json', { body: kitOf(two()) })
+    const [signing, encryption] = first.certificates
+    const rekeyed = await service.post(`/v1/lineages/${encryption.lineage}/rekeys`, {
+      body: {
+        acknowledge: rekeyAcknowledgement,
+        subject: { organization: 'Contoso', commonName: 'Contoso HGS Encryption' },
+        pfx: { password },
+        reason: 'stolen',
+      },
+    })
+    t.equal(rekeyed.status, 201, rekeyed.text)
+    const { certificate } = rekeyed.json
+    const renewed = await service.post(`/v1/kits/${first.id}/renewals?format=json`)
+    t.equal(renewed.status, 201)
+    t.strictSame(certificatesOf(renewed.json, 'lineage', 'publicKeyPin', 'generation'), [
+      [signing.lineage, signing.publicKeyPin, 2],
+      [certificate.lineage, certificate.publicKeyPin, 2],
+    ])
   })
 
   t.test('is answered once, however often it is asked for, here and at a peer', async (t) => {

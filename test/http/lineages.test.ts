@@ -139,7 +139,7 @@ t.test('the same-key proof', async (t) => {
         body: { ...order(key, { purpose }).body, certificate: lab, reason: 'to production' },
       })
       t.ok(
-        adopted.json.adopted.report.some(
+        adopted.json.adopted.conformance.some(
           ({ rule, verdict }: { rule: string; verdict: string }) => rule === 'keyUsage' && verdict === 'fail',
         ),
         'the lab certificate lacks dataEncipherment',
@@ -220,6 +220,23 @@ t.test('the same-key proof', async (t) => {
     })
     t.ok(service.log.some((line) => /has another key than its pin/.test(line)))
   })
+})
+
+t.test('what an address does not know in the query, it does not ignore', async (t) => {
+  const service = await inProcess(t)
+  const { lineage } = (await service.post('/v1/certificates', order(freshKey()))).json
+  const sharing = await service.post(`/v1/lineages/${lineage}/sharings?dryRun=true`, {
+    body: { sharedWith: 'another cluster' },
+  })
+  t.match(sharing, {
+    status: 400,
+    json: { errors: [{ pointer: 'query/dryRun', detail: 'is not known here' }] },
+  })
+  t.strictSame((await service.get(`/v1/lineages/${lineage}`)).json.sharedWith, [], 'nothing was declared')
+  const pair = { organization: 'Contoso', pfx: { password: 'correct horse battery' } }
+  t.equal((await service.post('/v1/self-signed-certificates?dryRun=true', { body: pair })).status, 400)
+  const byThumbprint = await service.get(`/v1/lineages/${'A1'.repeat(20)}`)
+  t.match(byThumbprint.json.errors.at(-1).detail, /is no UUID.*tells as `lineage`/)
 })
 
 t.test('a rekey', async (t) => {
@@ -353,6 +370,27 @@ t.test('a rekey', async (t) => {
     )
     t.strictSame(new Set(two.map(({ status }) => status)), new Set([201, 409]))
     t.ok(two.some(({ json }) => json.code === 'alreadyRekeyed'))
+  })
+
+  t.test('makes the old key one that is not made primary again', async (t) => {
+    const old = await issued()
+    const row = ({ conformance }: Answer['json']) =>
+      conformance.find(({ rule }: { rule: string }) => rule === 'renewalPolicy')
+    const before = (await service.post(`/v1/certificates/${old.id}/renewals`)).json
+    t.match([row(before), before.warnings], [{ verdict: 'pass' }, []])
+    t.match(before.notes.join(), /make it primary/)
+    const { lineage } = (await send(rekey(service, old.lineage))).json.certificate
+    const renewed = await service.post(`/v1/certificates/${before.id}/renewals`)
+    t.equal(renewed.status, 201, 'VMs that are not re-protected need the key')
+    t.match(row(renewed.json), {
+      verdict: 'warn',
+      found: `the key was replaced by that of the lineage ${lineage}: do not make it primary again`,
+    })
+    t.match(renewed.json.warnings, [
+      { rule: 'renewalPolicy', fix: { powershell: /over the new key is primary/ } },
+    ])
+    t.match(renewed.json.notes.join(), /This key was replaced.*do not make this certificate primary/)
+    t.notMatch(renewed.json.notes.join(), /and make it primary/)
   })
 
   t.test('works as the API description shows it, also with a key made here', async (t) => {

@@ -51,7 +51,10 @@ t.test('conversion of a PFX', async (t) => {
         before: { provider: null, localMachine: false, mac: /sha1, 2048/, encryption: /3-KeyTripleDES/ },
         provider: kspName,
         target: 'ws2016',
-        warnings: [/^The old PFX named no provider: .*legacy/, /did not ask for the key set of the machine/],
+        warnings: [
+          /^The old PFX named no provider: .*legacy.*keep the old PFX.*Only then delete/,
+          /does not ask for the key set of the machine/,
+        ],
       })
       const opened = await readPfx(Buffer.from(json.pfx as string, 'base64'), newPassword)
       t.strictSame(Buffer.from(opened.privateKey), Buffer.from(leaf!.privateKey))
@@ -77,6 +80,11 @@ t.test('conversion of a PFX', async (t) => {
         target: 'ws2016',
         reason: 'CSP',
       })
+
+      const again = await convert({ file, password, newPassword })
+      t.equal(again.json.target, 'ws2016', 'whoever reads the old file reads the new one')
+      const aes = base64(await opensslPfx(t, chain, password))
+      t.equal((await convert({ file: aes, password, newPassword })).json.target, 'ws2019')
     },
   )
 

@@ -76,7 +76,7 @@ t.test('self-signed certificates', async (t) => {
       const adopted = await service.post('/v1/adoptions', { body })
       t.match(adopted, { status: 201, json: { adopted: { thumbprint } } })
       t.notOk(
-        adopted.json.adopted.report.some(({ verdict }: { verdict: string }) => verdict === 'fail'),
+        adopted.json.adopted.conformance.some(({ verdict }: { verdict: string }) => verdict === 'fail'),
         'nothing is wrong with it',
       )
       let { id } = adopted.json.certificate

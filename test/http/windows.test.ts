@@ -212,6 +212,27 @@ t.test('a renewal of certreq', async (t) => {
     t.match(expected, found)
   })
 
+  t.test('may name the certificate that its lineage was adopted with', async (t) => {
+    const key = freshKey()
+    const lab = selfSigned(key)
+    const certificate = asPem(lab, 'CERTIFICATE')
+    const adopted = await service.post('/v1/adoptions', {
+      body: { purpose: 'signing', certificate, csr: asPem(freshRequest({ key })), reason: 'from the lab' },
+    })
+    t.equal(adopted.status, 201, adopted.text)
+    const { id, thumbprint } = adopted.json.certificate
+    const request = windowsRequest({ key, attributes: [renews(lab)] })
+    const body = { csr: asPem(renewalEnvelope(request, key, lab, 'sha256'), newLabel) }
+    t.match(await service.post('/v1/certificates', { body: { purpose: 'signing', ...body } }), {
+      status: 409,
+      json: { code: 'requestIsRenewal', certificate: { id, thumbprint } },
+    })
+    t.match(await service.post(`/v1/certificates/${id}/renewals`, { body }), {
+      status: 201,
+      json: { generation: 2, renews: id, notes: [/names generation 0/] },
+    })
+  })
+
   t.test('is refused for a certificate that is not the one on record', async (t) => {
     const old = derOf(current)
     const content = renewal(old)

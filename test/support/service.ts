@@ -124,6 +124,12 @@ export async function startService(
 }
 
 /** The API key that lab mode made. */
+/** What an API key is made of. Its secret and its check may hold a `_` themselves. */
+export function partsOf(apiKey: string): { readonly id: string; readonly secret: string } {
+  const [, id, secret] = /^hgsca_[a-z]+_([^_]{12})_(.{43})_.{6}$/.exec(apiKey)!
+  return { id: id!, secret: secret! }
+}
+
 export const labApiKeyOf = ({ dataDir }: Service): string =>
   readFileSync(join(dataDir, 'lab-api-key'), 'utf8').trim()
 

@@ -50,7 +50,7 @@ t.test('what is no request is refused in words for the person who sent it', asyn
     ['a certificate', certificate, 'it holds "CERTIFICATE" and no CERTIFICATE REQUEST'],
     ['two certificates', certificate + certificate, /^it holds "CERTIFICATE", "CERTIFICATE" and no/],
     ['two requests', request + request, 'more than one request is in it'],
-    ['a private key', key, /^a private key is in it\. It has left its machine/],
+    ['a private key', key, /^a private key is in it, and whoever could read the file has that key/],
     ['a private key beside the request', request + key, /^a private key is in it/],
     [
       'a private key as openssl encrypted it of old (RFC 1421)',
