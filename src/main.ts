@@ -61,6 +61,12 @@ async function main(): Promise<void> {
     void stop(1)
   })
   opened.unshift(() => store.close())
+  const lineage = await store.findLineageByPin(issuer.publicKeyPin)
+  if (lineage !== null) {
+    throw new AuthorityError(
+      `The key of the authority is the ${lineage.purpose} key of the lineage ${lineage.id} in this record. An authority has a key of its own: make another.`,
+    )
+  }
   await store.registerAuthority(issuer.record)
 
   const ca: CertificationAuthority = {

@@ -258,8 +258,7 @@ t.test('a crash at each point of the cycle', async (t) => {
           code: 'keyAlreadyDelivered',
           title: /at most once/,
           detail: /if that one succeeded/,
-          remedy:
-            /If there is none: .* any other is lost, so issue a new certificate under a new Idempotency-Key/,
+          remedy: /If there is none: .* any other is lost, so order it anew, under a new Idempotency-Key/,
           certificate: { id, keyDelivery: /at most once.*If you have no such answer, the key is lost/ },
         },
       })

@@ -693,6 +693,30 @@ t.test('a broken set-up', async (t) => {
     }
   })
 
+  void t.test('with the key of an HGS as that of the authority', { buffered: true }, async (t) => {
+    const { env, path } = await fixture(t)
+    const service = await startService(t, { folder: newFolder(t) })
+    const { stdout: body } = await demand('openssl', [
+      ...['req', '-new', '-sha256', '-key', path('ca.key'), '-passin', `file:${path('passphrase')}`],
+      ...['-subj', '/O=Contoso/CN=Contoso HGS Signing'],
+    ])
+    const query = 'purpose=signing&provider=Microsoft+Software+Key+Storage+Provider'
+    const issued = await fetch(`${service.url}/v1/certificates?${query}`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${labApiKeyOf(service)}`,
+        'content-type': 'application/x-pem-file',
+      },
+      body,
+    })
+    t.equal(issued.status, 201)
+    await service.stop()
+    const HGSCA_DATABASE_URL = `file:${join(service.dataDir, 'hgs-ca.db')}`
+    const refused = await attemptService(t, { folder: newFolder(t), env: { ...env, HGSCA_DATABASE_URL } })
+    t.equal(refused.code, 78)
+    t.match(refused.stderr(), /the signing key of the lineage [-0-9a-f]{36} in this record/)
+  })
+
   void t.test('with a database server that is away', { buffered: true }, async (t) => {
     const { folder, env } = await fixture(t)
     const server = `127.0.0.1:${await freePort()}`
