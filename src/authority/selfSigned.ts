@@ -59,15 +59,22 @@ const clockDifference = 5 * 60_000 // milliseconds
  */
 export function makeSelfSigned(ca: CertificationAuthority, order: SelfSignedOrder): Promise<SelfSigned[]> {
   return rememberingRefusals(ca, order, null, async () => {
-    const subject = nameFrom({ ...order.subject, organizationalUnit: markOf(order.subject) })
-    const namesFor = (purpose: Purpose) => withCommonName([], subject, profiles[purpose]).dnsNames
-    for (const purpose of order.purposes) await judgeNames(ca, purpose, subject, namesFor(purpose))
+    const subjectFor = (purpose: Purpose) =>
+      nameFrom({
+        commonName: usualNames[purpose],
+        ...order.subject,
+        organizationalUnit: markOf(order.subject),
+      })
+    const namesFor = (purpose: Purpose) => withCommonName([], subjectFor(purpose), profiles[purpose]).dnsNames
+    for (const purpose of order.purposes)
+      await judgeNames(ca, purpose, subjectFor(purpose), namesFor(purpose))
 
     const made: SelfSigned[] = []
     for (const purpose of order.purposes) {
       const key = await ca.generateKey(order.bits, order.abandoned)
       try {
-        made.push(await certified(ca, order, chosen(ca, profiles[purpose]), subject, namesFor(purpose), key))
+        const profile = chosen(ca, profiles[purpose])
+        made.push(await certified(ca, order, profile, subjectFor(purpose), namesFor(purpose), key))
       } finally {
         key.privateKey.fill(0)
       }
@@ -92,6 +99,13 @@ export function makeSelfSigned(ca: CertificationAuthority, order: SelfSignedOrde
     })
     return made
   })
+}
+
+/** So that the two can be told apart. An HTTPS certificate is named by who orders it, for its host. */
+const usualNames: { readonly [P in Purpose]: string | undefined } = {
+  signing: 'HGS Signing',
+  encryption: 'HGS Encryption',
+  https: undefined,
 }
 
 /** VM owners choose by the subject whom to trust: a lab must be seen there. */

@@ -55,6 +55,13 @@ t.test('self-signed certificates', async (t) => {
       await demand('openssl', ['verify', '-x509_strict', '-CAfile', path('lab.pem'), path('lab.pem')])
     }
 
+    const unnamed = await service.post(url, { body: { ...lab, subject: { organization: 'Contoso' } } })
+    t.strictSame(
+      unnamed.json.certificates.map((one: { subject: string }) => one.subject),
+      ['CN=HGS Signing,OU=HGS lab,O=Contoso', 'CN=HGS Encryption,OU=HGS lab,O=Contoso'],
+      'a pair that can be told apart',
+    )
+
     const database = new Database(join(service.folder, 'hgs-ca.db'), { readonly: true })
     t.teardown(() => database.close())
     const [{ details }] = database
