@@ -24,6 +24,9 @@ import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
+import { readCertificate } from './x509/certificate.ts'
+import { pinOf } from './x509/key.ts'
+import { describeName } from './x509/name.ts'
 
 const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
@@ -61,13 +64,10 @@ async function main(): Promise<void> {
     void stop(1)
   })
   opened.unshift(() => store.close())
-  const lineage = await store.findLineageByPin(issuer.publicKeyPin)
-  if (lineage !== null) {
-    throw new AuthorityError(
-      `The key of the authority is the ${lineage.purpose} key of the lineage ${lineage.id} in this record. An authority has a key of its own: make another.`,
-    )
-  }
+  await refuseKeyOfHgs(store, issuer)
   await store.registerAuthority(issuer.record)
+  for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
+    log.warn(other, 'keys in escrow cannot be opened: this escrow key is not configured')
 
   const ca: CertificationAuthority = {
     store,
@@ -111,6 +111,7 @@ async function main(): Promise<void> {
     address,
     database: store.settings,
     authority: { subject: issuer.record.subject, sha256: issuer.record.id, notAfter: issuer.record.notAfter },
+    ...(config.escrow !== null && { escrowKeyId: config.escrow.keyId }),
   }
   log.info({ ...facts, mode: config.mode }, 'listening')
   if (lab !== null && apiKey !== null) {
@@ -172,6 +173,18 @@ async function configured(): Promise<{ config: Config; named: Issuer | null }> {
   }
   if (config === null || faults.length > 0) throw new ConfigError(faults)
   return { config, named }
+}
+
+/** An authority and those above it have keys of their own. */
+async function refuseKeyOfHgs(store: Store, { chain }: Issuer): Promise<void> {
+  for (const der of chain) {
+    const { publicKey, subject } = readCertificate(der)
+    const lineage = await store.findLineageByPin(pinOf(publicKey))
+    if (lineage === null) continue
+    throw new AuthorityError(
+      `The key of ${describeName(subject)} is the ${lineage.purpose} key of the lineage ${lineage.id} in this record. An authority has a key of its own: make another.`,
+    )
+  }
 }
 
 const openLab = ({ key, certificate }: LabAuthority): Promise<Issuer> =>

@@ -75,6 +75,33 @@ t.test('the keys in escrow', async (t) => {
     t.equal((await runCli(t, folder, ['escrow', 'verify'], alone)).code, 0)
   })
 
+  t.test('that cannot be opened are told of at start', async (t) => {
+    const warned = async (key: string | null) => {
+      const { HGSCA_ESCROW_KEY_FILE: _, ...rest } = env
+      const started = await startService(t, {
+        folder: newFolder(t),
+        env: { ...rest, ...(key !== null && { HGSCA_ESCROW_KEY_FILE: key }) },
+      })
+      await started.stop()
+      const lines = started.stdout.map((line) => JSON.parse(line) as Record<string, unknown>)
+      return lines.filter(({ msg }) => String(msg).startsWith('keys in escrow cannot be opened'))
+    }
+    // They are sealed under the young one too, which alone would do.
+    const order1 = { ...order, subject: { organization: 'Contoso', commonName: 'Third' } }
+    const reply = await fetch(`${service.url}/v1/certificates`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${created.stdout[0]}`, 'content-type': 'application/json' },
+      body: JSON.stringify(order1),
+    })
+    t.equal(reply.status, 201)
+    t.strictSame(await warned(HGSCA_ESCROW_KEY_FILE), [])
+    for (const key of [null, secretFile('wrong.key', randomBytes(32).toString('hex'))]) {
+      const told = (await warned(key)).map(({ level, keys }) => [level, keys])
+      t.strictSame(new Set(told.map(String)), new Set(['40,2', '40,3']), 'by each that sealed them')
+    }
+    t.match(await warned(join(folder, 'young.key')), [{ keys: 1 }], 'the one that it did not seal')
+  })
+
   t.test('are of no use without an escrow key', async (t) => {
     const { HGSCA_ESCROW_KEY_FILE: _, ...without } = env
     const refused = await runCli(t, folder, ['escrow', 'verify'], without)

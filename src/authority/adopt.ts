@@ -9,15 +9,16 @@ import { CaError } from '../errors.ts'
 import { consequences } from '../hgs/consequences.ts'
 import { profiles, type Purpose } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
-import type { Row } from '../hgs/rules.ts'
+import { fixes, type Row } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { Idempotency, NewAdoption } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
-import type { GeneralName } from '../x509/extensions.ts'
+import { readKeyUsage, type GeneralName, type KeyUsage } from '../x509/extensions.ts'
 import { hexDigest, pinOf, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName, modernised, nameFrom, type Name } from '../x509/name.ts'
+import { oids } from '../x509/oids.ts'
 import { certificateDer, PemError } from '../x509/pem.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { CertificationAuthority } from './authority.ts'
@@ -26,7 +27,8 @@ import { carryOut, type Requester } from './cycle.ts'
 import { ignoredOf, rememberedRows } from './findings.ts'
 import { asGeneralNames, withCommonName } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
-import { once, type Issued } from './once.ts'
+import { findLineage } from './lineage.ts'
+import { once, reused, type Issued } from './once.ts'
 import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { providerNote, writtenHere } from './renew.ts'
@@ -96,6 +98,11 @@ async function adoptPfx(
     opened,
   }
   const issued = await once(ca, order.idempotency, () => adoptOnce(ca, order, proven))
+  if (issued.replayed) {
+    const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
+    const { adopted } = readAdopted(order.certificate ?? opened.certificate.der)
+    if (adoption?.thumbprint !== hexDigest('sha1', adopted.der)) throw reused()
+  }
   refuseAnotherKey(readCertificate(issued.certificate.certificate), proven)
   return { ...issued, pfx: await handedBack(opened, sent, issued.certificate) }
 }
@@ -109,6 +116,8 @@ async function adoptOnce(
   const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
   const { adopted, names: adoptedNames } = readAdopted(order.certificate ?? proven.opened!.certificate.der)
   refuseAnotherKey(adopted, proven)
+  refuseAuthority(adopted)
+  if (proven.request !== null) refuseOtherRenewal(proven.request, adopted)
 
   const subject = order.subject === null ? modernised(adopted.subject) : nameFrom(order.subject)
   const kept = order.dnsNames === null ? adoptedNames : []
@@ -233,6 +242,48 @@ function refuseAnotherKey({ publicKey }: Certificate, proven: Proven): void {
         },
       ],
       facts: { publicKeyPin: { expected, found } },
+    },
+  )
+}
+
+/** What signs certificates is the key of an authority, whichever; `cA` alone is what openssl req -x509 writes. */
+function refuseAuthority({ extensions }: Certificate): void {
+  const usage = extensions.get(oids.keyUsage)
+  if (usage === undefined || !usages(usage.value).includes('keyCertSign')) return
+  throw new CaError('profileViolation', 'This is the certificate of a certification authority.', {
+    errors: [
+      {
+        rule: 'adoptedUse',
+        property: 'Key usage of the adopted certificate',
+        required: 'no keyCertSign: the key of an authority is none of HGS',
+        found: 'keyCertSign',
+        source: sources.keyManagement,
+        fix: fixes.newKey,
+      },
+    ],
+  })
+}
+
+/** What cannot be read is told in the report. */
+function usages(value: Uint8Array): readonly KeyUsage[] {
+  try {
+    return readKeyUsage(value)
+  } catch (error) {
+    if (error instanceof DerError) return []
+    throw error
+  }
+}
+
+/** A request that asks to renew a certificate is no proof for the adoption of another. */
+function refuseOtherRenewal({ renewalCertificate }: CertificationRequest, { der }: Certificate): void {
+  if (renewalCertificate === null || Buffer.compare(renewalCertificate, der) === 0) return
+  throw new CaError(
+    'renewalCertificateMismatch',
+    'The request asks to renew another certificate than the one to adopt.',
+    {
+      facts: {
+        thumbprint: { adopted: hexDigest('sha1', der), named: hexDigest('sha1', renewalCertificate) },
+      },
     },
   )
 }

@@ -9,6 +9,7 @@ import { markdown, type Report } from '../hgs/report.ts'
 import { holdsCertificates } from '../x509/pem.ts'
 import { fileAnswers, problems, rawRequestTypes, requestBodies } from './describe.ts'
 import { base64Of } from './order.ts'
+import { mediaTypeOf } from './problem.ts'
 import { mediaTypes, negotiate } from './representation.ts'
 import { closed, csr, oneOf, provider, purpose, Row, text, verdict } from './schemas.ts'
 
@@ -124,8 +125,7 @@ export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuth
       async (request, reply) => {
         const body = request.body as CheckBody | Uint8Array | undefined
         const format = negotiate(request, checkFormats)
-        const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()
-        const isCertificate = type !== undefined && type in certificateTypes
+        const isCertificate = mediaTypeOf(request) in certificateTypes
         const report = await reportOn(ca, body, request.query, isCertificate)
         if (format === 'json') return reply.send(report)
         return reply

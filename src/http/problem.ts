@@ -109,6 +109,10 @@ export function otherMediaType({ routeOptions }: FastifyRequest): CaError {
   )
 }
 
+/** The type of the body, without parameters; empty when none is named. */
+export const mediaTypeOf = ({ headers }: FastifyRequest): string =>
+  headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
+
 /** By the schema of a body: of one type, JSON, or of several. */
 export const mediaTypesRead = (schema: unknown): readonly string[] =>
   schema === undefined

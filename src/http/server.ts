@@ -24,6 +24,7 @@ import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
 import {
   errorHandler,
+  mediaTypeOf,
   mediaTypesRead,
   otherMediaType,
   problemDocument,
@@ -119,8 +120,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     // Two hosts, and we and the proxy before us may each believe another one (RFC 9112 §3.2).
     if (request.raw.rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/i.test(text)).length > 1)
       throw new CaError('invalidRequest', 'There is more than one Host header.')
-    // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the record.
-    if (request.headers['content-length'] === '0') delete request.raw.headers['content-type']
+    // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the
+    // record. Not so a request file that came out empty: that is no wish for such a renewal.
+    if (request.headers['content-length'] === '0' && !(mediaTypeOf(request) in rawRequestTypes))
+      delete request.raw.headers['content-type']
   })
   // Who is answered before the body is there cannot keep the connection by sending it slowly.
   app.addHook('onSend', async ({ raw }, reply) => {
@@ -242,8 +245,8 @@ function refuseUnknownQueries(app: FastifyInstance): void {
 function refuseOtherBodies(app: FastifyInstance): void {
   app.addHook('preValidation', async (request) => {
     if (!(request.body instanceof Uint8Array)) return
-    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
-    if (!mediaTypesRead(request.routeOptions.schema?.body).includes(type)) throw otherMediaType(request)
+    if (!mediaTypesRead(request.routeOptions.schema?.body).includes(mediaTypeOf(request)))
+      throw otherMediaType(request)
   })
 }
 

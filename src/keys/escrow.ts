@@ -32,6 +32,8 @@ export interface SealedFor {
 export interface Escrow {
   /** The escrow key that seals: the first 16 hex digits of its SHA-256. */
   readonly keyId: string
+  /** The ids of all escrow keys that are at hand. */
+  readonly keyIds: readonly string[]
   /** Whether the escrow key of this id is at hand, to open what it has sealed. */
   readonly has: (keyId: string) => boolean
   /** `privateKey` is left as it is. */
@@ -76,6 +78,7 @@ export function escrowWith(keys: readonly [Buffer, ...Buffer[]], random = random
 
   return {
     keyId,
+    keyIds: [...known.keys()],
     has: (id) => known.has(id),
 
     seal(privateKey, belongs) {

@@ -86,6 +86,20 @@ export function custodyFunctions(database: Database) {
       return rows.map(({ id }) => sealed.filter(({ lineage }) => lineage.id === id))
     },
 
+    /** How many sealings there are of keys that none of these escrow keys opens, by who sealed them. */
+    sealedByOthers: (
+      escrowKeyIds: readonly string[],
+    ): Promise<{ readonly escrowKeyId: string; readonly keys: number }[]> =>
+      database.read(async (client) => {
+        const opens = { escrowKeyId: { in: [...escrowKeyIds] } }
+        const groups = await client.escrowedKey.groupBy({
+          by: ['escrowKeyId'],
+          where: { lineage: { escrowedKeys: { none: opens } } },
+          _count: true,
+        })
+        return groups.map(({ escrowKeyId, _count: keys }) => ({ escrowKeyId, keys }))
+      }),
+
     /** A key sealed once more, under another escrow key. False, and no event, when a peer was faster. */
     async addEscrowedKey(
       { lineage, escrowKeyId, sealed, escrowedAt }: EscrowedKeyRecord,

@@ -20,7 +20,7 @@ import {
   unsigned,
   type Element,
 } from './der.ts'
-import { importPublicKey, publicKeyPin, verifies, type RsaPublicKey } from './key.ts'
+import { hex, importPublicKey, publicKeyPin, verifies, type RsaPublicKey } from './key.ts'
 import { describeOid, oids } from './oids.ts'
 import {
   readDecryption,
@@ -332,11 +332,27 @@ function readPrivateKey(pkcs8: Uint8Array): { publicKey: RsaPublicKey; native: K
   if ([publicExponent!, ...secret].some((number) => number.length > octets)) {
     throw new PfxError('its key is damaged: a number is larger than the modulus')
   }
+  if (!belongTogether([modulus!, publicExponent!, ...secret]))
+    throw new PfxError('its key is damaged: its numbers do not belong together')
   return {
     // Copies: what they are read from is wiped.
     publicKey: { modulus: modulus!.slice(), publicExponent: publicExponent!.slice(), bits },
     native: importPrivateKey(pkcs1),
   }
+}
+
+/**
+ * Whether the numbers of an RSAPrivateKey are those of one key (RFC 8017 §3.2). OpenSSL would sign with
+ * `d` when the others are wrong and say nothing; Windows takes the others.
+ */
+function belongTogether(numbers: readonly Uint8Array[]): boolean {
+  const [n, e, d, p, q, dP, dQ, qInv] = numbers.map((number) => BigInt(`0x${hex(number)}`)) as [
+    ...[bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint],
+  ]
+  const [p1, q1] = [p - 1n, q - 1n]
+  if (p1 < 1n || q1 < 1n || p * q !== n) return false
+  const inverse = (exponent: bigint, modulus: bigint): boolean => (e * exponent) % modulus === 1n
+  return inverse(d, p1) && inverse(d, q1) && inverse(dP, p1) && inverse(dQ, q1) && (q * qInv) % p === 1n
 }
 
 function importPrivateKey(pkcs1: Uint8Array): KeyObject {

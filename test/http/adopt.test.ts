@@ -11,7 +11,16 @@ import { checkHgsCertificate } from '../support/checker.ts'
 import { opensslVerifiesJws, selfSignedElsewhere } from '../support/foreign.ts'
 import { freshKey, freshRequest, inProcess, type Answer } from '../support/inProcess.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { asPem, ecKey, rsaKey, schannelCsp, softwareKsp } from '../support/requests.ts'
+import {
+  asPem,
+  ecKey,
+  renews,
+  rsaKey,
+  schannelCsp,
+  selfSigned,
+  softwareKsp,
+  windowsRequest,
+} from '../support/requests.ts'
 import { demand, scratch } from '../support/witnesses.ts'
 
 const provider = 'Microsoft Software Key Storage Provider'
@@ -288,6 +297,36 @@ t.test('adoption', async (t) => {
     })
   })
 
+  t.test('is refused for the certificate of an authority', async (t) => {
+    const key = freshKey()
+    const csr = asPem(freshRequest({ key }))
+    const adopting = (certificate: string) =>
+      service.post('/v1/adoptions', { body: { purpose: 'signing', certificate, csr, provider, reason } })
+    const certificateOf = (usage: string) =>
+      selfSignedElsewhere(t, { key, extensions: ['basicConstraints=critical,CA:TRUE', `keyUsage=${usage}`] })
+    t.match(await adopting(await certificateOf('keyCertSign,cRLSign')), {
+      status: 422,
+      json: { code: 'profileViolation', errors: [{ rule: 'adoptedUse', found: 'keyCertSign' }] },
+    })
+    t.equal(
+      (await adopting(await certificateOf('digitalSignature'))).status,
+      201,
+      'openssl req -x509 writes CA',
+    )
+  })
+
+  t.test('is refused with a request to renew another certificate', async (t) => {
+    const key = freshKey()
+    const certificate = await selfSignedElsewhere(t, { key })
+    const [lab, other] = [new X509Certificate(certificate).raw, selfSigned(key)]
+    const adopting = (named: Uint8Array) => {
+      const csr = asPem(windowsRequest({ key, attributes: [renews(named)] }))
+      return service.post('/v1/adoptions', { body: { purpose: 'signing', certificate, csr, reason } })
+    }
+    t.match(await adopting(other), { status: 409, json: { code: 'renewalCertificateMismatch' } })
+    t.equal((await adopting(lab)).status, 201, 'and taken with one that names it')
+  })
+
   t.test('is done once for one Idempotency-Key, however often and however parallel', async (t) => {
     const key = freshKey()
     const body = {
@@ -480,10 +519,22 @@ t.test('adoption by a PFX', async (t) => {
     }
     t.match(
       await service.post('/v1/adoptions', { body: exchanged, headers }),
+      { status: 422, json: { code: 'idempotencyKeyReused' } },
+      'another certificate is another request',
+    )
+    const beside = { 'idempotency-key': 'adopted-by-pfx-beside' }
+    const named = { ...body, certificate: lab }
+    t.equal((await service.post('/v1/adoptions', { body: named, headers: beside })).status, 409)
+    const third = freshKey()
+    const own = await selfSignedElsewhere(t, { key: third })
+    const thirdBody = { ...body, certificate: own, pfx: { file: await pfxOf(third, own), password } }
+    t.equal((await service.post('/v1/adoptions', { body: thirdBody, headers: beside })).status, 201)
+    t.match(
+      await service.post('/v1/adoptions', { body: { ...thirdBody, pfx: exchanged.pfx }, headers: beside }),
       { status: 409, json: { code: 'adoptionKeyDiffers' } },
       'a repetition with another key gets nothing of the first',
     )
-    t.equal((await service.get('/v1/certificates')).json.items.length, 1)
+    t.equal((await service.get('/v1/certificates')).json.items.length, 2)
     const log = service.log.join('')
     t.notOk(log.includes(password), 'no password in the log')
   })

@@ -134,6 +134,22 @@ t.test('a body that is not UTF-8 is refused: its passwords would be others than 
   await readPfx(Buffer.from(json.pfx, 'base64'), 'correct hörse battery')
 })
 
+t.test('a request file that came out empty is no wish to renew what is on record', async (t) => {
+  const service = await inProcess(t)
+  const { json } = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const renewals = `/v1/certificates/${json.id}/renewals`
+  const headers = { 'content-length': '0' }
+  for (const type of Object.keys(rawRequestTypes))
+    t.match(await service.post(renewals, { body: '', type, headers }), {
+      status: 400,
+      json: { code: 'malformedCertificationRequest', detail: /it is empty/ },
+    })
+  const form = { body: '', type: 'application/x-www-form-urlencoded', headers }
+  t.equal((await service.post(renewals, form)).status, 201, 'as PowerShell sends no body')
+})
+
 t.test('an answer with a key comes in no form that has no place for it', async (t) => {
   const service = await inProcess(t)
   const body = {

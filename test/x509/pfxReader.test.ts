@@ -468,11 +468,17 @@ t.test('PFX files made by hand', async (t) => {
       'a prime of 16 KiB': [altered(3, () => odd(16_384)), /larger than the modulus/],
       'private numbers of another key': [
         withKey(privateKeyFrom(parts.map((part, i) => (i < 2 ? part : damage(part))))),
-        /does not sign|is damaged/,
+        /is damaged: its numbers do not belong together/,
       ],
+      ...Object.fromEntries(
+        ['d', 'p', 'q', 'dP', 'dQ', 'qInv'].map((name, i) => [
+          `another ${name}`,
+          [altered(i + 2, damage), /is damaged: its numbers do not belong together/],
+        ]),
+      ),
       'an exponent that is not the key’s': [
         altered(1, () => Uint8Array.of(3)),
-        /none of its certificates|does not sign/,
+        /none of its certificates|does not sign|belong together/,
       ],
     }
     for (const [what, [file, words]] of Object.entries(files)) {
