@@ -94,7 +94,7 @@ const beforeOf = ({ provider, localMachine, encryption, mac }: OpenedPfx): Befor
 const wayOut =
   'Where it was imported, keep the old PFX as a backup, import the new one, and see that its key is in a Key Storage Provider. Only then delete the key in the legacy provider.'
 
-export function warningsAbout({ provider, localMachine }: OpenedPfx): string[] {
+function warningsAbout({ provider, localMachine }: OpenedPfx): string[] {
   const warnings: string[] = []
   if (provider === null) {
     warnings.push(

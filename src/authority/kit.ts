@@ -100,8 +100,8 @@ export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<I
 
 /**
  * Certifies the keys of a kit again, as they are on record: of each lineage its current certificate,
- * also when that is newer than the kit; of one whose key was replaced, that of the key which is in use. PFX files that are sent come back anew, however often they are
- * sent: who asks has their keys.
+ * also when that is newer than the kit. A key that was replaced is followed by the one that replaced it.
+ * PFX files that are sent come back anew, however often they are sent: who asks has their keys.
  *
  * @throws CaError `notFound`, `kitSuperseded`, and all that `renew` throws.
  */

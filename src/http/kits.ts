@@ -255,7 +255,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
         tags: ['kits'],
         summary: 'Renew all certificates of a kit with the same keys',
         description:
-          'All or none, over the keys on record: a new kit with the renewed certificates, and with scripts that add them to an HGS that runs. PFX files are in it when the old ones were sent; otherwise the keys stay where they are.',
+          'All or none, over the keys on record: a new kit with the renewed certificates, and with scripts that add them to an HGS that runs. A key that was replaced is followed by the one that replaced it. PFX files are in it when the old ones were sent; otherwise the keys stay where they are.',
         headers: IssueHeaders,
         params: KitParams,
         querystring: KitQuery,
