@@ -9,16 +9,29 @@ import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
-import type { Role } from './store/model.ts'
+import { describeScope, scopeFaults } from './authority/scope.ts'
+import { purposes, type Purpose } from './hgs/profiles.ts'
+import type { Role, Scope } from './store/model.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
 
 const usage = `Usage:
-  hgs-ca api-key create --owner NAME [--role ${roles.join('|')}] [--days N]   make a key, and print it once
-  hgs-ca api-key list                                                       all keys, without their secrets
-  hgs-ca api-key revoke ID                                                  make a key useless at once
-  hgs-ca escrow verify                                                      open every key in escrow, compare it with the record, show none
-  hgs-ca escrow reseal                                                      seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
+  hgs-ca api-key create --owner NAME [options]   make a key, and print it once
+  hgs-ca api-key list                            all keys, without their secrets
+  hgs-ca api-key revoke ID                       make a key useless at once
+  hgs-ca escrow verify                           open every key in escrow, compare it with the record, show none
+  hgs-ca escrow reseal                           seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
+
+Options of api-key create:
+  --role ROLE            ${roles.join(', ')}; requester when left out
+  --days N               1 to 365; 90 when left out
+  --everything           no bounds; otherwise the key may ask for and see what these name, each as often as needed:
+  --purpose PURPOSE      ${purposes.join(', ')}
+  --organization NAME    a value of O in the subject
+  --name HOST            a host name, or .contoso.com for all below contoso.com
+  --lineage ID           a lineage that it may see and renew, whatever its names
+  --keys-from FROM       request, service: its own keys, or keys made here (PFX)
+  --validity-days N      the longest validity
 
 The configuration is that of the service: environment variables HGSCA_...
 `
@@ -34,6 +47,13 @@ async function run(arguments_: string[]): Promise<number> {
       owner: { type: 'string' },
       role: { type: 'string', default: 'requester' },
       days: { type: 'string', default: '90' },
+      everything: { type: 'boolean', default: false },
+      purpose: { type: 'string', multiple: true, default: [] },
+      organization: { type: 'string', multiple: true, default: [] },
+      name: { type: 'string', multiple: true, default: [] },
+      lineage: { type: 'string', multiple: true, default: [] },
+      'keys-from': { type: 'string', multiple: true, default: [] },
+      'validity-days': { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -60,21 +80,23 @@ async function run(arguments_: string[]): Promise<number> {
         ...(/^\d{1,3}$/.test(days) && Number(days) >= 1 && Number(days) <= 365
           ? []
           : ['--days is a number from 1 to 365.']),
+        ...faultsOfScope(values),
       ]
       if (faults.length > 0) return tell(`${faults.join('\n')}\n`, 64)
       return withStore(async (store) => {
         const now = new Date()
+        const scope = scopeOf(values)
         const { text, record } = makeApiKey(
-          { role: role as Role, owner: owner!, where: 'key', days: Number(days) },
+          { role: role as Role, scope, owner: owner!, where: 'key', days: Number(days) },
           now,
         )
         await store.createApiKey(
           record,
-          event('apiKey.created', record.id, now, { role, owner, expiresAt: record.expiresAt }),
+          event('apiKey.created', record.id, now, { role, scope, owner, expiresAt: record.expiresAt }),
         )
         process.stdout.write(`${text}\n`)
         return tell(
-          `Role ${role}, owner ${owner}, until ${record.expiresAt.toISOString()}. It is shown this once.\n`,
+          `Role ${role}, owner ${owner}, until ${record.expiresAt.toISOString()}. It is shown this once.\nScope: ${describeScope(scope)}.\n`,
           0,
         )
       })
@@ -85,7 +107,7 @@ async function run(arguments_: string[]): Promise<number> {
           const state =
             key.revokedAt !== null ? 'revoked' : key.expiresAt <= new Date() ? 'expired' : 'active'
           process.stdout.write(
-            `${key.id}  ${state.padEnd(7)}  ${key.role.padEnd(9)}  until ${key.expiresAt.toISOString()}  ${key.owner}\n`,
+            `${key.id}  ${state.padEnd(7)}  ${key.role.padEnd(9)}  until ${key.expiresAt.toISOString()}  ${key.owner}  (${describeScope(key.scope)})\n`,
           )
         }
         return 0
@@ -100,6 +122,58 @@ async function run(arguments_: string[]): Promise<number> {
     default:
       return tell(usage, 64) // EX_USAGE
   }
+}
+
+/** The options of `api-key create` that bound a key. */
+interface Bounds {
+  readonly role: string
+  readonly everything: boolean
+  readonly purpose: readonly string[]
+  readonly organization: readonly string[]
+  readonly name: readonly string[]
+  readonly lineage: readonly string[]
+  readonly 'keys-from': readonly string[]
+  readonly 'validity-days'?: string | undefined
+}
+
+/** Who audits or administers issues nothing, and sees all unless it is bounded. */
+const seesAll = ({ role }: Bounds): boolean => role === 'auditor' || role === 'admin'
+
+const isBounded = (bounds: Bounds): boolean =>
+  [
+    ...['purpose', 'organization', 'name', 'lineage', 'keys-from'].map(
+      (option) => bounds[option as 'name'].length > 0,
+    ),
+    bounds['validity-days'] !== undefined,
+  ].includes(true)
+
+function scopeOf(bounds: Bounds): Scope {
+  if (bounds.everything || (seesAll(bounds) && !isBounded(bounds))) return 'everything'
+  const days = bounds['validity-days']
+  return {
+    purposes: bounds.purpose as Purpose[],
+    organizations: bounds.organization,
+    names: bounds.name.map((name) => name.toLowerCase()),
+    lineages: bounds.lineage.map((id) => id.toLowerCase()),
+    keys: bounds['keys-from'] as ('request' | 'service')[],
+    validityDays: days === undefined ? null : Number(days),
+  }
+}
+
+function faultsOfScope(bounds: Bounds): string[] {
+  const scope = scopeOf(bounds)
+  const days = bounds['validity-days']
+  if (scope === 'everything')
+    return isBounded(bounds) ? ['--everything has no bounds: leave the others out.'] : []
+  return [
+    ...(isBounded(bounds)
+      ? []
+      : ['A key with an empty scope may do nothing: name its bounds, or say --everything.']),
+    ...scopeFaults(scope),
+    ...(days === undefined || /^[1-9]\d{0,3}$/.test(days)
+      ? []
+      : ['--validity-days is a number from 1 to 9999.']),
+  ]
 }
 
 /** Prints a line for each key that fails, then how many did not. */

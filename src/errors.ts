@@ -171,8 +171,9 @@ export const codes = {
   },
   forbidden: {
     title: 'This API key may not do that.',
-    cause: 'The role of the key does not hold the permission that the route asks for.',
-    remedy: 'Use a key whose role holds it, or ask the operator for one.',
+    cause:
+      'The role of the key does not hold the permission that the route asks for, or its scope leaves it out.',
+    remedy: 'Use a key that may, or ask the operator for one: hgs-ca api-key create.',
   },
   insecureTransport: {
     title: 'API keys and PFX files do not travel in clear.',

@@ -101,10 +101,14 @@ export async function labApiKey(
   if (existsSync(path)) {
     const parsed = parseApiKey(readSecretFile(path, 'the lab API key').toString('utf8').trim())
     const known = parsed && (await store.findApiKey(parsed.id))
-    if (known && known.revokedAt === null && known.expiresAt > now) return { made: false, path }
+    const issues = known?.role === 'requester' // not one from before there were roles
+    if (known && issues && known.revokedAt === null && known.expiresAt > now) return { made: false, path }
     await rm(path)
   }
-  const { text, record } = makeApiKey({ role: 'admin', owner: 'lab', where: 'lab', days: 365 }, now)
+  const { text, record } = makeApiKey(
+    { role: 'requester', scope: 'everything', owner: 'lab', where: 'lab', days: 365 },
+    now,
+  )
   await writeSecretFile(path, `${text}\n`)
   await store.createApiKey(record, {
     at: now,

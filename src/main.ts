@@ -79,6 +79,7 @@ async function main(): Promise<void> {
     now,
     log,
     keepClientInfo: config.keepClientInfo,
+    scope: 'everything',
     underWay: new Map(),
   }
   await resume(ca, { before: now() })

@@ -44,7 +44,7 @@ t.test('an API key from its making to its end', async (t) => {
     t.match(apiKey, /^hgsca_key_[a-z2-7]{12}_[A-Za-z0-9_-]{43}_[A-Za-z0-9_-]{6}$/)
     t.match(
       created.stderr(),
-      /^Role admin, owner Backup job, until \d{4}-\d\d-\d\dT[\d:.]+Z\. It is shown this once\.\n$/,
+      /^Role admin, owner Backup job, until \d{4}-\d\d-\d\dT[\d:.]+Z\. It is shown this once\.\nScope: everything\.\n$/,
     )
     t.notOk(created.stderr().includes(secret))
   })
@@ -75,7 +75,7 @@ t.test('an API key from its making to its end', async (t) => {
     t.strictSame(listed.stdout.filter((line) => line.startsWith(id)).length, 1)
     t.match(
       listed.stdout.find((line) => line.startsWith(id)),
-      /active +admin +until \d{4}.* {2}Backup job$/,
+      /active +admin +until \d{4}.* {2}Backup job {2}\(everything\)$/,
     )
     t.notOk(listed.stdout.join().includes(secret.slice(0, 20)))
   })
@@ -106,7 +106,10 @@ t.test('an API key from its making to its end', async (t) => {
 
 t.test('a key whose time is over is refused', async (t) => {
   const yesterday = new Date(Date.now() - 86_400_000 - 1_000)
-  const { text, record } = makeApiKey({ role: 'admin', owner: 'yesterday', where: 'key', days: 1 }, yesterday)
+  const { text, record } = makeApiKey(
+    { role: 'admin', scope: 'everything', owner: 'yesterday', where: 'key', days: 1 },
+    yesterday,
+  )
   const store = await openStore(env['HGSCA_DATABASE_URL']!, { log: { info() {}, warn() {}, error() {} } })
   const event = {
     type: 'apiKey.created',
@@ -122,6 +125,39 @@ t.test('a key whose time is over is refused', async (t) => {
     /expired/,
   )
   t.equal(await statusFor(text), 401)
+})
+
+t.test('a key of a requester has a scope, and an empty one is not made', async (t) => {
+  t.match(
+    (await hgsCa('api-key', 'create', '--owner', 'ops')).stderr(),
+    /^A key with an empty scope may do nothing/,
+  )
+  const both = await hgsCa('api-key', 'create', '--owner', 'ops', '--everything', '--name', 'hgs.contoso.com')
+  t.match(both.stderr(), /^--everything has no bounds/)
+  const made = await runCli(
+    t,
+    folder,
+    [
+      ...['api-key', 'create', '--owner', 'HGS', '--purpose', 'signing', '--purpose', 'encryption'],
+      ...[
+        '--organization',
+        'Contoso',
+        '--name',
+        '.Contoso.com',
+        '--keys-from',
+        'request',
+        '--validity-days',
+        '730',
+      ],
+    ],
+    env,
+    true,
+  )
+  t.equal(made.code, 0)
+  const scope =
+    'purposes: signing, encryption; organizations: Contoso; names: .contoso.com; lineages: none; keys from: request; at most 730 days'
+  t.match(made.stderr(), `Scope: ${scope}.\n`)
+  t.ok((await hgsCa('api-key', 'list')).stdout.some((line) => line.endsWith(`HGS  (${scope})`)))
 })
 
 t.test('what is not understood ends with 64, EX_USAGE', async (t) => {
@@ -153,7 +189,21 @@ t.test('all that is wrong with a key is told at once', async (t) => {
   const refused = await runCli(
     t,
     folder,
-    ['api-key', 'create', '--owner', 'a\nb', '--role', 'root', '--days', '366'],
+    [
+      ...['api-key', 'create', '--owner', 'a\nb', '--role', 'root', '--days', '366'],
+      ...[
+        '--purpose',
+        'logon',
+        '--name',
+        '*',
+        '--lineage',
+        'x',
+        '--keys-from',
+        'disk',
+        '--validity-days',
+        '0',
+      ],
+    ],
     env,
     true,
   )
@@ -164,10 +214,14 @@ t.test('all that is wrong with a key is told at once', async (t) => {
       .trimEnd()
       .split('\n')
       .map((line) => line.slice(0, 8)),
-    ['--owner ', '--role i', '--days i'],
+    ['--owner ', '--role i', '--days i', 'logon is', '* is no ', 'Keys com', 'x is not', '--validi'],
   )
   for (const days of ['0', '-1', '1.5', '1e2', 'x', ''])
-    t.equal((await hgsCa('api-key', 'create', '--owner', 'ops', `--days=${days}`)).code, 64, `--days ${days}`)
+    t.equal(
+      (await hgsCa('api-key', 'create', '--owner', 'ops', '--everything', `--days=${days}`)).code,
+      64,
+      `--days ${days}`,
+    )
   t.equal(rows('SELECT * FROM ApiKey').length, before, 'and no key is made')
 })
 

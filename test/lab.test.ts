@@ -131,8 +131,8 @@ t.test('the API key of a lab', async (t) => {
   t.equal(await remade(), false, 'is found the next time')
   t.match(
     (await ca.store.listApiKeys()).find(({ owner }) => owner === 'lab'),
-    { role: 'admin' },
-    'is one of an admin',
+    { role: 'requester', scope: 'everything' },
+    'is one of a requester',
   )
 
   await ca.store.revokeApiKey(text().split('_')[2]!, clock.now, {

@@ -293,7 +293,7 @@ t.test('lab mode, at a terminal', async (t) => {
 t.test('production mode', async (t) => {
   const production = await productionIn(newFolder(t))
   const { folder, env, path } = production
-  const created = await runCli(t, folder, ['api-key', 'create', '--owner', 'ops'], env)
+  const created = await runCli(t, folder, ['api-key', 'create', '--owner', 'ops', '--everything'], env)
   t.equal(created.code, 0, created.stderr())
   const service = await startService(t, { folder, env, counted: true })
   const target = { url: service.url, apiKey: created.stdout[0]! }

@@ -3,6 +3,7 @@
  * acknowledged is there, and a database that is away is said to be away.
  */
 
+import { emptyScope } from '../src/authority/scope.ts'
 import { statSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
@@ -748,7 +749,9 @@ function seeded(seed: number) {
 async function madeKey(sql: Open['sql']): Promise<string> {
   const { id } = apiKey()
   const at = "'2026-11-23 10:00:00'"
-  await sql(`INSERT INTO "ApiKey" VALUES ('${id}', 'hash', 'admin', 'owner', ${at}, ${at}, NULL)`)
+  await sql(
+    `INSERT INTO "ApiKey" ("id", "secretHash", "role", "owner", "createdAt", "expiresAt") VALUES ('${id}', 'hash', 'admin', 'owner', ${at}, ${at})`,
+  )
   return id
 }
 
@@ -780,6 +783,7 @@ function apiKey(): ApiKeyRecord {
     id: uuidv7(now),
     secretHash: 'e'.repeat(64),
     role: 'requester',
+    scope: { ...emptyScope, names: ['.contoso.com'] },
     owner: 'guardian team',
     createdAt: now,
     expiresAt: new Date(now.getTime() + 90 * day),

@@ -21,7 +21,7 @@ import { migrate } from '../src/store/migrate.ts'
 import { startPostgres } from './support/postgres.ts'
 
 const init = '20261123000000_init'
-const migrations = [init, '20261124000000_custody_and_kits'] as const
+const migrations = [init, '20261124000000_custody_and_kits', '20261126000000_access'] as const
 const kinds = ['sqlite', 'postgresql'] as const
 type Kind = (typeof kinds)[number]
 type Row = Record<string, unknown>
@@ -330,7 +330,7 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "Certificate" VALUES ('1', 'L', 1, 'https', '1', '1', 'CN=1', 'cn=1', ${at}, ${at}, ${at}, ${octets});
     INSERT INTO "Revocation" VALUES ('1', 'superseded', 'r', ${at});
     INSERT INTO "IdempotencyKey" VALUES ('p', 'k', 'f', '1', ${at});
-    INSERT INTO "ApiKey" VALUES ('K', 'hash', 'admin', 'owner', ${at}, ${at}, NULL);
+    INSERT INTO "ApiKey" VALUES ('K', 'hash', 'admin', 'owner', ${at}, ${at}, NULL, '"everything"');
     INSERT INTO "AuditEvent" VALUES ('E', ${at}, 'type', 'success', 'actor', NULL, NULL, NULL, '{}');
     INSERT INTO "Renewal" VALUES ('1', '1', 'record', NULL, 'r', ${at});
     INSERT INTO "Adoption" VALUES ('L', ${octets}, 't', '1', 'CN=1', 'CN=A', ${at}, ${at}, 'request', '[]', NULL, 'r', ${at});

@@ -33,6 +33,7 @@ import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { providerNote, writtenHere } from './renew.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
+import { daysWithin } from './scope.ts'
 import { validityFrom } from './validity.ts'
 
 export interface AdoptionOrder {
@@ -113,7 +114,12 @@ async function adoptOnce(
   proven: Proven,
 ): Promise<Issued | 'idempotencyKeyTaken'> {
   const profile = profiles[order.purpose]
-  const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+  const validity = validityFrom(
+    ca.now(),
+    daysWithin(ca.scope, order.validityDays, profile),
+    profile,
+    ca.issuer.certificate,
+  )
   const { adopted, names: adoptedNames } = readAdopted(order.certificate ?? proven.opened!.certificate.der)
   refuseAnotherKey(adopted, proven)
   refuseAuthority(adopted)
@@ -308,7 +314,7 @@ async function judgedForAdoption(
     standing: null, // one in use is refused as such before anything is recorded
   }
   try {
-    return await judged(exhibit, profiles[order.purpose], request, ca.issuer)
+    return await judged(exhibit, profiles[order.purpose], request, ca)
   } catch (error) {
     const kept = order.subject === null || order.dnsNames === null
     if (!(error instanceof CaError && error.code === 'profileViolation' && kept)) throw error

@@ -8,16 +8,19 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { CaError } from '../errors.ts'
-import type { ApiKeyRecord, Role } from '../store/model.ts'
+import type { ApiKeyRecord, Role, Scope } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 
 /** What a route may ask for. */
 export type Permission =
   'certificate.issue' | 'certificate.renew' | 'certificate.read' | 'pfx.convert' | 'key.deliver'
 
+/** Who audits writes nothing, and who administers issues nothing. */
 export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
-  admin: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert', 'key.deliver'],
   requester: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert'],
+  renewer: ['certificate.renew', 'certificate.read', 'pfx.convert'],
+  auditor: ['certificate.read'],
+  admin: ['certificate.read', 'key.deliver'],
 }
 export const roles = Object.keys(permissions) as Role[]
 
@@ -25,6 +28,7 @@ const shape = /^(hgsca_[a-z]{1,16}_([a-z2-7]{12})_([A-Za-z0-9_-]{43}))_([A-Za-z0
 
 export interface NewApiKey {
   readonly role: Role
+  readonly scope: Scope
   readonly owner: string
   /** Where it is used, such as `lab` or `prod`: one word of small letters. */
   readonly where: string
@@ -33,7 +37,7 @@ export interface NewApiKey {
 
 /** A new key. The text is shown once, the record is kept. */
 export function makeApiKey(
-  { role, owner, where, days }: NewApiKey,
+  { role, scope, owner, where, days }: NewApiKey,
   now: Date,
 ): { text: string; record: ApiKeyRecord } {
   const id = base32(randomBytes(12))
@@ -43,6 +47,7 @@ export function makeApiKey(
     id,
     secretHash: digest(secret).toString('hex'),
     role,
+    scope,
     owner,
     createdAt: now,
     expiresAt: new Date(now.getTime() + days * 86_400_000),

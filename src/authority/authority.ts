@@ -9,7 +9,7 @@ import type { Escrow } from '../keys/escrow.ts'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Log } from '../store/log.ts'
-import type { AuthorityRecord } from '../store/model.ts'
+import type { AuthorityRecord, Scope } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
@@ -49,6 +49,8 @@ export interface CertificationAuthority {
   readonly log: Log
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
+  /** What whoever asks may ask for; `store` shows no more than that. */
+  readonly scope: Scope
   /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */
   readonly underWay: Map<string, { readonly fingerprint: string; readonly outcome: Promise<unknown> }>
 }

@@ -51,7 +51,7 @@ export async function checkRequest(
   const judged: Judgement[] = []
   for (const purpose of purposesFor(asked, standing)) {
     const { exhibit } = certifiable(request, null, provider, profiles[purpose])
-    const rows = await rowsOf({ ...exhibit, standing }, profiles[purpose], request, ca.issuer)
+    const rows = await rowsOf({ ...exhibit, standing }, profiles[purpose], request, ca)
     const subject = describeName(request.subject)
     judged.push({ name: 'request', subject, thumbprint: null, purpose, verdict: worst(rows), rows })
   }

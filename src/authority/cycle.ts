@@ -21,6 +21,7 @@ import type {
   NewAuditEvent,
   NewKit,
   NewRenewal,
+  Role,
 } from '../store/model.ts'
 import {
   readCertificate,
@@ -54,6 +55,7 @@ export interface Requester {
   readonly principal: string
   /** Owner and id of the API key: what stands in the record. */
   readonly name: string
+  readonly role: Role
   readonly address: string | null
   readonly requestId: string
 }

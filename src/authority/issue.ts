@@ -21,6 +21,7 @@ import { once, type Issued } from './once.ts'
 import { alreadyRekeyed, refuseRekeyed } from './lineage.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
+import { daysWithin, refuseKeysFrom } from './scope.ts'
 import { validityFrom, type Validity } from './validity.ts'
 import { refuseRenewal } from './windowsRenewal.ts'
 
@@ -129,7 +130,15 @@ export async function rehearseIssue(ca: CertificationAuthority, order: Order): P
 
 function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; validity: Validity } {
   const profile = profiles[order.purpose]
-  return { profile, validity: validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate) }
+  return {
+    profile,
+    validity: validityFrom(
+      ca.now(),
+      daysWithin(ca.scope, order.validityDays, profile),
+      profile,
+      ca.issuer.certificate,
+    ),
+  }
 }
 
 /** Everything about the first certificate of a key, decided. */
@@ -183,6 +192,7 @@ export async function proposalFromRequest(
   order: Order,
   profile: Profile,
 ): Promise<Proposal> {
+  refuseKeysFrom(ca.scope, 'request')
   const request = readRequestFile(key.file)
   await refuseRenewal(ca, request)
   const requested = request.subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : []))
@@ -201,7 +211,7 @@ export async function proposalFromRequest(
     })
   }
   const { exhibit, dnsNames, notes } = certifiable(request, order.dnsNames, key.provider, profile)
-  const rows = await judged(exhibit, profile, request, ca.issuer)
+  const rows = await judged(exhibit, profile, request, ca)
   const memory = remembered(ca, request)
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
@@ -258,6 +268,7 @@ async function judgedBeforeKey(
   order: Order,
   profile: Profile,
 ): Promise<Omit<Proposal, 'publicKey' | 'privateKey'>> {
+  refuseKeysFrom(ca.scope, 'service')
   const subject = nameFrom(key.subject)
   const { dnsNames, notes } = withCommonName(order.dnsNames ?? [], subject, profile)
   const provider: ProviderEvidence = { grade: 'service', name: softwareKeyStorageProvider }
@@ -271,7 +282,7 @@ async function judgedBeforeKey(
     certificate: null,
     standing: null,
   }
-  const rows = await judged(exhibit, profile, null, ca.issuer)
+  const rows = await judged(exhibit, profile, null, ca)
   return { subject, dnsNames, certificationRequest: null, request: null, provider, rows, ignored: [], notes }
 }
 

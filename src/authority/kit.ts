@@ -29,6 +29,7 @@ import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { planRenewal, refuseAnotherKey } from './renew.ts'
 import { readRequestFile } from './request.ts'
+import { daysWithin } from './scope.ts'
 import { validityFrom } from './validity.ts'
 
 interface Terms {
@@ -319,7 +320,7 @@ async function propose(
   for (const member of members.toReversed()) {
     const { key, purpose } = member
     const profile = profiles[purpose]
-    validityFrom(ca.now(), member.validityDays, profile, ca.issuer.certificate) // a refusal costs no key
+    validityFrom(ca.now(), daysWithin(ca.scope, member.validityDays, profile), profile, ca.issuer.certificate) // a refusal costs no key
     if (key.from === 'service') {
       proposals.set(purpose, await proposalWithNewKey(ca, key, member, profile))
       continue
@@ -385,7 +386,12 @@ function refuseSharedKey(proposals: ReadonlyMap<Purpose, Proposal>): void {
 
 async function planOfMember(ca: CertificationAuthority, order: Order, proposal: Proposal): Promise<Plan> {
   const profile = profiles[order.purpose]
-  const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+  const validity = validityFrom(
+    ca.now(),
+    daysWithin(ca.scope, order.validityDays, profile),
+    profile,
+    ca.issuer.certificate,
+  )
   const plan = planOf(ca, order, profile, validity, proposal)
   await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose)
   return plan

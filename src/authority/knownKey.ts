@@ -59,7 +59,8 @@ export async function keyAlreadyCertified(
 ): Promise<CaError> {
   const lineage = await ca.store.findLineageByPin(pin)
   if (lineage !== null && finishing) await finishBegun(ca, lineage.id)
-  const current = lineage === null ? null : await ca.store.currentCertificate(lineage.id)
+  const isShown = lineage !== null && (await ca.store.findLineage(lineage.id)) !== null
+  const current = isShown ? await ca.store.currentCertificate(lineage.id) : null
   const what =
     lineage === null
       ? 'a certificate'
@@ -68,7 +69,7 @@ export async function keyAlreadyCertified(
     'keyAlreadyCertified',
     `This key already has ${what} here. ${lineage === null || lineage.purpose === purpose ? 'To extend its life, renew that certificate.' : 'Each certificate of an HGS has its own key: make a new one.'}`,
     {
-      facts: { lineage: lineage?.id, publicKeyPin: pin, ...pointerTo(current) },
+      facts: { lineage: isShown ? lineage.id : undefined, publicKeyPin: pin, ...pointerTo(current) },
     },
   )
 }

@@ -34,6 +34,7 @@ import { once, type Issued } from './once.ts'
 import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
+import { daysWithin } from './scope.ts'
 import { validityFrom } from './validity.ts'
 import { namedPredecessor, type Named } from './windowsRenewal.ts'
 
@@ -94,6 +95,25 @@ export async function rehearseRenewal(ca: CertificationAuthority, order: Renewal
   return order.pfx === null ? rehearse(null) : withOpenPfx(order.pfx, rehearse)
 }
 
+/** A lineage that stands in the scope may be renewed, whatever its names. */
+const isListed = ({ scope }: CertificationAuthority, { lineage }: CertificateRecord): boolean =>
+  scope === 'everything' || scope.lineages.includes(lineage.id)
+
+/** Who may only renew shows the key, unless the lineage was given to it. @throws CaError `forbidden`. */
+function refuseUnproven(
+  ca: CertificationAuthority,
+  order: RenewalOrder,
+  of: CertificateRecord,
+  pfx: OpenedPfx | null,
+): void {
+  if (order.by.role !== 'renewer' || order.file !== null || pfx !== null || isListed(ca, of)) return
+  throw new CaError(
+    'forbidden',
+    'The role renewer renews lineages of its scope, and others with a request over their key or their PFX.',
+    { facts: { lineage: of.lineage.id } },
+  )
+}
+
 /** Judges a renewal of `predecessor`, and decides all of it. */
 export async function planRenewal(
   ca: CertificationAuthority,
@@ -101,6 +121,7 @@ export async function planRenewal(
   predecessor: CertificateRecord,
   pfx: OpenedPfx | null,
 ): Promise<{ plan: Plan; rows: readonly Row[] }> {
+  refuseUnproven(ca, order, predecessor, pfx)
   const old = readCertificate(predecessor.certificate)
   const request = order.file === null ? null : readRequestFile(order.file)
   if (request !== null) refuseAnotherKey(predecessor, request.publicKey, 'request')
@@ -108,7 +129,12 @@ export async function planRenewal(
   await refuseUnlessCurrent(ca, predecessor)
 
   const profile = profiles[predecessor.purpose]
-  const validity = validityFrom(ca.now(), order.validityDays, profile, ca.issuer.certificate)
+  const validity = validityFrom(
+    ca.now(),
+    daysWithin(ca.scope, order.validityDays, profile),
+    profile,
+    ca.issuer.certificate,
+  )
   const publicKey = old.publicKey.rsa!
   const names = subjectAltNamesOf(old)
   const findings = readFindings(predecessor.findings)
@@ -129,7 +155,7 @@ export async function planRenewal(
     },
     profile,
     request,
-    ca.issuer,
+    isListed(ca, predecessor) ? { issuer: ca.issuer, scope: 'everything' } : ca,
   )
 
   const memory = request && remembered(ca, request)

@@ -11,6 +11,7 @@ import {
   type CertificationRequest,
 } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
+import type { Scope } from '../store/model.ts'
 import { hexDigest } from '../x509/key.ts'
 import { oids } from '../x509/oids.ts'
 import { PemError, requestDer } from '../x509/pem.ts'
@@ -18,6 +19,7 @@ import { isSignedBy } from '../x509/signedData.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 import type { Findings } from './findings.ts'
 import { judgeByConstraints } from './nameConstraints.ts'
+import { judgeByScope } from './scope.ts'
 import { changesKey } from './windowsRenewal.ts'
 
 /** @throws CaError `malformedCertificationRequest`. */
@@ -82,7 +84,7 @@ export async function rowsOf(
   exhibit: Exhibit,
   profile: Profile,
   request: CertificationRequest | null,
-  { nameConstraints }: Issuer,
+  { issuer: { nameConstraints }, scope }: Bounds,
 ): Promise<Row[]> {
   let rows = judge(exhibit, profile)
   const rsa = exhibit.publicKey?.rsa
@@ -94,7 +96,14 @@ export async function rowsOf(
     rows = judge({ ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }, profile)
   }
   const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
-  return byIssuer === null ? rows : [...rows, byIssuer]
+  const byScope = judgeByScope(scope, { purpose: profile.purpose, ...exhibit })
+  return [...rows, ...(byIssuer === null ? [] : [byIssuer]), ...(byScope === null ? [] : [byScope])]
+}
+
+/** Which names may be certified: by the issuer, and for who asks. */
+export interface Bounds {
+  readonly issuer: Pick<Issuer, 'nameConstraints'>
+  readonly scope: Scope
 }
 
 /**

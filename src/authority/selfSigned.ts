@@ -127,7 +127,7 @@ async function judgeNames(
     request: null,
     certificate: null,
   }
-  await judged(exhibit, profiles[purpose], null, { ...ca.issuer, nameConstraints: [] })
+  await judged(exhibit, profiles[purpose], null, { issuer: { nameConstraints: [] }, scope: ca.scope })
 }
 
 /** The same memory, so that wiping it wipes all there is. */

@@ -6,6 +6,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { authenticate, permissions, type Permission } from '../authority/apiKey.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import type { Requester } from '../authority/cycle.ts'
+import { seenWithin } from '../authority/scope.ts'
 import { CaError } from '../errors.ts'
 import type { ApiKeyRecord } from '../store/model.ts'
 
@@ -63,7 +64,14 @@ export function requesterOf(request: FastifyRequest): Requester {
   return {
     principal: apiKey.id,
     name: `${apiKey.owner} (API key ${apiKey.id})`,
+    role: apiKey.role,
     address: request.ip,
     requestId: request.id,
   }
+}
+
+/** The authority for who asks: it issues and shows what is in the scope of the API key. */
+export function seenBy(ca: CertificationAuthority, { apiKey }: FastifyRequest): CertificationAuthority {
+  if (apiKey === null) throw new Error('a public route has no scope')
+  return { ...ca, scope: apiKey.scope, store: seenWithin(apiKey.scope, ca.store) }
 }

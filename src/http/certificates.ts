@@ -9,6 +9,7 @@ import { issue, rehearseIssue } from '../authority/issue.ts'
 import { findLineage } from '../authority/lineage.ts'
 import { rehearseRenewal, renew } from '../authority/renew.ts'
 import { CaError } from '../errors.ts'
+import { seenBy } from './authenticate.ts'
 import { consequences } from '../hgs/consequences.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
@@ -50,7 +51,7 @@ function instantIn<Name extends string>(query: { readonly [name in Name]?: strin
   })
 }
 
-export function certificateRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+export function certificateRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
 
   app.post(
@@ -83,6 +84,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const body = request.body as IssueBody | Uint8Array | undefined
       const order = issueOrder(reply, body, request.query)
       if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseIssue(ca, order))
@@ -116,6 +118,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const body = request.body as RenewalBody | Uint8Array | undefined
       const order = renewalOrder(request, request.params.ref, body, request.query)
       if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseRenewal(ca, order))
@@ -142,6 +145,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const { limit, cursor, ...asked } = request.query
       const filter: CertificateFilter = {
         ...(asked.purpose && { purpose: asked.purpose }),
@@ -181,6 +185,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const format = negotiate(request, certificateFormats)
       return sendCertificate(reply, await findCertificate(ca, request.params.ref), format, ca.now())
     },
@@ -202,6 +207,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const { limit, cursor } = request.query
       const { lineage } = await findCertificate(ca, request.params.ref)
       const now = ca.now()
@@ -244,6 +250,7 @@ export function certificateRoutes(server: FastifyInstance, ca: CertificationAuth
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const certificate = await findCertificate(ca, request.params.ref)
       const current = await ca.store.currentCertificate(certificate.lineage.id)
       const { start, end } = renewalWindow(certificate)

@@ -5,6 +5,7 @@ import { Type, type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { checkCertificates, checkPfx, checkRequest, type CheckTerms } from '../authority/check.ts'
 import { CaError, type Fault } from '../errors.ts'
+import { seenBy } from './authenticate.ts'
 import { markdown, type Report } from '../hgs/report.ts'
 import { holdsCertificates } from '../x509/pem.ts'
 import { fileAnswers, problems, rawRequestTypes, requestBodies } from './describe.ts'
@@ -98,7 +99,7 @@ const rawTypes = {
   ...certificateTypes,
 }
 
-export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+export function conformanceRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   // In a scope of its own: nothing else reads a certificate as body.
   void server.register(async (scope) => {
     scope.addContentTypeParser(Object.keys(certificateTypes), { parseAs: 'buffer' }, (_request, body, done) =>
@@ -123,6 +124,7 @@ export function conformanceRoutes(server: FastifyInstance, ca: CertificationAuth
         },
       },
       async (request, reply) => {
+        const ca = seenBy(authority, request)
         const body = request.body as CheckBody | Uint8Array | undefined
         const format = negotiate(request, checkFormats)
         const isCertificate = mediaTypeOf(request) in certificateTypes

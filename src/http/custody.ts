@@ -10,7 +10,7 @@ import { CaError } from '../errors.ts'
 import { checkPfxPassword } from '../x509/pfx.ts'
 import { consequences } from '../hgs/consequences.ts'
 import type { CertificateRecord } from '../store/model.ts'
-import { requesterOf } from './authenticate.ts'
+import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, examples, fileAnswers, jsonAnswer, problems } from './describe.ts'
 import { idempotencyOf } from './order.ts'
 import { certificateView, fileName, negotiate, sendFile } from './representation.ts'
@@ -155,7 +155,7 @@ async function notesOn(
   return replacedBy === null ? [] : [consequences[purpose].replacedKey]
 }
 
-export function custodyRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+export function custodyRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   app.addSchema(DeliveryView)
 
@@ -190,6 +190,7 @@ export function custodyRoutes(server: FastifyInstance, ca: CertificationAuthorit
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const { reason, pfx: terms } = request.body as Static<typeof DeliveryBody>
       const format = negotiate(request, deliveryFormats)
       const weak = checkPfxPassword(terms.password)
@@ -236,6 +237,7 @@ export function custodyRoutes(server: FastifyInstance, ca: CertificationAuthorit
       },
     },
     async (request) => {
+      const ca = seenBy(authority, request)
       const { limit, cursor } = request.query
       const page = { limit: Number(limit ?? pageSize), ...(cursor && { after: cursor.toLowerCase() }) }
       return custodyView(await custodyOf(ca, request.params.id, page))

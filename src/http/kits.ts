@@ -18,7 +18,7 @@ import { legibilityFault } from '../hgs/legible.ts'
 import { profiles } from '../hgs/profiles.ts'
 import { hexDigest } from '../x509/key.ts'
 import { checkPfxPassword } from '../x509/pfx.ts'
-import { requesterOf } from './authenticate.ts'
+import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { kitFiles } from './kitFiles.ts'
 import { base64Of, goneBeforeAnswered, idempotencyOf, invalid, refuseWeakPassword } from './order.ts'
@@ -207,7 +207,7 @@ export const KitView = Type.Object(
 )
 type KitView = Static<typeof KitView>
 
-export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+export function kitRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
 
   app.post(
@@ -241,6 +241,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const form = negotiate(request, forms)
       return sendIssued(reply, await issueKit(ca, kitOrder(reply, request.body)), form)
     },
@@ -270,6 +271,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const form = negotiate(request, forms)
       return sendIssued(
         reply,
@@ -300,6 +302,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const form = negotiate(request, ['json', 'zip'])
       return sendKit(reply, await findKit(ca, request.params.id), form, undefined)
     },
@@ -354,7 +357,7 @@ export function kitRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       reason: kit.reason,
       renews: kit.predecessorId,
       renewedBy: kit.renewedById,
-      certificates: certificates.map((certificate) => certificateView(certificate, ca.now())),
+      certificates: certificates.map((certificate) => certificateView(certificate, authority.now())),
       files: kitFiles(issued).map(({ name, content }) => ({
         name,
         sha256: hexDigest('sha256', content),

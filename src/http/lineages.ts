@@ -11,7 +11,7 @@ import { proofOf } from '../authority/proof.ts'
 import { rekey } from '../authority/rekey.ts'
 import { consequences } from '../hgs/consequences.ts'
 import { rekeyRunbook } from '../hgs/rekeyRunbook.ts'
-import { requesterOf } from './authenticate.ts'
+import { requesterOf, seenBy } from './authenticate.ts'
 import { custodyView } from './custody.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { sendIssued } from './issued.ts'
@@ -31,7 +31,7 @@ import { formats, IssueHeaders, keyFormats, LineageParams } from './schemas.ts'
 
 const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
 
-export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+export function lineageRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   app.addSchema(Adoption)
   app.addSchema(Rekeyed)
@@ -60,6 +60,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const order = adoptionOrder(request, request.body)
       const format = negotiate(request, order.proof.from === 'pfx' ? keyFormats : certificateFormats)
       const issued = await adopt(ca, order)
@@ -90,7 +91,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
         },
       },
     },
-    (request) => viewOf(request.params.id),
+    (request) => viewOf(seenBy(authority, request), request.params.id),
   )
 
   app.post(
@@ -115,9 +116,10 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       },
     },
     async (request) => {
+      const ca = seenBy(authority, request)
       const { id } = request.params
       await declareSharing(ca, { id, sharedWith: request.body.sharedWith, by: requesterOf(request) })
-      return viewOf(id)
+      return viewOf(ca, id)
     },
   )
 
@@ -142,6 +144,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const lineage = await findLineage(ca, request.params.id)
       return reply
         .header('content-type', 'application/jose')
@@ -183,6 +186,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const lineage = await findLineage(ca, request.params.id)
       const { acknowledge, ...asked } = request.body
       const order = issueOrder(reply, { ...asked, purpose: lineage.purpose }, request.query)
@@ -200,7 +204,7 @@ export function lineageRoutes(server: FastifyInstance, ca: CertificationAuthorit
     },
   )
 
-  async function viewOf(reference: string): Promise<Static<typeof LineageView>> {
+  async function viewOf(ca: CertificationAuthority, reference: string): Promise<Static<typeof LineageView>> {
     const lineage = await findLineage(ca, reference)
     const { id, purpose, publicKeyPin, createdAt, adoption, sharings, rekeyOf, replacedBy } = lineage
     const current = await currentOf(ca, id)

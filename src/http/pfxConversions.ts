@@ -6,7 +6,7 @@ import type { CertificationAuthority } from '../authority/authority.ts'
 import { convertPfx, type Conversion } from '../authority/convertPfx.ts'
 import type { Fault } from '../errors.ts'
 import { softwareKeyStorageProvider } from '../hgs/provider.ts'
-import { requesterOf } from './authenticate.ts'
+import { requesterOf, seenBy } from './authenticate.ts'
 import { examples, fileAnswers, problems } from './describe.ts'
 import { invalid, sentPfx } from './order.ts'
 import { negotiate, sendFile } from './representation.ts'
@@ -81,7 +81,7 @@ const ConversionView = Type.Object(
   { ...closed, $id: 'PfxConversion', description: 'The new PFX, and what the old one was.' },
 )
 
-export function pfxConversionRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
+export function pfxConversionRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   app.addSchema(ConversionView)
 
@@ -106,6 +106,7 @@ export function pfxConversionRoutes(server: FastifyInstance, ca: CertificationAu
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       const { pfx, reason } = jsonBody(request.body)
       const faults: Fault[] = []
       const sent = sentPfx(pfx, faults)

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { makeSelfSigned } from '../authority/selfSigned.ts'
 import { CaError } from '../errors.ts'
+import { seenBy } from './authenticate.ts'
 import { problems } from './describe.ts'
 import { selfSignedOrder } from './order.ts'
 import { SelfSignedAnswer, SelfSignedBody } from './selfSignedSchemas.ts'
@@ -11,7 +12,7 @@ import { SelfSignedAnswer, SelfSignedBody } from './selfSignedSchemas.ts'
 /** @param allowed - whether this service makes them at all. */
 export function selfSignedRoutes(
   server: FastifyInstance,
-  ca: CertificationAuthority,
+  authority: CertificationAuthority,
   allowed: boolean,
 ): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
@@ -30,6 +31,7 @@ export function selfSignedRoutes(
       },
     },
     async (request, reply) => {
+      const ca = seenBy(authority, request)
       if (!allowed)
         throw new CaError('selfSignedNotAllowed', 'This service makes no self-signed certificates.')
       const made = await makeSelfSigned(ca, selfSignedOrder(reply, request.body))

@@ -4,7 +4,25 @@
  */
 
 export type Purpose = 'signing' | 'encryption' | 'https'
-export type Role = 'admin' | 'requester'
+/** An identity has one of them, so that none holds what belongs apart: who audits or administers issues nothing. */
+export type Role = 'requester' | 'renewer' | 'auditor' | 'admin'
+
+/** What an identity may ask for and see. */
+export type Scope =
+  | 'everything'
+  | {
+      readonly purposes: readonly Purpose[]
+      /** Values of O, whole; letter case does not matter. */
+      readonly organizations: readonly string[]
+      /** Host names, and `.contoso.com` for all below contoso.com. */
+      readonly names: readonly string[]
+      /** Ids of lineages that it may see and renew, whatever their names. */
+      readonly lineages: readonly string[]
+      /** Where its keys come from: its own requests, or made here and answered as PFX. */
+      readonly keys: readonly ('request' | 'service')[]
+      /** The longest validity; null for that of the profile. */
+      readonly validityDays: number | null
+    }
 
 export interface AuthorityRecord {
   readonly id: string
@@ -217,6 +235,7 @@ export interface ApiKeyRecord {
   readonly id: string
   readonly secretHash: string
   readonly role: Role
+  readonly scope: Scope
   readonly owner: string
   readonly createdAt: Date
   readonly expiresAt: Date

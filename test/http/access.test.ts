@@ -108,7 +108,7 @@ t.test('an API key', async (t) => {
   })
 
   t.test('never appears in the log, nor does anything a client wrote', async (t) => {
-    const admin = await service.apiKey('admin')
+    const admin = await service.apiKey('requester')
     await service.post('/v1/certificates?purpose=signing', {
       body: 'CANARY',
       type: 'application/x-pem-file',

@@ -110,7 +110,7 @@ t.test('adoption', async (t) => {
     const database = new Database(join(service.folder, 'hgs-ca.db'), { readonly: true })
     t.teardown(() => database.close())
     const row = database.prepare('SELECT * FROM Adoption WHERE lineageId = ?').get(json.certificate.lineage)
-    t.match(row, { certificate: derOf(pem), proof: 'request', reason, requestedBy: /a admin/ })
+    t.match(row, { certificate: derOf(pem), proof: 'request', reason, requestedBy: /a requester/ })
     const events = database
       .prepare('SELECT type, details FROM AuditEvent WHERE objectId = ? ORDER BY id')
       .all(json.certificate.id) as { type: string; details: string }[]

@@ -33,7 +33,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const opened = service.ca.escrow!.open(row!['sealed'] as Buffer, service.ca.escrow!.keyId, belongs)
       t.strictSame(Buffer.from(opened), key.export({ type: 'pkcs8', format: 'der' }))
       const events = await service.sql(`SELECT * FROM "AuditEvent" WHERE "objectId" = '${lineage}'`)
-      t.match(events, [{ type: 'key.escrowed', outcome: 'success', actor: /^a admin/ }])
+      t.match(events, [{ type: 'key.escrowed', outcome: 'success', actor: /^a requester/ }])
     })
 
     t.test('is kept by an issuance that is interrupted', async (t) => {
@@ -143,7 +143,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       id,
       certificate: id,
       reason: 'a new HGS',
-      requestedBy: /^a admin/,
+      requestedBy: /^a requester/,
     }
     t.match((await service.get(url)).json, {
       lineage,

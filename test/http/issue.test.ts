@@ -80,7 +80,7 @@ t.test('a certificate from a certification request', async (t) => {
       publicKeyPin: /^[0-9A-F]{64}$/,
       generation: 1,
       reason: 'a new cluster',
-      requestedBy: /^a admin \(API key [a-z2-7]{12}\)$/,
+      requestedBy: /^a requester \(API key [a-z2-7]{12}\)$/,
       keyOrigin: 'requester',
       renews: null,
       renewedBy: null,

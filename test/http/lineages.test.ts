@@ -60,7 +60,7 @@ t.test('one key has one use', async (t) => {
 
   t.test('two clusters may share it, when it is said', async () => {
     const sharedWith = 'HGS of the branch office in Lyon'
-    const told = { sharedWith: [{ sharedWith, requestedBy: /a admin/ }] }
+    const told = { sharedWith: [{ sharedWith, requestedBy: /a requester/ }] }
     const key = freshKey()
     const issued = await service.post('/v1/certificates', order(key, { sharedWith }))
     t.match((await service.get(`/v1/lineages/${issued.json.lineage}`)).json, told)

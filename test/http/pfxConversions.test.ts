@@ -72,7 +72,7 @@ t.test('conversion of a PFX', async (t) => {
 
       const [event, ...more] = recorded('pfx.converted')
       t.strictSame(more, [])
-      t.match(event, { objectId: null, actor: /^a admin / })
+      t.match(event, { objectId: null, actor: /^a requester / })
       t.strictSame(JSON.parse(event!.details), {
         thumbprint: json.thumbprint,
         publicKeyPin: json.publicKeyPin,

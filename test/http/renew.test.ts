@@ -310,7 +310,7 @@ t.test('the history of a key', async (t) => {
         id,
         generation: 1,
         state: 'superseded',
-        requestedBy: /^a admin /,
+        requestedBy: /^a requester /,
         reason: null,
         renews: null,
         renewedBy: json.current,

@@ -14,7 +14,7 @@ import { signerWith } from '../../src/keys/signer.ts'
 import { labAuthority } from '../../src/lab.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { openStore } from '../../src/store/open.ts'
-import type { Role } from '../../src/store/model.ts'
+import type { Role, Scope } from '../../src/store/model.ts'
 import { subjectAltName } from '../../src/x509/extensions.ts'
 import { opensslLikeRequest, rsaKey, softwareKsp, type RequestParts } from './requests.ts'
 
@@ -47,7 +47,8 @@ export interface InProcess {
   readonly post: (url: string, ask?: Ask) => Promise<Answer>
   readonly get: (url: string, ask?: Ask) => Promise<Answer>
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
-  readonly apiKey: (role: Role, days?: number) => Promise<string>
+  /** @param scope - everything, unless told otherwise. */
+  readonly apiKey: (role: Role, days?: number, scope?: Scope) => Promise<string>
   /** The service once more over the same record, with parts of its authority exchanged. */
   readonly again: (
     parts?: Partial<CertificationAuthority>,
@@ -100,10 +101,11 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     now,
     log: logger,
     keepClientInfo: false,
+    scope: 'everything',
     underWay: new Map(),
   }
-  const apiKey = async (role: Role, days = 4000): Promise<string> => {
-    const { text, record } = makeApiKey({ role, owner: `a ${role}`, where: 'test', days }, now())
+  const apiKey = async (role: Role, days = 4000, scope: Scope = 'everything'): Promise<string> => {
+    const { text, record } = makeApiKey({ role, scope, owner: `a ${role}`, where: 'test', days }, now())
     await store.createApiKey(record, {
       at: now(),
       type: 'apiKey.created',
@@ -116,7 +118,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     })
     return text
   }
-  const admin = await apiKey('admin')
+  const [requester, admin] = [await apiKey('requester'), await apiKey('admin')]
 
   const serve = async (
     parts: Partial<CertificationAuthority>,
@@ -138,7 +140,9 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     const send = async (method: string, url: string, ask: Ask = {}): Promise<Answer> => {
       const json = typeof ask.body === 'object' && !(ask.body instanceof Uint8Array)
       const type = ask.type ?? (json ? 'application/json' : undefined)
-      const key = ask.as === undefined ? admin : ask.as
+      // Keys in escrow are handed out by who issues nothing.
+      const usual = /\/deliveries(\?|$)/.test(url) ? admin : requester
+      const key = ask.as === undefined ? usual : ask.as
       const reply = await server.inject({
         method: method as 'GET',
         url,

@@ -1,0 +1,307 @@
+/** What an identity may ask for and see: each route, by each role, within and outside of its scope. */
+import t from 'tap'
+import { parse } from 'yaml'
+import { readFileSync } from 'node:fs'
+import { rekeyAcknowledgement } from '../../src/hgs/rekeyRunbook.ts'
+import { openApiFile } from '../../src/http/openapi.ts'
+import type { Role, Scope } from '../../src/store/model.ts'
+import { selfSignedElsewhere } from '../support/foreign.ts'
+import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
+import { keeping, order, password } from '../support/keeping.ts'
+import { asPem, subject } from '../support/requests.ts'
+
+const named = (organization: string, commonName: string) => subject(['O', organization], ['CN', commonName])
+
+const contoso = {
+  purposes: ['signing', 'encryption', 'https'],
+  organizations: ['Contoso'],
+  names: ['hgs.contoso.com', '.bastion.contoso.com'],
+  lineages: [],
+  keys: ['request', 'service'],
+  validityDays: 730,
+} as const satisfies Scope
+
+const roles: readonly Role[] = ['requester', 'renewer', 'auditor', 'admin']
+
+/** Who may use a route at all. The rest is 403, whatever the object. */
+const writers: Readonly<Record<string, readonly Role[]>> = {
+  'post /v1/certificates': ['requester'],
+  'post /v1/certificates/{ref}/renewals': ['requester', 'renewer'],
+  'post /v1/pfx-conversions': ['requester', 'renewer'],
+  'post /v1/adoptions': ['requester'],
+  'post /v1/lineages/{id}/rekeys': ['requester'],
+  'post /v1/lineages/{id}/sharings': ['requester'],
+  'post /v1/self-signed-certificates': ['requester'],
+  'post /v1/lineages/{id}/deliveries': ['admin'],
+  'post /v1/kits': ['requester'],
+  'post /v1/kits/{id}/renewals': ['requester', 'renewer'],
+}
+const open = /^get (\/|\/livez|\/readyz|\/v1\/authority.*|\/problems\/.*|\/docs.*)$/
+
+t.test('each route, by each role, over an object of its scope and over another', async (t) => {
+  const service = await keeping(t)
+  const issue = async (organization: string) =>
+    (
+      await service.post('/v1/certificates', {
+        body: order({ subject: { organization, commonName: `${organization} HGS Encryption` } }),
+      })
+    ).json
+  const kitOf = async (organization: string) =>
+    (
+      await service.post('/v1/kits?format=json', {
+        body: {
+          organization,
+          serviceName: 'hgs',
+          domain: 'bastion.contoso.com',
+          key: { bits: 2048 },
+          pfxPassword: password,
+        },
+      })
+    ).json
+  const objects = {
+    own: { certificate: await issue('Contoso'), kit: await kitOf('Contoso') },
+    foreign: { certificate: await issue('Fabrikam'), kit: await kitOf('Fabrikam') },
+  }
+  const keys = new Map<Role, string>()
+  for (const role of roles) keys.set(role, await service.apiKey(role, 30, contoso))
+
+  const { paths } = parse(readFileSync(openApiFile, 'utf8')) as {
+    paths: Record<string, Record<string, object>>
+  }
+  let walked = 0
+  for (const [path, methods] of Object.entries(paths)) {
+    for (const method of Object.keys(methods)) {
+      const route = `${method} ${path}`
+      if (open.test(route) || /\{(id|ref)\}/.test(path) === false) continue
+      for (const role of roles) {
+        for (const [whose, { certificate, kit }] of Object.entries(objects)) {
+          const id = path.includes('/kits/') ? kit.id : certificate.lineage
+          const url = path.replace('{ref}', certificate.id).replace('{id}', id)
+          const allowed = writers[route]?.includes(role) ?? method === 'get'
+          // A body that each of these routes refuses, so that nothing changes: only who may try is asked.
+          const body = method === 'post' ? { nothing: 'of this' } : undefined
+          const answer = await service.send(method.toUpperCase(), url, {
+            as: keys.get(role)!,
+            ...(body !== undefined && { body }),
+          })
+          const what = `${route} by ${role} on ${whose}: ${answer.status}`
+          if (!allowed) t.match(answer, { status: 403, json: { code: 'forbidden' } }, what)
+          else if (method === 'get') t.equal(answer.status, whose === 'own' ? 200 : 404, what)
+          else t.not(answer.status, 403, what)
+          walked++
+        }
+      }
+    }
+  }
+  t.ok(walked >= 80, `${walked} asked`)
+
+  t.test('what is outside of a scope is not there, and not told apart from what never was', async (t) => {
+    const as = keys.get('requester')!
+    const { certificate, kit } = objects.foreign
+    for (const [url, body] of [
+      [`/v1/certificates/${certificate.id}/renewals`, { reason: 'mine?' }],
+      [`/v1/certificates/${certificate.serialNumber}/renewals`, {}],
+      [`/v1/certificates/${certificate.thumbprint}/renewals`, {}],
+      [`/v1/lineages/${certificate.lineage}/sharings`, { sharedWith: 'me' }],
+      [
+        `/v1/lineages/${certificate.lineage}/rekeys`,
+        { acknowledge: rekeyAcknowledgement, csr: asPem(freshRequest()), reason: 'mine?' },
+      ],
+      [`/v1/kits/${kit.id}/renewals`, {}],
+    ] as const) {
+      const refused = await service.post(url, { body, as })
+      const never = await service.post(
+        url.replace(/[0-9a-f]{12}(?=\/[^/]+$)|[0-9A-F]{12}(?=\/[^/]+$)/, '0'.repeat(12)),
+        { body, as },
+      )
+      t.match(refused, { status: 404, json: { code: 'notFound' } }, url)
+      t.strictSame(
+        { ...refused.json, requestId: '' },
+        { ...never.json, requestId: '' },
+        'the same words as for what never was',
+      )
+    }
+    const admin = await service.apiKey('admin', 30, contoso)
+    const delivery = { body: { reason: 'mine?', pfx: { password } }, as: admin }
+    t.equal((await service.post(`/v1/lineages/${certificate.lineage}/deliveries`, delivery)).status, 404)
+    const own = `/v1/lineages/${objects.own.certificate.lineage}/deliveries`
+    t.equal((await service.post(own, delivery)).status, 201)
+    const listed = (await service.get('/v1/certificates?limit=200', { as })).json.items
+    t.strictSame(
+      new Set(listed.map((one: { subject: string }) => /O=(\w+)/.exec(one.subject)![1])),
+      new Set(['Contoso']),
+    )
+    t.equal((await service.get('/v1/certificates?limit=200')).json.items.length, 6, 'of all that there are')
+  })
+})
+
+t.test('a request is held against the scope, with all that is outside', async (t) => {
+  const service = await inProcess(t)
+  const as = await service.apiKey('requester', 30, contoso)
+  const post = (purpose: string, parts: object, more: object = {}): Promise<Answer> =>
+    service.post('/v1/certificates', { body: { purpose, csr: asPem(freshRequest(parts)), ...more }, as })
+  const outside = async (purpose: string, parts: object, found: RegExp, more: object = {}) =>
+    t.match(await post(purpose, parts, more), {
+      status: 422,
+      json: { code: 'profileViolation', errors: [{ rule: 'scope', found }] },
+    })
+
+  await t.test('names that look like those of the scope', async () => {
+    const names = [
+      ...[
+        'dc01.contoso.com',
+        'contoso.com',
+        'hgs.contoso.com.evil.com',
+        'xhgs.contoso.com',
+        'a.hgs.contoso.com',
+      ],
+      ...['bastion.contoso.com', 'xbastion.contoso.com', 'wsus.contoso.com', 'hgs.xn--cntoso-jua.com'],
+    ]
+    for (const name of names) {
+      await outside('https', { subject: named('Contoso', name) }, /^outside: /)
+      await outside(
+        'https',
+        { subject: named('Contoso', 'hgs.contoso.com'), dnsNames: ['hgs.contoso.com', name] },
+        /^outside: /,
+      )
+      // The common name of a signing certificate could pass for a host, too.
+      await outside('signing', { subject: named('Contoso', name) }, /^outside: /)
+    }
+  })
+  await t.test('organizations', async () => {
+    for (const organization of ['Fabrikam', 'Contoso Ltd', 'Contoso,OU=x'])
+      await outside('signing', { subject: named(organization, 'HGS Signing') }, /outside: O=/)
+    await outside('signing', { subject: subject(['CN', 'HGS Signing']) }, /without organization or host name/)
+  })
+  t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'nothing was issued')
+
+  await t.test('what is within', async (t) => {
+    for (const [purpose, organization, name] of [
+      ['signing', 'CONTOSO', 'Contoso HGS Signing'],
+      ['signing', 'Contoso', 'hgs.contoso.com'],
+      ['https', 'Contoso', 'HGS.Contoso.com'],
+      ['https', 'Contoso', 'hgs.bastion.contoso.com'],
+    ] as const) {
+      const { status, json, text } = await post(purpose, { subject: named(organization, name) })
+      t.equal(status, 201, text)
+      t.match(
+        json.conformance.find(({ rule }: { rule: string }) => rule === 'scope'),
+        { verdict: 'pass' },
+      )
+    }
+  })
+
+  await t.test('the purpose, the place of the key, and the validity', async (t) => {
+    const narrow = await service.apiKey('requester', 30, {
+      ...contoso,
+      purposes: ['https'],
+      keys: ['request'],
+    })
+    const body = (purpose: string) => ({
+      purpose,
+      csr: asPem(freshRequest({ subject: named('Contoso', 'hgs.contoso.com') })),
+    })
+    t.match(await service.post('/v1/certificates', { body: body('signing'), as: narrow }), {
+      status: 422,
+      json: { errors: [{ rule: 'scope', found: 'outside: the purpose signing' }] },
+    })
+    const made = {
+      purpose: 'https',
+      subject: { organization: 'Contoso', commonName: 'hgs.contoso.com' },
+      pfx: { password },
+    }
+    t.match(await service.post('/v1/certificates', { body: made, as: narrow }), {
+      status: 403,
+      json: { code: 'forbidden', detail: /^Keys made here are not in the scope/ },
+    })
+    const days = ({ notBefore, notAfter }: { notBefore: string; notAfter: string }) =>
+      Math.round((Date.parse(notAfter) - Date.parse(notBefore)) / 86_400_000)
+    const usual = await post('signing', { subject: named('Contoso', 'HGS') })
+    t.equal(days(usual.json), 730, 'the usual is shortened')
+    t.match(await post('signing', { subject: named('Contoso', 'HGS') }, { validityDays: 731 }), {
+      status: 422,
+      json: { code: 'validityOutOfRange', maximumDays: 730 },
+    })
+  })
+
+  await t.test('adoptions, kits and self-signed pairs as well', async (t) => {
+    const key = freshKey()
+    const adoption = {
+      purpose: 'signing',
+      certificate: await selfSignedElsewhere(t, { key, subject: '/O=Fabrikam/CN=HGS' }),
+      csr: asPem(freshRequest({ key })),
+      reason: 'a take-over',
+    }
+    const kit = {
+      organization: 'Fabrikam',
+      serviceName: 'hgs',
+      domain: 'bastion.contoso.com',
+      pfxPassword: password,
+    }
+    const pair = { subject: { organization: 'Fabrikam' }, pfx: { password } }
+    for (const [url, body] of [
+      ['/v1/adoptions', adoption],
+      ['/v1/kits', kit],
+      ['/v1/self-signed-certificates', pair],
+    ] as const)
+      t.match(
+        await service.post(url, { body, as }),
+        { status: 422, json: { errors: [{ rule: 'scope' }] } },
+        url,
+      )
+  })
+
+  await t.test('an empty scope allows nothing', async (t) => {
+    const empty = { ...contoso, purposes: [], organizations: [], names: [], keys: [] }
+    const none = await service.apiKey('requester', 30, empty)
+    t.equal(
+      (
+        await service.post('/v1/certificates', {
+          body: { purpose: 'signing', csr: asPem(freshRequest()) },
+          as: none,
+        })
+      ).status,
+      403,
+    )
+    t.strictSame((await service.get('/v1/certificates', { as: none })).json.items, [])
+  })
+})
+
+t.test('a renewer renews lineages of its scope, and others with proof of the key', async (t) => {
+  const service: InProcess = await inProcess(t)
+  const key = freshKey()
+  const csr = asPem(freshRequest({ key, subject: named('Contoso', 'HGS') }))
+  const first = (await service.post('/v1/certificates', { body: { purpose: 'signing', csr } })).json
+  const url = `/v1/certificates/${first.id}/renewals`
+  const byName = await service.apiKey('renewer', 30, contoso)
+  t.match(await service.post(url, { as: byName }), {
+    status: 403,
+    json: { code: 'forbidden', lineage: first.lineage },
+  })
+  const proven = await service.post(url, { body: { csr }, as: byName })
+  t.equal(proven.status, 201, 'with a request over the key')
+
+  const bounds = { ...contoso, organizations: [], names: [], lineages: [first.lineage] }
+  const byLineage = await service.apiKey('renewer', 30, bounds)
+  const again = await service.post(`/v1/certificates/${proven.json.id}/renewals`, { as: byLineage })
+  t.equal(again.status, 201, 'of a lineage that was given to it, whatever its names')
+  t.equal(again.json.publicKeyPin, first.publicKeyPin)
+  const stranger = await service.apiKey('renewer', 30, { ...bounds, lineages: [] })
+  t.equal((await service.post(`/v1/certificates/${again.json.id}/renewals`, { as: stranger })).status, 404)
+})
+
+t.test('where a key stands is told to who may see it', async (t) => {
+  const service = await inProcess(t)
+  const key = freshKey()
+  const body = (organization: string) => ({
+    purpose: 'signing',
+    csr: asPem(freshRequest({ key, subject: named(organization, 'HGS') })),
+  })
+  const { json } = await service.post('/v1/certificates', { body: body('Fabrikam') })
+  const seen = await service.post('/v1/certificates', { body: body('Contoso') })
+  t.match(seen.json, { code: 'keyAlreadyCertified', lineage: json.lineage, certificate: { id: json.id } })
+  const as = await service.apiKey('requester', 30, contoso)
+  const unseen = await service.post('/v1/certificates', { body: body('Contoso'), as })
+  t.match(unseen, { status: 409, json: { code: 'keyAlreadyCertified' } })
+  t.notOk(unseen.text.includes(json.lineage) || unseen.text.includes(json.id))
+})
