@@ -203,7 +203,7 @@ const changes: Readonly<Record<string, Change>> = {
   },
   'an element deep inside': (original, place, { below, pick, once }) => {
     const identifier = pick([0x30, 0x31, 0xa0, 0x24])
-    const depth = once(10) ? below(5_000) : below(40)
+    const depth = once(10) ? below(16_000) : below(40)
     const indefinite = once(4)
     let inner = octetsOf(original, place)
     if (indefinite) {
