@@ -52,13 +52,15 @@ export interface ServerOptions {
 const bodyLimit = 65_536 // octets; the largest genuine body, a request of an 8192-bit key, has 5,000
 /** Milliseconds within which a request comes, at whatever pace; looked at each second. */
 const patience = { headersTimeout: 10_000, requestTimeout: 15_000, connectionsCheckingInterval: 1_000 }
+/** What Node would answer itself, without a word; it is told in onRequest. */
+const told = { requireHostHeader: false }
 const lingering = 1_000 // milliseconds that a client has to read an answer that came before it had sent all
 
 export async function buildServer(options: ServerOptions): Promise<FastifyInstance> {
   const app = Fastify({
     ...(options.tls === null
-      ? { http: patience }
-      : { https: { ...options.tls, ...patience, minVersion: 'TLSv1.2' as const } }),
+      ? { http: { ...patience, ...told } }
+      : { https: { ...options.tls, ...patience, ...told, minVersion: 'TLSv1.2' as const } }),
     loggerInstance: options.log,
     // One line of our own instead, with nothing in it that a client wrote but its request id.
     logController: new LogController({ disableRequestLogging: true }),
@@ -107,6 +109,9 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     },
   })
 
+  // Node would refuse with a bare 417; whoever does not know an expectation may pass it over (RFC 9110 §10.1.1).
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
+
   app.setErrorHandler(errorHandler)
   app.decorateReply('problem', null)
   tellOfOtherMethods(app)
@@ -118,8 +123,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       vary: 'accept',
     })
     // Two hosts, and we and the proxy before us may each believe another one (RFC 9112 §3.2).
-    if (request.raw.rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/i.test(text)).length > 1)
-      throw new CaError('invalidRequest', 'There is more than one Host header.')
+    const hosts = request.raw.rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/i.test(text))
+    if (hosts.length > 1) throw new CaError('invalidRequest', 'There is more than one Host header.')
+    if (hosts.length === 0 && request.raw.httpVersion === '1.1')
+      throw new CaError('invalidRequest', 'There is no Host header.')
     // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the
     // record. Not so a request file that came out empty: that is no wish for such a renewal.
     if (request.headers['content-length'] === '0' && !(mediaTypeOf(request) in rawRequestTypes))

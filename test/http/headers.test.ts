@@ -64,17 +64,29 @@ t.test('API keys do not travel in clear over a network', async (t) => {
   t.equal(await through('198.51.100.1', 'https'), 403, 'somebody who only says so')
 })
 
-t.test('a second Host header is refused', async (t) => {
+t.test('what Node would answer itself is answered in words', async (t) => {
   const { server } = await inProcess(t)
   const { port } = new URL(await server.listen({ host: '127.0.0.1', port: 0 }))
-  const answer = await new Promise<string>((resolve) => {
-    let heard = ''
-    const socket = connect(Number(port), '127.0.0.1', () =>
-      socket.write('GET /livez HTTP/1.1\r\nHost: a\r\nhost: b\r\nConnection: close\r\n\r\n'),
-    )
-    socket.on('data', (chunk) => (heard += chunk.toString())).on('close', () => resolve(heard))
-  })
-  t.match(answer, /^HTTP\/1\.1 400 .*more than one Host/s)
+  const ask = (head: string): Promise<string> =>
+    new Promise((resolve) => {
+      let heard = ''
+      const socket = connect(Number(port), '127.0.0.1', () => socket.write(`${head}\r\n\r\n`))
+      socket.on('data', (chunk) => (heard += chunk.toString())).on('close', () => resolve(heard))
+    })
+  const words = (detail: string): RegExp =>
+    new RegExp(`^HTTP/1.1 400 .*application/problem\\+json.*${detail}`, 's')
+  t.match(
+    await ask('GET /livez HTTP/1.1\r\nHost: a\r\nhost: b\r\nConnection: close'),
+    words('more than one Host'),
+    'a second Host header is refused',
+  )
+  t.match(await ask('GET /livez HTTP/1.1\r\nConnection: close'), words('no Host header'), 'and so is none')
+  t.match(await ask('GET /livez HTTP/1.0'), /^HTTP\/1\.1 200 /, 'which HTTP/1.0 does not have')
+  t.match(
+    await ask('GET /livez HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\nConnection: close'),
+    /^HTTP\/1\.1 200 /,
+    'an expectation that nobody knows is passed over',
+  )
 })
 
 t.test('a member that stands twice', async (t) => {
