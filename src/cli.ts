@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
+import { checkAndTell } from './operation/check.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import type { Role } from './store/model.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
@@ -19,6 +20,7 @@ const usage = `Usage:
   hgs-ca api-key revoke ID                                                  make a key useless at once
   hgs-ca escrow verify                                                      open every key in escrow, compare it with the record, show none
   hgs-ca escrow reseal                                                      seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
+  hgs-ca check                                                              read every certificate again, and hold the record against itself
 
 The configuration is that of the service: environment variables HGSCA_...
 `
@@ -39,10 +41,11 @@ async function run(arguments_: string[]): Promise<number> {
   })
   const [noun, verb, id] = positionals
   if (values.help === true) return tell(usage, 0)
-  if (noun !== 'api-key' && noun !== 'escrow') return tell(usage, 64)
-  const surplus = positionals.slice(noun === 'api-key' && verb === 'revoke' ? 3 : 2)
+  if (noun !== 'api-key' && noun !== 'escrow' && noun !== 'check') return tell(usage, 64)
+  const surplus = positionals.slice(noun === 'check' ? 1 : noun === 'api-key' && verb === 'revoke' ? 3 : 2)
   if (surplus.length > 0) return tell(`What is meant by ${surplus.join(' ')}?\n${usage}`, 64)
 
+  if (noun === 'check') return withStore((store) => checkAndTell(store, actor, process))
   if (noun === 'escrow') {
     if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
     return tell(usage, 64) // EX_USAGE

@@ -10,6 +10,7 @@ import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { custodyFunctions } from './custody.ts'
+import { inspectionFunctions } from './inspection.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
 import { lineageFunctions } from './lineages.ts'
@@ -51,6 +52,7 @@ export async function openStore(
     ...apiKeyFunctions(database),
     ...custodyFunctions(database),
     ...auditFunctions(database),
+    ...inspectionFunctions(database),
     /** What was read back from the database when it was opened. */
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */
