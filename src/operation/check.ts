@@ -36,6 +36,6 @@ export const tellFaults = (store: Store, { stdout }: Outlets): Promise<RecordTal
   checkRecord(store, new Date(), ({ objectId, what }) => stdout.write(`${objectId}  ${what}\n`))
 
 export function summary({ certificates, lineages, unfinished, faults }: RecordTally): string {
-  const waiting = unfinished === 0 ? '' : `${unfinished} issuances wait to be finished; `
-  return `${certificates} certificates of ${lineages} keys were read again: ${waiting}${faults} faults.`
+  const waiting = unfinished === 0 ? '' : `, issuances that wait to be finished: ${unfinished}`
+  return `${certificates} certificates of ${lineages} keys were read again${waiting}, faults: ${faults}.`
 }

@@ -17,7 +17,7 @@ import { lineageFunctions } from './lineages.ts'
 import { locationOf } from './location.ts'
 import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
-import { openSqlite } from './sqlite.ts'
+import { openSqlite, openSqliteToRead } from './sqlite.ts'
 import { uuidv7 } from './uuid.ts'
 
 export type Store = Awaited<ReturnType<typeof openStore>>
@@ -26,12 +26,17 @@ export type Store = Awaited<ReturnType<typeof openStore>>
  * @param url - `file:/path/x.db` or `postgresql://...`.
  * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
  *   stored. Every call is refused from then on: stop taking requests, and exit.
+ * @param options.readOnly - for a copy of a SQLite record, which is not changed, nor has to be durable.
  * @throws CaError `storeUnavailable` when the database cannot be reached; Error when it is not as
  *   durable as it must be.
  */
 export async function openStore(
   url: string,
-  options: { readonly log: Log; readonly onUnfit?: (reason: Error) => void },
+  options: {
+    readonly log: Log
+    readonly onUnfit?: (reason: Error) => void
+    readonly readOnly?: boolean
+  },
 ) {
   const { log } = options
   const location = locationOf(url)
@@ -41,7 +46,9 @@ export async function openStore(
   }
   const database =
     location.kind === 'sqlite'
-      ? await openSqlite(location.path, onUnfit)
+      ? await (options.readOnly === true
+          ? openSqliteToRead(location.path)
+          : openSqlite(location.path, onUnfit))
       : await openPostgresql(location.url, log, onUnfit)
 
   return {
