@@ -55,7 +55,7 @@ t.test('an empty record is backed up, too', async (t) => {
 })
 
 t.test('a backup under load', async (t) => {
-  const receipts: Receipt[] = []
+  const receipts: (Receipt & { readonly at: number })[] = []
   const complaints: string[] = []
   let over = false
   const pool = requests(40)
@@ -63,14 +63,13 @@ t.test('a backup under load', async (t) => {
     makeClient({
       pool,
       renewals: 3,
-      acknowledge: (receipt) => void receipts.push(receipt),
+      acknowledge: (receipt) => void receipts.push({ ...receipt, at: Date.now() }),
       complain: (sentence) => void complaints.push(sentence),
     }),
   )
   const running = clients.map((client) => client.run(target, () => over))
   while (receipts.length < 60) await new Promise((resolve) => setTimeout(resolve, 20))
 
-  const before = [...receipts]
   const made = await counted('backup', file('first.db'))
   const checked = await counted('check')
   over = true
@@ -78,6 +77,9 @@ t.test('a backup under load', async (t) => {
 
   t.equal(made.code, 0, made.stderr())
   t.strictSame(complaints, [])
+  const begun = Date.parse(/acknowledged before ([-0-9T:.]+Z)\./.exec(made.stderr())![1]!)
+  const before = receipts.filter(({ at }) => at < begun)
+  t.ok(before.length > 60)
   t.ok(receipts.length > before.length, `${receipts.length - before.length} were issued meanwhile`)
   const held = new Map(
     rows(file('first.db'), 'SELECT * FROM Certificate').map(({ id, certificate }) => [
