@@ -10,6 +10,7 @@ import { makeApiKey, roles } from './authority/apiKey.ts'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
 import { backUp, howToRestore, verifyBackup } from './operation/backup.ts'
 import { checkAndTell } from './operation/check.ts'
+import { diagnose, tellFindings } from './operation/doctor.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import type { Role } from './store/model.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
@@ -24,6 +25,7 @@ const usage = `Usage:
   hgs-ca check                                                              read every certificate again, and hold the record against itself
   hgs-ca backup FILE                                                        copy the record to a new file, while the service runs (SQLite)
   hgs-ca restore --verify FILE                                              see whether a backup is whole and well
+  hgs-ca doctor [--json]                                                    look for what is wrong: 0 all well, 1 warnings, 2 errors
 
 The configuration is that of the service: environment variables HGSCA_...
 `
@@ -39,17 +41,27 @@ async function run(arguments_: string[]): Promise<number> {
       owner: { type: 'string' },
       role: { type: 'string', default: 'requester' },
       days: { type: 'string', default: '90' },
+      json: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
   })
   const [noun, verb, id] = positionals
   if (values.help === true) return tell(usage, 0)
-  const words = { 'api-key': verb === 'revoke' ? 3 : 2, escrow: 2, check: 1, backup: 2, restore: 2 }
+  const words = {
+    'api-key': verb === 'revoke' ? 3 : 2,
+    escrow: 2,
+    check: 1,
+    doctor: 1,
+    backup: 2,
+    restore: 2,
+  }
   if (noun === undefined || !Object.hasOwn(words, noun)) return tell(usage, 64)
   const surplus = positionals.slice(words[noun as keyof typeof words])
   if (surplus.length > 0) return tell(`What is meant by ${surplus.join(' ')}?\n${usage}`, 64)
 
+  if (noun === 'doctor')
+    return tellFindings(await diagnose(processEnvironment(), new Date()), values.json, process)
   if (noun === 'check') return withStore((store) => checkAndTell(store, actor, process))
   if (noun === 'backup' || noun === 'restore') {
     if (verb === undefined) return tell(`Which file?\n${usage}`, 64)

@@ -141,6 +141,16 @@ export function inspectionFunctions(database: Database) {
         }))
       }),
 
+    /** When the newest that is on record was written; null when nothing is. */
+    newestMoment: (): Promise<Date | null> =>
+      database.read(async (client) => {
+        const newest = { orderBy: { id: 'desc' } } as const // ids sort by time
+        const intent = await client.issuanceIntent.findFirst({ ...newest, select: { createdAt: true } })
+        const event = await client.auditEvent.findFirst({ ...newest, select: { at: true } })
+        const moments = [intent?.createdAt, event?.at].flatMap((at) => at?.getTime() ?? [])
+        return moments.length === 0 ? null : new Date(Math.max(...moments))
+      }),
+
     /**
      * Looks at the next audit events for issuances whose certificate is not in the record.
      *
