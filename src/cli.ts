@@ -8,6 +8,9 @@ import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
+import { backUp, howToRestore, verifyBackup } from './operation/backup.ts'
+import { checkAndTell } from './operation/check.ts'
+import { diagnose, tellFindings } from './operation/doctor.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { describeScope, scopeFaults } from './authority/scope.ts'
 import { purposes, type Purpose } from './hgs/profiles.ts'
@@ -21,6 +24,10 @@ const usage = `Usage:
   hgs-ca api-key revoke ID                       make a key useless at once
   hgs-ca escrow verify                           open every key in escrow, compare it with the record, show none
   hgs-ca escrow reseal                           seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
+  hgs-ca check                                   read every certificate again, and hold the record against itself
+  hgs-ca backup FILE                             copy the record to a new file, while the service runs (SQLite)
+  hgs-ca restore --verify FILE                   see whether a backup is whole and well
+  hgs-ca doctor [--json]                         look for what is wrong: 0 all well, 1 warnings, 2 errors
 
 Options of api-key create:
   --role ROLE            ${roles.join(', ')}; requester when left out
@@ -54,15 +61,33 @@ async function run(arguments_: string[]): Promise<number> {
       lineage: { type: 'string', multiple: true, default: [] },
       'keys-from': { type: 'string', multiple: true, default: [] },
       'validity-days': { type: 'string' },
+      json: { type: 'boolean', default: false },
+      verify: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
   })
   const [noun, verb, id] = positionals
   if (values.help === true) return tell(usage, 0)
-  if (noun !== 'api-key' && noun !== 'escrow') return tell(usage, 64)
-  const surplus = positionals.slice(noun === 'api-key' && verb === 'revoke' ? 3 : 2)
+  const words = {
+    'api-key': verb === 'revoke' ? 3 : 2,
+    escrow: 2,
+    check: 1,
+    doctor: 1,
+    backup: 2,
+    restore: 2,
+  }
+  if (noun === undefined || !Object.hasOwn(words, noun)) return tell(usage, 64)
+  const surplus = positionals.slice(words[noun as keyof typeof words])
   if (surplus.length > 0) return tell(`What is meant by ${surplus.join(' ')}?\n${usage}`, 64)
 
+  if (noun === 'doctor')
+    return tellFindings(await diagnose(processEnvironment(), new Date()), values.json, process)
+  if (noun === 'check') return withStore((store) => checkAndTell(store, actor, process))
+  if (noun === 'backup' || noun === 'restore') {
+    if (verb === undefined) return tell(`Which file?\n${usage}`, 64)
+    if (noun === 'backup') return backUp(readConfig(processEnvironment()), verb, actor, process)
+    return values.verify ? verifyBackup(verb, process) : tell(howToRestore, 64)
+  }
   if (noun === 'escrow') {
     if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
     return tell(usage, 64) // EX_USAGE

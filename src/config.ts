@@ -68,7 +68,7 @@ const settings = {
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
-const secrets: readonly Setting[] = [
+export const secrets: readonly Setting[] = [
   'HGSCA_DATABASE_URL',
   'HGSCA_CA_KEY',
   'HGSCA_CA_KEY_PASSPHRASE',

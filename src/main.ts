@@ -24,6 +24,7 @@ import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
+import { holdRecord, RecordInUseError } from './store/soleProcess.ts'
 import { readCertificate } from './x509/certificate.ts'
 import { pinOf } from './x509/key.ts'
 import { describeName } from './x509/name.ts'
@@ -56,6 +57,8 @@ async function main(): Promise<void> {
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
   const issuer = named ?? (await openLab(lab!))
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
+  const letGo = await holding(config)
+  opened.unshift(async () => letGo())
   const store = await openRecord(config, log, (reason) => {
     log.fatal(
       { err: reason },
@@ -211,6 +214,16 @@ class RecordError extends Error {
   }
 }
 
+/** Before anything is read from it: two services over one SQLite file would undo each other's work. */
+async function holding({ databaseUrl }: Config): Promise<() => void> {
+  try {
+    return await holdRecord(databaseUrl)
+  } catch (error) {
+    if (error instanceof RecordInUseError) throw recordError(databaseUrl, error)
+    throw error instanceof CaError ? recordError(databaseUrl, error.cause) : error
+  }
+}
+
 async function openRecord(
   { databaseUrl }: Config,
   log: Logger,
@@ -221,12 +234,16 @@ async function openRecord(
     return await openStore(databaseUrl, { log, onUnfit })
   } catch (error) {
     if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
-    // A server comes back by itself. What is wrong with a file, a person must mend.
-    if (databaseUrl.startsWith('file:'))
-      throw new RecordError(databaseUrl.slice('file:'.length), wronglySetUp, error.cause)
-    const { host, pathname } = new URL(databaseUrl)
-    throw new RecordError(`${host}${pathname}`, 1, error.cause)
+    throw recordError(databaseUrl, error.cause)
   }
+}
+
+/** A server comes back by itself. What is wrong with a file, a person must mend. */
+function recordError(databaseUrl: string, cause: unknown): RecordError {
+  if (databaseUrl.startsWith('file:'))
+    return new RecordError(databaseUrl.slice('file:'.length), wronglySetUp, cause)
+  const { host, pathname } = new URL(databaseUrl)
+  return new RecordError(`${host}${pathname}`, 1, cause)
 }
 
 /** JSON lines on standard output; at a terminal, where people read, only what is wrong. */

@@ -94,6 +94,7 @@ t.test('the keys in escrow', async (t) => {
       body: JSON.stringify(order1),
     })
     t.equal(reply.status, 201)
+    await service.stop() // one process has the record
     t.strictSame(await warned(HGSCA_ESCROW_KEY_FILE), [])
     for (const key of [null, secretFile('wrong.key', randomBytes(32).toString('hex'))]) {
       const told = (await warned(key)).map(({ level, keys }) => [level, keys])

@@ -16,7 +16,19 @@ interface Arrows {
   readonly types: readonly string[]
 }
 
-const everything = ['config', 'lab', 'log', 'errors', 'x509', 'hgs', 'keys', 'store', 'authority', 'http']
+const everything = [
+  'operation',
+  'config',
+  'lab',
+  'log',
+  'errors',
+  'x509',
+  'hgs',
+  'keys',
+  'store',
+  'authority',
+  'http',
+]
 
 const arrows: Readonly<Record<string, Arrows>> = {
   errors: { values: [], types: [] },
@@ -27,6 +39,7 @@ const arrows: Readonly<Record<string, Arrows>> = {
   store: { values: ['errors'], types: ['hgs'] },
   authority: { values: ['hgs', 'x509', 'errors'], types: ['store', 'keys'] },
   http: { values: ['authority', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
+  operation: { values: ['config', 'lab', 'keys', 'store', 'authority', 'x509', 'errors'], types: [] },
   config: { values: everything, types: [] },
   lab: { values: everything, types: [] },
   main: { values: everything, types: [] },

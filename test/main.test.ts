@@ -124,6 +124,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
       'hgs-ca.db',
       'hgs-ca.db-wal',
       'hgs-ca.db-shm',
+      'hgs-ca.db.lock',
     ]
     for (const name of modes)
       t.equal(modeOf(path(name)), name === '' || name === 'authority' ? '700' : '600', name || 'data')
@@ -132,6 +133,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
       'hgs-ca.db',
       'hgs-ca.db-shm',
       'hgs-ca.db-wal',
+      'hgs-ca.db.lock',
       'lab-api-key',
     ])
     t.strictSame(readdirSync(folder('')).sort(), ['certificate.pem', 'key.pem', 'passphrase'])
@@ -314,7 +316,13 @@ t.test('production mode', async (t) => {
   t.equal(verified.status, 0, verified.text)
   t.strictSame(
     readdirSync(folder).sort(),
-    ['ca.key', 'ca.pem', 'leaf.pem', 'passphrase', 'record.db', 'record.db-shm', 'record.db-wal'],
+    [
+      'ca.key',
+      'ca.pem',
+      'leaf.pem',
+      'passphrase',
+      ...['', '-shm', '-wal', '.lock'].map((end) => `record.db${end}`),
+    ],
     'makes nothing silently: no data directory, no authority, no API key',
   )
   t.equal(modeOf(path('record.db')), '600')

@@ -67,6 +67,52 @@ export async function migrate(
   return applied
 }
 
+/**
+ * The migrations that a database lacks, by name; nothing is changed. All of them for an empty one.
+ *
+ * @throws MigrationError when it is newer than this build, or was left half done. CaError
+ *   `storeUnavailable` when it cannot be read.
+ */
+export async function pendingMigrations(url: string): Promise<string[]> {
+  const location = locationOf(url)
+  try {
+    const books =
+      location.kind === 'sqlite' ? booksOfSqlite(location.path) : await booksOfPostgresql(location.url)
+    return missing(migrationsFor(location.kind), books).map(({ name }) => name)
+  } catch (error) {
+    throw error instanceof MigrationError ? error : translated(error)
+  }
+}
+
+function booksOfSqlite(path: string): Applied[] {
+  const database = new Sqlite(path, { readonly: true, fileMustExist: true, timeout: 5_000 })
+  try {
+    const tables = `SELECT "name" FROM "sqlite_master" WHERE "name" = '_prisma_migrations'`
+    return database.prepare(tables).get() === undefined ? [] : database.prepare<[], Applied>(readBooks).all()
+  } finally {
+    database.close()
+  }
+}
+
+async function booksOfPostgresql(url: string): Promise<Applied[]> {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: 'hgs-ca',
+    connectionTimeoutMillis: 5_000,
+  })
+  client.on('error', () => {}) // as in migratePostgresql
+  await client.connect()
+  try {
+    await client.query('SET search_path TO public')
+    const { rows } = await client.query<{ books: string | null }>(
+      `SELECT to_regclass('_prisma_migrations')::text AS books`,
+    )
+    return rows[0]?.books == null ? [] : (await client.query<Applied>(readBooks)).rows
+  } finally {
+    await client.end()
+  }
+}
+
 /** The folder is beside src/ and dist/ alike, so the way there is the same from both. */
 function migrationsFor(provider: 'sqlite' | 'postgresql'): Migration[] {
   const folder = fileURLToPath(new URL(`../../prisma/${provider}/migrations/`, import.meta.url))

@@ -10,13 +10,14 @@ import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { custodyFunctions } from './custody.ts'
+import { inspectionFunctions } from './inspection.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
 import { lineageFunctions } from './lineages.ts'
 import { locationOf } from './location.ts'
 import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
-import { openSqlite } from './sqlite.ts'
+import { openSqlite, openSqliteToRead } from './sqlite.ts'
 import { uuidv7 } from './uuid.ts'
 
 export type Store = Awaited<ReturnType<typeof openStore>>
@@ -25,12 +26,17 @@ export type Store = Awaited<ReturnType<typeof openStore>>
  * @param url - `file:/path/x.db` or `postgresql://...`.
  * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
  *   stored. Every call is refused from then on: stop taking requests, and exit.
+ * @param options.readOnly - for a copy of a SQLite record, which is not changed, nor has to be durable.
  * @throws CaError `storeUnavailable` when the database cannot be reached; Error when it is not as
  *   durable as it must be.
  */
 export async function openStore(
   url: string,
-  options: { readonly log: Log; readonly onUnfit?: (reason: Error) => void },
+  options: {
+    readonly log: Log
+    readonly onUnfit?: (reason: Error) => void
+    readonly readOnly?: boolean
+  },
 ) {
   const { log } = options
   const location = locationOf(url)
@@ -40,7 +46,9 @@ export async function openStore(
   }
   const database =
     location.kind === 'sqlite'
-      ? await openSqlite(location.path, onUnfit)
+      ? await (options.readOnly === true
+          ? openSqliteToRead(location.path)
+          : openSqlite(location.path, onUnfit))
       : await openPostgresql(location.url, log, onUnfit)
 
   return {
@@ -51,6 +59,7 @@ export async function openStore(
     ...apiKeyFunctions(database),
     ...custodyFunctions(database),
     ...auditFunctions(database),
+    ...inspectionFunctions(database),
     /** What was read back from the database when it was opened. */
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */

@@ -132,6 +132,33 @@ export async function openSqlite(path: string, onUnfit: (reason: Error) => void)
   }
 }
 
+/**
+ * A file that is only read, such as a backup: not a page of it is changed.
+ *
+ * @throws CaError `storeUnavailable` when it cannot be opened.
+ */
+export async function openSqliteToRead(path: string): Promise<Database> {
+  const gate = createGate(() => {})
+  const file = { url: path, readonly: true, fileMustExist: true }
+  const reader = new PrismaClient({ adapter: connecting(file, async () => {}, gate.declareUnfit) })
+  const { settings } = await settingsOf(reader).catch(async (error: unknown) => {
+    await reader.$disconnect()
+    throw translated(error)
+  })
+  const refuse = (): Promise<never> => Promise.reject(new Error(`${path} was opened to be read`))
+  return {
+    settings,
+    declareUnfit: gate.declareUnfit,
+    read: (question) => gate.pass(() => question(reader)),
+    add: refuse,
+    write: refuse,
+    async close() {
+      await gate.close()
+      await reader.$disconnect()
+    },
+  }
+}
+
 /** A write in the queue. */
 interface Waiting {
   readonly act: (transaction: Transaction) => Promise<unknown>
@@ -219,28 +246,38 @@ async function durable(adapter: Adapter): Promise<void> {
   )
 }
 
-/** Reads on the very connection that writes what is in force there. */
-async function readBack(writer: PrismaClient): Promise<Settings> {
-  const [version] = await writer.$queryRaw<{ version: string }[]>`SELECT sqlite_version() AS version`
-  const [journal] = await writer.$queryRaw<{ journal_mode: string }[]>`PRAGMA journal_mode`
-  const [sync] = await writer.$queryRaw<{ synchronous: number | bigint }[]>`PRAGMA synchronous`
-  const [keys] = await writer.$queryRaw<{ foreign_keys: number | bigint }[]>`PRAGMA foreign_keys`
-  const synchronous = ['OFF', 'NORMAL', 'FULL', 'EXTRA'][Number(sync?.synchronous)] ?? 'unknown'
-  const found = {
+/** What is in force on a connection. */
+async function settingsOf(client: PrismaClient): Promise<{
+  settings: Extract<Settings, { kind: 'sqlite' }>
+  foreignKeys: string
+}> {
+  const [version] = await client.$queryRaw<{ version: string }[]>`SELECT sqlite_version() AS version`
+  const [journal] = await client.$queryRaw<{ journal_mode: string }[]>`PRAGMA journal_mode`
+  const [sync] = await client.$queryRaw<{ synchronous: number | bigint }[]>`PRAGMA synchronous`
+  const [keys] = await client.$queryRaw<{ foreign_keys: number | bigint }[]>`PRAGMA foreign_keys`
+  const settings = {
+    kind: 'sqlite' as const,
     version: version?.version ?? 'unknown',
     journalMode: journal?.journal_mode ?? 'unknown',
-    synchronous,
+    synchronous: ['OFF', 'NORMAL', 'FULL', 'EXTRA'][Number(sync?.synchronous)] ?? 'unknown',
   }
+  return { settings, foreignKeys: String(keys?.foreign_keys) }
+}
+
+/** Reads on the very connection that writes what is in force there. */
+async function readBack(writer: PrismaClient): Promise<Settings> {
+  const { settings: found, foreignKeys } = await settingsOf(writer)
+  const { synchronous } = found
   if (!isAtLeast(found.version, oldestVersion)) {
     throw new Error(`SQLite ${found.version} can corrupt the record; ${oldestVersion} or later is needed.`)
   }
-  if (found.journalMode !== 'wal' || synchronous !== 'FULL' || Number(keys?.foreign_keys) !== 1) {
+  if (found.journalMode !== 'wal' || synchronous !== 'FULL' || foreignKeys !== '1') {
     throw new Error(
       `SQLite does not keep the record safe here: journal_mode is ${found.journalMode} (must be wal), synchronous ` +
-        `${synchronous} (FULL), foreign_keys ${String(keys?.foreign_keys)} (1). A network file system cannot hold the record.`,
+        `${synchronous} (FULL), foreign_keys ${foreignKeys} (1). A network file system cannot hold the record.`,
     )
   }
-  return { kind: 'sqlite', ...found }
+  return found
 }
 
 /** Whether a version, numbers with dots between them, is another or a later one. */

@@ -1,0 +1,441 @@
+/**
+ * `hgs-ca doctor`: everything that can be looked at before somebody is woken by it. Nothing is changed.
+ *
+ * Each check stands by itself, says what it found, and what to do about it. One that cannot be made
+ * because another failed says so, and hides nothing.
+ */
+import { X509Certificate } from 'node:crypto'
+import { existsSync, statSync } from 'node:fs'
+import { statfs } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
+import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
+import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
+import { signerWith } from '../keys/signer.ts'
+import { labAuthority } from '../lab.ts'
+import { locationOf } from '../store/location.ts'
+import { MigrationError, pendingMigrations } from '../store/migrate.ts'
+import { openStore, type Store } from '../store/open.ts'
+import { isAtLeast } from '../store/sqlite.ts'
+import { readCertificate } from '../x509/certificate.ts'
+import { describeName } from '../x509/name.ts'
+import type { Outlets } from './check.ts'
+
+/** `skipped`: could not be looked at; another check says why. */
+export type Severity = 'ok' | 'skipped' | 'warning' | 'error'
+
+export interface Finding {
+  readonly check: string
+  readonly severity: Severity
+  readonly found: string
+  /** What to do; null when there is nothing to do. */
+  readonly remedy: string | null
+}
+
+const day = 86_400_000 // milliseconds
+const authoritySoon = 180 * day // a root signs a successor in months, not in days
+const authorityTooLate = 7 * day // below this nothing is issued any more, see authority/validity.ts
+const soon = 30 * day // for what is replaced within days: API keys, the certificate for HTTPS
+const clockDifference = 5_000 // milliseconds by which the clocks of two hosts may differ
+const settled = 60_000 // milliseconds; an issuance takes one second, and a peer finishes it after these
+const disk = { little: 2 ** 30, none: 2 ** 26 } // octets: 1 GiB and 64 MiB
+const named = 5 // of many things that are wrong alike, how many are named
+
+/** The security releases of 24 March 2026, by release line; what is newer than all has them. */
+const oldestNode: Readonly<Record<string, string>> = {
+  '20': '20.20.2',
+  '22': '22.22.2',
+  '24': '24.14.1',
+  '25': '25.8.2',
+}
+
+const finding = (
+  check: string,
+  severity: Severity,
+  found: string,
+  remedy: string | null = null,
+): Finding => ({
+  check,
+  severity,
+  found,
+  remedy,
+})
+
+/**
+ * Looks at everything.
+ *
+ * @param env - as for `readConfig`: secrets that stand in it are deleted from it.
+ */
+export async function diagnose(
+  env: NodeJS.ProcessEnv,
+  now: Date,
+  nodeVersion: string = process.versions.node,
+): Promise<Finding[]> {
+  const findings = [nodeFinding(nodeVersion), secretsFinding(env)]
+  let config: Config | null = null
+  let authority: Config['authority'] = null
+  try {
+    config = readConfig(env)
+    authority = config.authority
+    findings.push(finding('configuration', 'ok', `${config.mode} mode`))
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    authority = error.authority
+    for (const fault of error.faults)
+      findings.push(
+        finding('configuration', 'error', fault, 'Correct the setting; the README has all of them.'),
+      )
+  }
+  findings.push(...(await authorityFindings(config, authority, now)))
+  if (config === null) {
+    for (const check of ['files', 'disk', 'database'])
+      findings.push(finding(check, 'skipped', 'the configuration has faults'))
+    return findings
+  }
+  if (config.tls !== null) findings.push(httpsFinding(config.tls.cert, now))
+  findings.push(...filesFindings(config), await diskFinding(config), ...(await recordFindings(config, now)))
+  return findings
+}
+
+export function nodeFinding(version: string): Finding {
+  const [line = ''] = version.split('.')
+  const oldest = oldestNode[line]
+  const holds = oldest === undefined ? Number(line) > 25 : isAtLeast(version, oldest)
+  return holds
+    ? finding('node', 'ok', `Node.js ${version}`)
+    : finding(
+        'node',
+        'warning',
+        `Node.js ${version} lacks the security releases of March 2026`,
+        `Update Node.js to ${oldest ?? Object.values(oldestNode).join(', ')} or later.`,
+      )
+}
+
+/** Whoever runs as the same user reads the environment of a process; a file can be closed. */
+function secretsFinding(env: NodeJS.ProcessEnv): Finding {
+  const open = secrets.filter((name) => {
+    const value = env[name]
+    return value !== undefined && !value.startsWith('file:') // the address of a file is no secret
+  })
+  return open.length === 0
+    ? finding('secrets', 'ok', 'none stands in the environment')
+    : finding(
+        'secrets',
+        'warning',
+        `in the environment, where /proc shows them: ${open.join(', ')}`,
+        `Put each into a file of mode 0600, and name it: ${open.map((name) => `${name}_FILE`).join(', ')}.`,
+      )
+}
+
+async function authorityFindings(
+  config: Config | null,
+  authority: Config['authority'],
+  now: Date,
+): Promise<Finding[]> {
+  let issuer: Issuer
+  try {
+    if (authority !== null) {
+      const key = decryptPrivateKey(authority.key.pem, authority.passphrase, authority.key.from)
+      const { pem, from } = authority.certificate
+      issuer = await openIssuer(pem, from, signingKey(key, signerWith), now)
+    } else if (config?.mode === 'lab' && existsSync(join(config.dataDir, 'authority'))) {
+      const { certificate, key } = await labAuthority(config.dataDir, now)
+      issuer = await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now)
+    } else {
+      const why =
+        config?.mode === 'lab' ? 'lab mode makes it at the first start' : 'the configuration has faults'
+      return [finding('authority', 'skipped', why)]
+    }
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException
+    if (!(error instanceof AuthorityError || error instanceof KeyFileError) && code === undefined) throw error
+    return [
+      finding(
+        'authority',
+        'error',
+        message,
+        'The service does not start with it: bring key, certificate or passphrase in order.',
+      ),
+    ]
+  }
+  return [authorityFinding(issuer, now), chainFinding(issuer)]
+}
+
+function authorityFinding({ record: { subject, notAfter } }: Issuer, now: Date): Finding {
+  const left = notAfter.getTime() - now.getTime()
+  const found = `${subject}, until ${notAfter.toISOString()} (${Math.floor(left / day)} days); its key signs`
+  if (left >= authoritySoon) return finding('authority', 'ok', found)
+  return finding(
+    'authority',
+    left < authorityTooLate ? 'error' : 'warning',
+    left < authorityTooLate ? `${found}: too short to issue anything` : `${found}: it ends soon`,
+    'Let its issuer sign a new certificate, best over the same key, and name it in HGSCA_CA_CERTIFICATE_FILE.',
+  )
+}
+
+function chainFinding({ chain }: Issuer): Finding {
+  const last = readCertificate(chain.at(-1)!)
+  const length = `${chain.length} ${chain.length === 1 ? 'certificate' : 'certificates'}`
+  return Buffer.compare(last.subject.der, last.issuer.der) === 0
+    ? finding('chain', 'ok', `${length}, up to the root ${describeName(last.subject)}`)
+    : finding(
+        'chain',
+        'warning',
+        `${length}, and then ${describeName(last.issuer)} is missing`,
+        'Append the certificates above it to HGSCA_CA_CERTIFICATE_FILE: tenants import the chain up to its root.',
+      )
+}
+
+function httpsFinding(pem: Buffer, now: Date): Finding {
+  const { subject, validTo } = new X509Certificate(pem)
+  const left = Date.parse(validTo) - now.getTime()
+  const found = `${subject.replaceAll('\n', ', ')}, until ${new Date(validTo).toISOString()}`
+  if (left >= soon) return finding('https', 'ok', found)
+  return finding(
+    'https',
+    left < 0 ? 'error' : 'warning',
+    `${found}: ${left < 0 ? 'expired' : 'it ends soon'}`,
+    'Replace HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, and start the service again.',
+  )
+}
+
+/** Key files and passphrases are looked at by the configuration. */
+function filesFindings({ mode, dataDir, databaseUrl }: Config): Finding[] {
+  const location = locationOf(databaseUrl)
+  const paths = [
+    ...(location.kind === 'sqlite'
+      ? ['', '-wal', '-shm', '.lock'].map((end) => `${location.path}${end}`)
+      : []),
+    ...(mode === 'lab' ? [dataDir, join(dataDir, 'lab-api-key')] : []),
+  ].filter((path) => existsSync(path))
+  const user = process.geteuid?.() ?? 0
+  const open = paths.flatMap((path) => {
+    const status = statSync(path)
+    const sentence = openness(path, status, user)
+    if (sentence === null) return []
+    return [`${path} ${status.isDirectory() ? sentence.replace('chmod 0600', 'chmod 0700') : sentence}`]
+  })
+  return open.length === 0
+    ? [
+        finding(
+          'files',
+          'ok',
+          paths.length === 0 ? 'none of the record on this host' : `${paths.length} are closed to others`,
+        ),
+      ]
+    : open.map((sentence) => {
+        const [found, remedy] = sentence.split(/(?<=\.) (?=Close|Give)/)
+        return finding('files', 'error', found!, remedy ?? null)
+      })
+}
+
+async function diskFinding({ databaseUrl }: Config): Promise<Finding> {
+  const location = locationOf(databaseUrl)
+  if (location.kind === 'postgresql')
+    return finding('disk', 'skipped', 'the record is on a server of its own')
+  let folder = dirname(location.path)
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder)
+  const { bavail, bsize } = await statfs(folder)
+  return spaceFinding(bavail * bsize, folder)
+}
+
+/** @param free - octets that this user may still write. */
+export function spaceFinding(free: number, folder: string): Finding {
+  const found = `${Math.floor(free / 2 ** 20)} MiB are free in ${folder}`
+  if (free >= disk.little) return finding('disk', 'ok', found)
+  return finding(
+    'disk',
+    free < disk.none ? 'error' : 'warning',
+    found,
+    'Make room: when the record cannot be written, nothing is issued.',
+  )
+}
+
+async function recordFindings({ databaseUrl, mode, escrow }: Config, now: Date): Promise<Finding[]> {
+  const location = locationOf(databaseUrl)
+  if (location.kind === 'sqlite' && !existsSync(location.path)) {
+    return mode === 'lab'
+      ? [finding('database', 'skipped', `${location.path} is made by the first start`)]
+      : [
+          finding(
+            'database',
+            'error',
+            `${location.path} is not there`,
+            'Bring it back, from a backup if need be.',
+          ),
+        ]
+  }
+  let pending: readonly string[]
+  try {
+    pending = await pendingMigrations(databaseUrl)
+  } catch (error) {
+    if (error instanceof MigrationError)
+      return [finding('migrations', 'error', error.message, 'Start the version that the record belongs to.')]
+    return [awayFinding(error)]
+  }
+  if (pending.length > 0) {
+    return [
+      finding(
+        'migrations',
+        'warning',
+        `the next start applies ${pending.join(', ')}`,
+        'Make a backup first: hgs-ca backup FILE.',
+      ),
+      finding('database', 'skipped', 'it is looked at once it is migrated'),
+    ]
+  }
+  const findings = [finding('migrations', 'ok', 'the record is of this version')]
+  let store: Store
+  try {
+    const silent = { info: () => {}, warn: () => {}, error: () => {} }
+    store = await openStore(databaseUrl, { log: silent })
+  } catch (error) {
+    return [...findings, awayFinding(error)]
+  }
+  try {
+    findings.push(durabilityFinding(store.settings))
+    findings.push(await issuancesFinding(store, now))
+    findings.push(await apiKeysFinding(store, now))
+    findings.push(...(await escrowFindings(store, escrow?.keyIds ?? [])))
+    findings.push(clockFinding(await store.newestMoment(), now))
+  } catch (error) {
+    findings.push(awayFinding(error))
+  } finally {
+    await store.close()
+  }
+  return findings
+}
+
+/** The cause says more than the refusal, which is for clients. */
+function awayFinding(error: unknown): Finding {
+  const { message, cause } = error as Error
+  const why =
+    (cause as Error | undefined)?.message || (cause as NodeJS.ErrnoException | undefined)?.code || message
+  return finding(
+    'database',
+    'error',
+    `the record cannot be read or is not kept safe: ${why.replaceAll('\n', ' ')}`,
+    'Look at the database: is it there, reachable, and on a local disk with room?',
+  )
+}
+
+export function durabilityFinding(settings: Store['settings']): Finding {
+  if (settings.kind === 'sqlite') {
+    const { version, journalMode, synchronous } = settings // opening has refused any other
+    return finding(
+      'database',
+      'ok',
+      `SQLite ${version}, journal_mode ${journalMode}, synchronous ${synchronous}`,
+    )
+  }
+  const { version, fsync, synchronousCommit } = settings
+  const found = `PostgreSQL ${version}, fsync ${fsync}, synchronous_commit ${synchronousCommit}`
+  return fsync === 'off' || synchronousCommit === 'off'
+    ? finding(
+        'database',
+        'error',
+        `${found}: it may lose what was acknowledged`,
+        'Set both to on in postgresql.conf.',
+      )
+    : finding('database', 'ok', found)
+}
+
+async function issuancesFinding(store: Store, now: Date): Promise<Finding> {
+  let waiting = 0
+  const authorities = new Set<string>()
+  for (let beyond: string | undefined; ;) {
+    const intents = await store.interruptedIntents({ before: new Date(now.getTime() - settled), beyond })
+    if (intents.length === 0) break
+    waiting += intents.length
+    for (const { authorityId } of intents) authorities.add(authorityId)
+    beyond = intents.at(-1)!.id
+  }
+  return waiting === 0
+    ? finding('issuances', 'ok', 'all that were begun are finished')
+    : finding(
+        'issuances',
+        'warning',
+        `begun and not finished: ${waiting}, under the authority ${[...authorities].join(', ')}`,
+        'Start the service with that authority: it finishes them. Until then their keys wait.',
+      )
+}
+
+async function apiKeysFinding(store: Store, now: Date): Promise<Finding> {
+  const keys = (await store.listApiKeys()).filter(({ revokedAt }) => revokedAt === null)
+  const over = keys.filter(({ expiresAt }) => expiresAt <= now)
+  const ending = keys.filter(({ expiresAt }) => expiresAt > now && expiresAt.getTime() - now.getTime() < soon)
+  const active = keys.length - over.length
+  const list = (some: typeof keys) =>
+    some
+      .slice(0, named)
+      .map(({ id, owner, expiresAt }) => `${id} (${owner}, ${expiresAt.toISOString().slice(0, 10)})`)
+      .join(', ') + (some.length > named ? ` and ${some.length - named} more` : '')
+  const faults = [
+    ...(active === 0 ? ['none is active, so that nobody can ask for anything'] : []),
+    ...(ending.length > 0 ? [`end within 30 days: ${list(ending)}`] : []),
+    ...(over.length > 0 ? [`expired: ${list(over)}`] : []),
+  ]
+  return faults.length === 0
+    ? finding('api-keys', 'ok', `${active} active`)
+    : finding(
+        'api-keys',
+        'warning',
+        faults.join('; '),
+        'Make new ones for those who need them (hgs-ca api-key create), and revoke the rest (hgs-ca api-key revoke).',
+      )
+}
+
+async function escrowFindings(store: Store, keyIds: readonly string[]): Promise<Finding[]> {
+  const lost = await store.sealedByOthers(keyIds)
+  if (lost.length === 0) return [finding('escrow', 'ok', 'every key in escrow has its escrow key')]
+  return lost.map(({ escrowKeyId, keys }) =>
+    finding(
+      'escrow',
+      'error',
+      `keys that cannot be opened: ${keys}, sealed by the escrow key ${escrowKeyId}`,
+      'Name that escrow key in HGSCA_ESCROW_KEY_FILE or HGSCA_ESCROW_PREVIOUS_KEY_FILE; bring it back from its backup.',
+    ),
+  )
+}
+
+function clockFinding(newest: Date | null, now: Date): Finding {
+  if (newest === null) return finding('clock', 'ok', `${now.toISOString()}; the record is empty`)
+  const ahead = newest.getTime() - now.getTime()
+  return ahead <= clockDifference
+    ? finding('clock', 'ok', `${now.toISOString()}, after all that is on record`)
+    : finding(
+        'clock',
+        'error',
+        `${now.toISOString()}, but the record goes up to ${newest.toISOString()}`,
+        'Set the clock (chronyc tracking, timedatectl). If it was ahead before, what was issued then begins too late.',
+      )
+}
+
+/** The exit code: 0 all well, 1 warnings, 2 errors. */
+export const exitCodeOf = (findings: readonly Finding[]): number =>
+  findings.some(({ severity }) => severity === 'error')
+    ? 2
+    : findings.some(({ severity }) => severity === 'warning')
+      ? 1
+      : 0
+
+/** Prints the findings, as text or as one JSON value, and gives the exit code. */
+export function tellFindings(
+  findings: readonly Finding[],
+  json: boolean,
+  { stdout, stderr }: Outlets,
+): number {
+  const code = exitCodeOf(findings)
+  if (json) {
+    const verdict = (['ok', 'warning', 'error'] as const)[code]
+    stdout.write(`${JSON.stringify({ verdict, checks: findings }, null, 2)}\n`)
+    return code
+  }
+  for (const { check, severity, found, remedy } of findings) {
+    stdout.write(`${severity.padEnd(8)} ${check.padEnd(14)} ${found}\n`)
+    if (remedy !== null) stdout.write(`${' '.repeat(24)}${remedy}\n`)
+  }
+  const count = (wanted: Severity) => findings.filter(({ severity }) => severity === wanted).length
+  stderr.write(`errors: ${count('error')}, warnings: ${count('warning')}, skipped: ${count('skipped')}.\n`)
+  return code
+}
