@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
+import { labAuditKey } from './lab.ts'
 import type { Role } from './store/model.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
@@ -127,7 +128,8 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
   if (mode === 'lab' && !existsSync(path))
     return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
   await migrate(databaseUrl, { log: silent })
-  const store = await openStore(databaseUrl, { log: silent, onUnfit: () => {} })
+  const auditKey = config.auditKey ?? (await labAuditKey(config.dataDir))
+  const store = await openStore(databaseUrl, { log: silent, auditKey, onUnfit: () => {} })
   try {
     return await act(store, config)
   } finally {

@@ -20,7 +20,7 @@ import { buildServer } from './http/server.ts'
 import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
-import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
+import { labApiKey, labAuditKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
@@ -211,13 +211,14 @@ class RecordError extends Error {
 }
 
 async function openRecord(
-  { databaseUrl }: Config,
+  { databaseUrl, auditKey: configured, dataDir }: Config,
   log: Logger,
   onUnfit: (reason: Error) => void,
 ): Promise<Store> {
   try {
     await migrate(databaseUrl, { log })
-    return await openStore(databaseUrl, { log, onUnfit })
+    const auditKey = configured ?? (await labAuditKey(dataDir))
+    return await openStore(databaseUrl, { log, auditKey, onUnfit })
   } catch (error) {
     if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
     // A server comes back by itself. What is wrong with a file, a person must mend.

@@ -7,8 +7,10 @@
  */
 
 import { apiKeyFunctions } from './apiKeys.ts'
-import { auditFunctions } from './audit.ts'
+import type { KeyObject } from 'node:crypto'
+import { auditFunctions, beginChain } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
+import { chainUnder } from './chain.ts'
 import { custodyFunctions } from './custody.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
@@ -23,6 +25,7 @@ export type Store = Awaited<ReturnType<typeof openStore>>
 
 /**
  * @param url - `file:/path/x.db` or `postgresql://...`.
+ * @param options.auditKey - 32 octets that make the MACs of the audit trail.
  * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
  *   stored. Every call is refused from then on: stop taking requests, and exit.
  * @throws CaError `storeUnavailable` when the database cannot be reached; Error when it is not as
@@ -30,18 +33,23 @@ export type Store = Awaited<ReturnType<typeof openStore>>
  */
 export async function openStore(
   url: string,
-  options: { readonly log: Log; readonly onUnfit?: (reason: Error) => void },
+  options: { readonly log: Log; readonly auditKey: KeyObject; readonly onUnfit?: (reason: Error) => void },
 ) {
   const { log } = options
   const location = locationOf(url)
+  const chain = chainUnder(options.auditKey)
   function onUnfit(reason: Error): void {
     log.error({ err: reason }, 'The record can no longer be trusted. No call is served any more.')
     options.onUnfit?.(reason)
   }
   const database =
     location.kind === 'sqlite'
-      ? await openSqlite(location.path, onUnfit)
-      : await openPostgresql(location.url, log, onUnfit)
+      ? await openSqlite(location.path, chain, onUnfit)
+      : await openPostgresql(location.url, chain, log, onUnfit)
+  await beginChain(database, chain).catch(async (error: unknown) => {
+    await database.close()
+    throw error
+  })
 
   return {
     ...issuanceFunctions(database),
