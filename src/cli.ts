@@ -4,6 +4,7 @@
  *
  * It reads the same environment variables. A new API key is the only thing it ever prints that is secret.
  */
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
@@ -13,6 +14,7 @@ import { labAuditKey } from './lab.ts'
 import type { Role } from './store/model.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
+import { damages } from './store/verifyAudit.ts'
 
 const usage = `Usage:
   hgs-ca api-key create --owner NAME [--role ${roles.join('|')}] [--days N]   make a key, and print it once
@@ -20,6 +22,9 @@ const usage = `Usage:
   hgs-ca api-key revoke ID                                                  make a key useless at once
   hgs-ca escrow verify                                                      open every key in escrow, compare it with the record, show none
   hgs-ca escrow reseal                                                      seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
+  hgs-ca audit verify                                                       read the whole audit trail, and say whether it is the one that was written
+  hgs-ca audit export                                                       print the whole audit trail, a line of JSON for each event (docs/verify-audit.py reads it)
+  hgs-ca audit accept-rollback                                              go on with a record that is older than its last checkpoint, such as a restored backup
 
 The configuration is that of the service: environment variables HGSCA_...
 `
@@ -40,13 +45,19 @@ async function run(arguments_: string[]): Promise<number> {
   })
   const [noun, verb, id] = positionals
   if (values.help === true) return tell(usage, 0)
-  if (noun !== 'api-key' && noun !== 'escrow') return tell(usage, 64)
+  if (noun !== 'api-key' && noun !== 'escrow' && noun !== 'audit') return tell(usage, 64)
   const surplus = positionals.slice(noun === 'api-key' && verb === 'revoke' ? 3 : 2)
   if (surplus.length > 0) return tell(`What is meant by ${surplus.join(' ')}?\n${usage}`, 64)
 
   if (noun === 'escrow') {
     if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
     return tell(usage, 64) // EX_USAGE
+  }
+  if (noun === 'audit') {
+    if (verb === 'verify') return verifyAudit()
+    if (verb === 'export') return exportAudit()
+    if (verb === 'accept-rollback') return acceptRollback()
+    return tell(usage, 64)
   }
   switch (verb) {
     case 'create': {
@@ -121,6 +132,49 @@ function onEscrow(verb: 'verify' | 'reseal'): Promise<number> {
   })
 }
 
+/** Prints a line for each damage, the first first, then what was looked at. That it was looked at is an event too. */
+function verifyAudit(): Promise<number> {
+  return withStore(async (store) => {
+    const { damage, events, certificates, checkpoints, head } = await store.verifyAudit()
+    for (const { kind, sequence, detail } of damage)
+      process.stdout.write(
+        `${sequence === null ? '' : `event ${sequence}  `}${kind}  ${damages[kind]} (${detail})\n`,
+      )
+    const [first] = damage
+    const told = { events, certificates, checkpoints, hash: head.hash, ...(first && { first }) }
+    await store
+      .recordEvent({
+        ...event('audit.verified', null, new Date(), told),
+        outcome: first === undefined ? 'success' : 'failure',
+      })
+      .catch((error: unknown) => tell(`It could not be recorded: ${(error as Error).message}\n`, 1))
+    const counted = `${events} events, ${certificates} certificates and ${checkpoints} checkpoints`
+    return first === undefined
+      ? tell(`${counted}: the audit trail is the one that was written. Its end: ${head.hash}\n`, 0)
+      : tell(`${counted}: the audit trail is damaged, first by ${first.kind}.\n`, 1)
+  })
+}
+
+/** That it was taken out is an event too, and the last one in it. */
+function exportAudit(): Promise<number> {
+  return withStore(async (store) => {
+    await store.recordEvent(event('audit.exported', null, new Date(), {}))
+    for await (const line of store.auditLines())
+      if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain')
+    return 0
+  })
+}
+
+/** Leaves the checkpoints behind that say that the record was further once. */
+function acceptRollback(): Promise<number> {
+  return withStore(async (store) => {
+    const said = await store.saidByLastCheckpoint()
+    if (said === null) return tell('No checkpoint speaks against this record.\n', 1)
+    await store.acceptRollback(event('audit.rollbackAccepted', null, new Date(), { ...said }))
+    return tell(`The record is accepted as it is, although ${said.detail}.\n`, 0)
+  })
+}
+
 async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
   const config = readConfig(processEnvironment())
   const { mode, databaseUrl } = config
@@ -129,7 +183,12 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
     return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
   await migrate(databaseUrl, { log: silent })
   const auditKey = config.auditKey ?? (await labAuditKey(config.dataDir))
-  const store = await openStore(databaseUrl, { log: silent, auditKey, onUnfit: () => {} })
+  const store = await openStore(databaseUrl, {
+    log: silent,
+    auditKey,
+    checkpointPath: config.auditCheckpoints,
+    onUnfit: () => {},
+  })
   try {
     return await act(store, config)
   } finally {
@@ -137,7 +196,12 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
   }
 }
 
-const event = (type: string, objectId: string, at: Date, details: Readonly<Record<string, unknown>>) => ({
+const event = (
+  type: string,
+  objectId: string | null,
+  at: Date,
+  details: Readonly<Record<string, unknown>>,
+) => ({
   at,
   type,
   outcome: 'success' as const,

@@ -8,7 +8,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { escrowWith, readEscrowKey, type Escrow } from './keys/escrow.ts'
@@ -29,6 +29,8 @@ export interface Config {
   } | null
   /** 32 octets that make the MACs of the audit trail. Null in lab mode, which may have its own. */
   readonly auditKey: KeyObject | null
+  /** Absolute. Where checkpoints of the audit trail go; null for nowhere. */
+  readonly auditCheckpoints: string | null
   /** Null when no key is to be kept. */
   readonly escrow: Escrow | null
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
@@ -57,6 +59,8 @@ const settings = {
   HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
   HGSCA_AUDIT_KEY:
     'Secret. What makes the MACs of the audit trail: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
+  HGSCA_AUDIT_CHECKPOINT_FILE:
+    'Where to append checkpoints of the audit trail, on another volume than the database. Without it, nobody finds out that the end of the trail was cut off, or that the database was put back to an earlier state.',
   HGSCA_ESCROW_KEY:
     'Secret. What keys in escrow are sealed with: 32 random octets in base64 or hex. Whoever has it and the database has those keys; who loses it has lost them.',
   HGSCA_ESCROW_PREVIOUS_KEY: 'Secret. The escrow key before that one: it opens what it has sealed.',
@@ -228,6 +232,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
+  const checkpoints = value('HGSCA_AUDIT_CHECKPOINT_FILE')
+  if (checkpoints !== null && !existsSync(dirname(resolve(checkpoints))))
+    fault(`HGSCA_AUDIT_CHECKPOINT_FILE: the folder of ${checkpoints} does not exist.`)
+
   const authority =
     certificate?.pem && key?.content.length && passphrase
       ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
@@ -247,6 +255,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
     authority,
     auditKey: auditOctets === undefined ? null : createSecretKey(auditOctets),
+    auditCheckpoints: checkpoints === null ? null : resolve(checkpoints),
     escrow: sealing === undefined ? null : escrowWith([sealing, ...opening]),
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,

@@ -59,6 +59,7 @@ t.test('without any setting', async (t) => {
       databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
       authority: null,
       auditKey: null,
+      auditCheckpoints: null,
       escrow: null,
       tls: null,
       trustedProxies: [],

@@ -122,6 +122,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
       'authority/key.pem',
       'authority/passphrase',
       'lab-api-key',
+      'audit-key',
       'hgs-ca.db',
       'hgs-ca.db-wal',
       'hgs-ca.db-shm',
@@ -129,6 +130,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
     for (const name of modes)
       t.equal(modeOf(path(name)), name === '' || name === 'authority' ? '700' : '600', name || 'data')
     t.strictSame(readdirSync(dataDir).sort(), [
+      'audit-key',
       'authority',
       'hgs-ca.db',
       'hgs-ca.db-shm',

@@ -4,8 +4,9 @@
  * is it known which one that is.
  */
 
-import { AuditEntry, chainBegun, hashOf, noEvent, type Chain, type LinkedEvent } from './chain.ts'
+import { AuditEntry, chainBegun, hashOf, lineOf, noEvent, type Chain, type LinkedEvent } from './chain.ts'
 import type { AuditEvent as Stored } from './generated/sqlite/client.ts'
+import type { CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
 import type { NewAuditEvent } from './model.ts'
 
@@ -19,6 +20,11 @@ export function auditFunctions(database: Database) {
   return {
     /** Records something that changed nothing else, such as a refusal. */
     recordEvent: (event: NewAuditEvent): Promise<void> => database.add([auditRow(event)]),
+
+    /** The whole trail as lines of canonical JSON, the first event first. */
+    async *auditLines(): AsyncGenerator<string> {
+      for await (const event of everyEvent(database)) yield lineOf(event)
+    },
   }
 }
 
@@ -26,9 +32,15 @@ export function auditFunctions(database: Database) {
  * Makes the first link of a record that has events from before there was a chain: an event that is
  * linked to the hash over all of them, reckoned as if each had been linked to the one before.
  */
-export async function beginChain(database: Database, chain: Chain): Promise<void> {
+export async function beginChain(
+  database: Database,
+  chain: Chain,
+  checkpoints: CheckpointFile | null,
+): Promise<void> {
   const last = await database.read((client) => client.auditEvent.findFirst({ orderBy: { sequence: 'desc' } }))
   if (last === null || last.hash !== '') return
+  // Whoever emptied all hashes would otherwise have them made anew, over what he wants to have happened.
+  if (checkpoints !== null && checkpoints.read().checkpoints.length > 0) return
   let hash = noEvent.hash
   for await (const event of everyEvent(database)) {
     if (event.hash !== '') return // a peer was faster

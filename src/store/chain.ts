@@ -70,6 +70,8 @@ export interface Chain {
   readonly seal: (purpose: string, text: string) => string
   /** From now on, the hash over the events that are older than the chain stands for the one they lack. */
   readonly begin: (hashOfEarlier: string) => void
+  /** Whoever has committed events here says so, with the last of them. */
+  committed: (head: Head) => void
 }
 
 /** @param auditKey - 32 secret octets. */
@@ -81,6 +83,7 @@ export function chainUnder(auditKey: KeyObject): Chain {
     macOf,
     seal: (purpose, text) => createHmac('sha256', auditKey).update(`${purpose}\n${text}`).digest('hex'),
     begin: (hash) => void (hashOfEarlier = hash),
+    committed: () => {},
     link(head, entries) {
       let { sequence, hash: previousHash } = head
       if (previousHash === '') {
@@ -108,9 +111,19 @@ function recordOf(event: NewAuditEvent): AuditRecord {
 
 /** SHA-256 over a record in its place, 64 lower-case hex digits. */
 export function hashOf(linked: Omit<LinkedEvent, 'hash' | 'mac'>): string {
+  return createHash('sha256')
+    .update(`hgsca-audit-v1\n${canonicalJson(hashed(linked))}`)
+    .digest('hex')
+}
+
+/** An event as a line of an export: what is hashed, with the hash and the MAC. */
+export const lineOf = (event: LinkedEvent): string =>
+  canonicalJson({ ...hashed(event), hash: event.hash, mac: event.mac })
+
+function hashed(linked: Omit<LinkedEvent, 'hash' | 'mac'>): Readonly<Record<string, unknown>> {
   const { id, sequence, at, type, outcome, actor, address, requestId, objectId, details, previousHash } =
     linked
-  const record = {
+  return {
     actor,
     address,
     at: at.toISOString(),
@@ -123,9 +136,6 @@ export function hashOf(linked: Omit<LinkedEvent, 'hash' | 'mac'>): string {
     sequence,
     type,
   }
-  return createHash('sha256')
-    .update(`hgsca-audit-v1\n${canonicalJson(record)}`)
-    .digest('hex')
 }
 
 /**

@@ -11,6 +11,7 @@ import type { KeyObject } from 'node:crypto'
 import { auditFunctions, beginChain } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
+import { checkpointFile } from './checkpoints.ts'
 import { custodyFunctions } from './custody.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
@@ -20,12 +21,14 @@ import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
 import { openSqlite } from './sqlite.ts'
 import { uuidv7 } from './uuid.ts'
+import { verificationFunctions } from './verifyAudit.ts'
 
 export type Store = Awaited<ReturnType<typeof openStore>>
 
 /**
  * @param url - `file:/path/x.db` or `postgresql://...`.
  * @param options.auditKey - 32 octets that make the MACs of the audit trail.
+ * @param options.checkpointPath - the file of checkpoints of the audit trail; none are made without it.
  * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
  *   stored. Every call is refused from then on: stop taking requests, and exit.
  * @throws CaError `storeUnavailable` when the database cannot be reached; Error when it is not as
@@ -33,11 +36,18 @@ export type Store = Awaited<ReturnType<typeof openStore>>
  */
 export async function openStore(
   url: string,
-  options: { readonly log: Log; readonly auditKey: KeyObject; readonly onUnfit?: (reason: Error) => void },
+  options: {
+    readonly log: Log
+    readonly auditKey: KeyObject
+    readonly checkpointPath?: string | null
+    readonly onUnfit?: (reason: Error) => void
+  },
 ) {
   const { log } = options
   const location = locationOf(url)
   const chain = chainUnder(options.auditKey)
+  const { checkpointPath: path } = options
+  const checkpoints = path == null ? null : checkpointFile(path, chain, log)
   function onUnfit(reason: Error): void {
     log.error({ err: reason }, 'The record can no longer be trusted. No call is served any more.')
     options.onUnfit?.(reason)
@@ -46,10 +56,16 @@ export async function openStore(
     location.kind === 'sqlite'
       ? await openSqlite(location.path, chain, onUnfit)
       : await openPostgresql(location.url, chain, log, onUnfit)
-  await beginChain(database, chain).catch(async (error: unknown) => {
+  const verification = verificationFunctions(database, chain, checkpoints)
+  try {
+    await beginChain(database, chain, checkpoints)
+    // Checkpoints of an earlier record would hide that it is one.
+    if (checkpoints !== null && (await verification.saidByLastCheckpoint()) === null)
+      chain.committed = checkpoints.note
+  } catch (error) {
     await database.close()
     throw error
-  })
+  }
 
   return {
     ...issuanceFunctions(database),
@@ -59,6 +75,7 @@ export async function openStore(
     ...apiKeyFunctions(database),
     ...custodyFunctions(database),
     ...auditFunctions(database),
+    ...verification,
     /** What was read back from the database when it was opened. */
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */
@@ -69,6 +86,9 @@ export async function openStore(
       await database.write((transaction) => transaction.$queryRaw`SELECT 1`)
     },
     /** Waits for what is under way, then lets go of the database. */
-    close: (): Promise<void> => database.close(),
+    async close(): Promise<void> {
+      await database.close()
+      checkpoints?.close()
+    },
   }
 }

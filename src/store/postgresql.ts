@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaPg } from '@prisma/adapter-pg'
 import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
-import type { AuditEntry, Chain } from './chain.ts'
+import type { AuditEntry, Chain, Head } from './chain.ts'
 import { noEvent } from './chain.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
@@ -70,11 +70,13 @@ export async function openPostgresql(
     transaction: Transaction,
     rows: readonly Prisma.Sql[],
     entries: readonly AuditEntry[],
-  ): Promise<void> {
+  ): Promise<Head> {
     const [head] = await transaction.$queryRaw<{ sequence: bigint; hash: string }[]>`
       SELECT "sequence", "hash" FROM "audit_head"()`
     const last = head === undefined ? noEvent : { ...head, sequence: Number(head.sequence) }
-    await transaction.$executeRaw(oneStatement([...rows, ...chain.link(last, entries).map(eventRow)]))
+    const linked = chain.link(last, entries)
+    await transaction.$executeRaw(oneStatement([...rows, ...linked.map(eventRow)]))
+    return linked.at(-1)!
   }
 
   const queue: Waiting[] = []
@@ -95,7 +97,10 @@ export async function openPostgresql(
     const rows = group.flatMap((waiting) => waiting.rows)
     const entries = group.flatMap((waiting) => waiting.entries)
     try {
-      await bounded(() => writer.$transaction((transaction) => append(transaction, rows, entries)))
+      const head = await bounded(() =>
+        writer.$transaction((transaction) => append(transaction, rows, entries)),
+      )
+      chain.committed(head)
       for (const waiting of group) waiting.resolve()
     } catch (error) {
       if (group.length === 1 || isUnavailable(error) || error instanceof CaError) {
@@ -141,14 +146,15 @@ export async function openPostgresql(
     },
     write: <T>(act: Act<T>) =>
       gate.pass(() =>
-        bounded(() =>
-          writer.$transaction(async (transaction) => {
+        bounded(async () => {
+          const { result, head } = await writer.$transaction(async (transaction) => {
             const entries: AuditEntry[] = []
             const result = await act(transaction, (entry) => void entries.push(entry))
-            if (entries.length > 0) await append(transaction, [], entries)
-            return result
-          }),
-        ),
+            return { result, head: entries.length > 0 ? await append(transaction, [], entries) : null }
+          })
+          if (head !== null) chain.committed(head)
+          return result
+        }),
       ),
     async close() {
       await gate.close()

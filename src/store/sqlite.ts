@@ -14,7 +14,7 @@ import { PrismaClient } from './generated/sqlite/client.ts'
 import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
-import type { AuditEntry, Chain } from './chain.ts'
+import type { AuditEntry, Chain, Head } from './chain.ts'
 import { noEvent } from './chain.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
 import { apart, eventRow } from './rows.ts'
@@ -84,14 +84,14 @@ export async function openSqlite(
     try {
       const unfit = gate.unfit()
       if (unfit !== undefined) throw unavailable(unfit)
-      const results = await writer.$transaction(async (transaction) => {
+      const { results, head } = await writer.$transaction(async (transaction) => {
         const results: unknown[] = []
         const entries: AuditEntry[] = []
         const tell = (entry: AuditEntry) => void entries.push(entry)
         for (const waiting of group) results.push(await waiting.act(transaction, tell))
-        if (entries.length > 0) await append(transaction, chain, entries)
-        return results
+        return { results, head: await append(transaction, chain, entries) }
       })
+      if (head !== null) chain.committed(head)
       group.forEach((waiting, index) => waiting.resolve(results[index]))
     } catch (error) {
       if (isTransactionLost(error)) gate.declareUnfit(error as Error)
@@ -147,12 +147,19 @@ export async function openSqlite(
   }
 }
 
-/** Links events to the last one. Whoever writes here is alone until the end of the transaction. */
-async function append(transaction: Transaction, chain: Chain, entries: readonly AuditEntry[]): Promise<void> {
+/** Links events to the last one. Whoever writes here is alone until the end of the transaction. @returns the new last one. */
+async function append(
+  transaction: Transaction,
+  chain: Chain,
+  entries: readonly AuditEntry[],
+): Promise<Head | null> {
+  if (entries.length === 0) return null
   const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>`
     SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
   const last = head === undefined ? noEvent : { ...head, sequence: Number(head.sequence) }
-  for (const event of chain.link(last, entries)) await transaction.$executeRaw(eventRow(event))
+  const linked = chain.link(last, entries)
+  for (const event of linked) await transaction.$executeRaw(eventRow(event))
+  return linked.at(-1)!
 }
 
 /** A write in the queue. */
