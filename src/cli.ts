@@ -160,7 +160,7 @@ function exportAudit(): Promise<number> {
   return withStore(async (store) => {
     await store.recordEvent(event('audit.exported', null, new Date(), {}))
     for await (const line of store.auditLines())
-      if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain')
+      if (!process.stdout.write(line)) await once(process.stdout, 'drain')
     return 0
   })
 }

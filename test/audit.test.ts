@@ -69,7 +69,7 @@ async function linesOf(store: Store): Promise<string[]> {
 
 /** What the verifier in Python says of an export: nothing when it is content, else the first damage. */
 function python(folder: string, lines: readonly string[], more: readonly string[] = []): string {
-  writeFileSync(join(folder, 'trail.jsonl'), lines.map((line) => `${line}\n`).join(''))
+  writeFileSync(join(folder, 'trail.jsonl'), lines.join(''))
   writeFileSync(join(folder, 'audit.key'), octets.toString('base64'))
   const verifier = join(import.meta.dirname, '../docs/verify-audit.py')
   const { status, stdout, stderr } = spawnSync(

@@ -13,10 +13,22 @@ import type { Store } from '../store/open.ts'
 
 /** What a route may ask for. */
 export type Permission =
-  'certificate.issue' | 'certificate.renew' | 'certificate.read' | 'pfx.convert' | 'key.deliver'
+  | 'certificate.issue'
+  | 'certificate.renew'
+  | 'certificate.read'
+  | 'pfx.convert'
+  | 'key.deliver'
+  | 'audit.read'
 
 export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
-  admin: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert', 'key.deliver'],
+  admin: [
+    'certificate.issue',
+    'certificate.renew',
+    'certificate.read',
+    'pfx.convert',
+    'key.deliver',
+    'audit.read',
+  ],
   requester: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert'],
 }
 export const roles = Object.keys(permissions) as Role[]

@@ -9,21 +9,82 @@ import type { AuditEvent as Stored } from './generated/sqlite/client.ts'
 import type { CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
 import type { NewAuditEvent } from './model.ts'
+import { nextTurn } from './scan.ts'
 
 /** How many events are read in one go; SQLite holds the event loop for the time that takes. */
 const atOnce = 500
+
+/** What a search looks at in one slice, and in all; see scan.ts. */
+const slice = 2_000
+const effort = 40_000
+
+export type AuditItem = LinkedEvent
+
+export interface AuditFilter {
+  readonly type?: string
+  readonly actor?: string
+  readonly objectId?: string
+  /** Events at this instant or later. */
+  readonly from?: Date
+  /** Events before this instant. */
+  readonly to?: Date
+}
 
 /** An event among the rows of an act. */
 export const auditRow = (event: NewAuditEvent): AuditEntry => new AuditEntry(event)
 
 export function auditFunctions(database: Database) {
+  /**
+   * Events in their order.
+   *
+   * @param page.after - the sequence after which to begin; 0 for the first.
+   * @returns `next` is null when nothing follows. Otherwise something may: when the effort was spent,
+   *   there may be fewer events than `limit`, or none.
+   */
+  async function listAuditEvents(
+    { from, to, ...exact }: AuditFilter,
+    { limit, after }: { readonly limit: number; readonly after: number },
+  ): Promise<{ items: AuditItem[]; next: number | null }> {
+    const last = await database.read((client) =>
+      client.auditEvent.findFirst({ orderBy: { sequence: 'desc' }, select: { sequence: true } }),
+    )
+    const end = Number(last?.sequence ?? 0)
+    const at = { ...(from && { gte: from }), ...(to && { lt: to }) }
+    const items: AuditItem[] = []
+    let beyond = after
+    for (; beyond < end && beyond < after + effort; beyond += slice) {
+      await nextTurn()
+      const rows = await database.read((client) =>
+        client.auditEvent.findMany({
+          where: { ...exact, at, sequence: { gt: beyond, lte: beyond + slice } },
+          orderBy: { sequence: 'asc' },
+          take: limit + 1 - items.length,
+        }),
+      )
+      items.push(...rows.map(asLinked))
+      if (items.length > limit) return { items: items.slice(0, -1), next: items.at(-2)!.sequence }
+    }
+    return { items, next: beyond < end ? beyond : null }
+  }
+
   return {
+    listAuditEvents,
+
     /** Records something that changed nothing else, such as a refusal. */
     recordEvent: (event: NewAuditEvent): Promise<void> => database.add([auditRow(event)]),
 
-    /** The whole trail as lines of canonical JSON, the first event first. */
-    async *auditLines(): AsyncGenerator<string> {
-      for await (const event of everyEvent(database)) yield lineOf(event)
+    /** The trail as lines of canonical JSON with their ends, the first event first; whole, when nothing is asked for. */
+    async *auditLines(filter: AuditFilter = {}, after = 0): AsyncGenerator<string> {
+      if (after === 0 && Object.keys(filter).length === 0) {
+        // Also what has no place in a page, because somebody tampered with it.
+        for await (const event of everyEvent(database)) yield `${lineOf(event)}\n`
+        return
+      }
+      for (let next: number | null = after; next !== null;) {
+        const page = await listAuditEvents(filter, { limit: atOnce, after: next })
+        for (const event of page.items) yield `${lineOf(event)}\n`
+        next = page.next
+      }
     },
   }
 }
