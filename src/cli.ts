@@ -4,6 +4,7 @@
  *
  * It reads the same environment variables. A new API key is the only thing it ever prints that is secret.
  */
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { makeApiKey, roles } from './authority/apiKey.ts'
@@ -15,8 +16,10 @@ import { ConfigError, processEnvironment, readConfig, type Config } from './conf
 import { describeScope, scopeFaults } from './authority/scope.ts'
 import { purposes, type Purpose } from './hgs/profiles.ts'
 import type { Role, Scope } from './store/model.ts'
+import { auditKeyOf } from './lab.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
+import { damages } from './store/verifyAudit.ts'
 
 const usage = `Usage:
   hgs-ca api-key create --owner NAME [options]   make a key, and print it once
@@ -28,6 +31,9 @@ const usage = `Usage:
   hgs-ca backup FILE                             copy the record to a new file, while the service runs (SQLite)
   hgs-ca restore --verify FILE                   see whether a backup is whole and well
   hgs-ca doctor [--json]                         look for what is wrong: 0 all well, 1 warnings, 2 errors
+  hgs-ca audit verify                            read the whole audit trail, and say whether it is the one that was written
+  hgs-ca audit export                            print the whole audit trail, a line of JSON for each event (docs/verify-audit.py reads it)
+  hgs-ca audit accept-rollback                   go on with a record that is older than its last checkpoint, such as a restored backup
 
 Options of api-key create:
   --role ROLE            ${roles.join(', ')}; requester when left out
@@ -71,6 +77,7 @@ async function run(arguments_: string[]): Promise<number> {
   const words = {
     'api-key': verb === 'revoke' ? 3 : 2,
     escrow: 2,
+    audit: 2,
     check: 1,
     doctor: 1,
     backup: 2,
@@ -91,6 +98,12 @@ async function run(arguments_: string[]): Promise<number> {
   if (noun === 'escrow') {
     if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
     return tell(usage, 64) // EX_USAGE
+  }
+  if (noun === 'audit') {
+    if (verb === 'verify') return verifyAudit()
+    if (verb === 'export') return exportAudit()
+    if (verb === 'accept-rollback') return acceptRollback()
+    return tell(usage, 64)
   }
   switch (verb) {
     case 'create': {
@@ -219,6 +232,49 @@ function onEscrow(verb: 'verify' | 'reseal'): Promise<number> {
   })
 }
 
+/** Prints a line for each damage, the first first, then what was looked at. That it was looked at is an event too. */
+function verifyAudit(): Promise<number> {
+  return withStore(async (store) => {
+    const { damage, events, certificates, checkpoints, head } = await store.verifyAudit()
+    for (const { kind, sequence, detail } of damage)
+      process.stdout.write(
+        `${sequence === null ? '' : `event ${sequence}  `}${kind}  ${damages[kind]} (${detail})\n`,
+      )
+    const [first] = damage
+    const told = { events, certificates, checkpoints, hash: head.hash, ...(first && { first }) }
+    await store
+      .recordEvent({
+        ...event('audit.verified', null, new Date(), told),
+        outcome: first === undefined ? 'success' : 'failure',
+      })
+      .catch((error: unknown) => tell(`It could not be recorded: ${(error as Error).message}\n`, 1))
+    const counted = `${events} events, ${certificates} certificates and ${checkpoints} checkpoints`
+    return first === undefined
+      ? tell(`${counted}: the audit trail is the one that was written. Its end: ${head.hash}\n`, 0)
+      : tell(`${counted}: the audit trail is damaged, first by ${first.kind}.\n`, 1)
+  })
+}
+
+/** That it was taken out is an event too, and the last one in it. */
+function exportAudit(): Promise<number> {
+  return withStore(async (store) => {
+    await store.recordEvent(event('audit.exported', null, new Date(), {}))
+    for await (const line of store.auditLines())
+      if (!process.stdout.write(line)) await once(process.stdout, 'drain')
+    return 0
+  })
+}
+
+/** Leaves the checkpoints behind that say that the record was further once. */
+function acceptRollback(): Promise<number> {
+  return withStore(async (store) => {
+    const said = await store.saidByLastCheckpoint()
+    if (said === null) return tell('No checkpoint speaks against this record.\n', 1)
+    await store.acceptRollback(event('audit.rollbackAccepted', null, new Date(), { ...said }))
+    return tell(`The record is accepted as it is, although ${said.detail}.\n`, 0)
+  })
+}
+
 async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
   const config = readConfig(processEnvironment())
   const { mode, databaseUrl } = config
@@ -226,7 +282,13 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
   if (mode === 'lab' && !existsSync(path))
     return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
   await migrate(databaseUrl, { log: silent })
-  const store = await openStore(databaseUrl, { log: silent, onUnfit: () => {} })
+  const auditKey = await auditKeyOf(config)
+  const store = await openStore(databaseUrl, {
+    log: silent,
+    auditKey,
+    checkpointPath: config.auditCheckpoints,
+    onUnfit: () => {},
+  })
   try {
     return await act(store, config)
   } finally {
@@ -234,7 +296,12 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
   }
 }
 
-const event = (type: string, objectId: string, at: Date, details: Readonly<Record<string, unknown>>) => ({
+const event = (
+  type: string,
+  objectId: string | null,
+  at: Date,
+  details: Readonly<Record<string, unknown>>,
+) => ({
   at,
   type,
   outcome: 'success' as const,

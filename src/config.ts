@@ -5,9 +5,10 @@
  * database or a CA key is configured it is production mode, and nothing is made silently. All faults
  * are told together, before anything starts.
  */
+import { createSecretKey, type KeyObject } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { escrowWith, readEscrowKey, type Escrow } from './keys/escrow.ts'
@@ -26,6 +27,10 @@ export interface Config {
     readonly key: { readonly pem: Buffer; readonly from: string }
     readonly passphrase: string
   } | null
+  /** 32 octets that make the MACs of the audit trail. Null in lab mode, which may have its own. */
+  readonly auditKey: KeyObject | null
+  /** Absolute. Where checkpoints of the audit trail go; null for nowhere. */
+  readonly auditCheckpoints: string | null
   /** Null when no key is to be kept. */
   readonly escrow: Escrow | null
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
@@ -52,6 +57,10 @@ const settings = {
   HGSCA_CA_CERTIFICATE_FILE: 'The certificate of the authority in PEM, followed by those above it.',
   HGSCA_CA_KEY: 'Secret. The key of the authority: PKCS#8 in PEM, encrypted.',
   HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
+  HGSCA_AUDIT_KEY:
+    'Secret. What makes the MACs of the audit trail: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
+  HGSCA_AUDIT_CHECKPOINT_FILE:
+    'Where to append checkpoints of the audit trail, on another volume than the database. Without it, nobody finds out that the end of the trail was cut off, or that the database was put back to an earlier state.',
   HGSCA_ESCROW_KEY:
     'Secret. What keys in escrow are sealed with: 32 random octets in base64 or hex. Whoever has it and the database has those keys; who loses it has lost them.',
   HGSCA_ESCROW_PREVIOUS_KEY: 'Secret. The escrow key before that one: it opens what it has sealed.',
@@ -72,6 +81,7 @@ export const secrets: readonly Setting[] = [
   'HGSCA_DATABASE_URL',
   'HGSCA_CA_KEY',
   'HGSCA_CA_KEY_PASSPHRASE',
+  'HGSCA_AUDIT_KEY',
   'HGSCA_ESCROW_KEY',
   'HGSCA_ESCROW_PREVIOUS_KEY',
   'HGSCA_TLS_KEY',
@@ -147,6 +157,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const key = secret('HGSCA_CA_KEY')
   const passphrase = line(secret('HGSCA_CA_KEY_PASSPHRASE'))
   const certificate = publicFile('HGSCA_CA_CERTIFICATE_FILE')
+  const auditKey = secret('HGSCA_AUDIT_KEY')
   const escrowKey = secret('HGSCA_ESCROW_KEY')
   const previousEscrowKey = secret('HGSCA_ESCROW_PREVIOUS_KEY')
   const tlsKey = secret('HGSCA_TLS_KEY')
@@ -162,6 +173,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       HGSCA_CA_KEY_FILE: key,
       HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase,
       HGSCA_CA_CERTIFICATE_FILE: certificate,
+      HGSCA_AUDIT_KEY_FILE: auditKey,
     }).flatMap(([name, given]) => (given === null ? [name] : []))
     if (missing.length > 0)
       fault(`${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} missing. ${why}`)
@@ -174,16 +186,18 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
   if (previousEscrowKey !== null && escrowKey === null)
     fault('HGSCA_ESCROW_PREVIOUS_KEY is set without HGSCA_ESCROW_KEY: the key before which?')
-  const escrowKeys = [escrowKey, previousEscrowKey].flatMap((read) => {
+  const symmetricKey = (read: { content: Buffer; from: string } | null, what?: string): Buffer[] => {
     if (read === null || read.content.length === 0) return []
     try {
-      return [readEscrowKey(read.content, read.from)]
+      return [readEscrowKey(read.content, read.from, what)]
     } catch (error) {
       if (!(error instanceof KeyFileError)) throw error
       fault(error.message)
       return []
     }
-  })
+  }
+  const escrowKeys = [escrowKey, previousEscrowKey].flatMap((read) => symmetricKey(read))
+  const [auditOctets] = symmetricKey(auditKey, 'the audit key')
 
   if ((tlsKey === null) !== (tlsCertificate === null)) {
     fault('HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.')
@@ -218,6 +232,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
+  const checkpoints = value('HGSCA_AUDIT_CHECKPOINT_FILE')
+  if (checkpoints !== null && !existsSync(dirname(resolve(checkpoints))))
+    fault(`HGSCA_AUDIT_CHECKPOINT_FILE: the folder of ${checkpoints} does not exist.`)
+
   const authority =
     certificate?.pem && key?.content.length && passphrase
       ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
@@ -236,6 +254,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     dataDir,
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
     authority,
+    auditKey: auditOctets === undefined ? null : createSecretKey(auditOctets),
+    auditCheckpoints: checkpoints === null ? null : resolve(checkpoints),
     escrow: sealing === undefined ? null : escrowWith([sealing, ...opening]),
     tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
     trustedProxies,

@@ -1,15 +1,17 @@
 /**
  * Lab mode: what a newcomer needs and has not got is made in the data directory, once, and found
- * there at the next start. An authority of its own, and one admin API key.
+ * there at the next start. An authority of its own, an audit key, and one admin API key.
  *
  * The passphrase lies beside the key it protects. That is enough for a lab and for nothing else.
  */
-import { createPublicKey, generateKeyPair, randomBytes, type KeyObject } from 'node:crypto'
+import { createPublicKey, createSecretKey, generateKeyPair, randomBytes, type KeyObject } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { makeApiKey, parseApiKey } from './authority/apiKey.ts'
+import type { Config } from './config.ts'
+import { readEscrowKey } from './keys/escrow.ts'
 import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from './keys/keyFile.ts'
 import { signerWith } from './keys/signer.ts'
 import type { Store } from './store/open.ts'
@@ -89,6 +91,28 @@ async function selfSigned(privateKey: KeyObject, now: Date): Promise<Uint8Array>
     ],
   })
   return writeCertificate(tbsCertificate, await signerWith(privateKey)(tbsCertificate))
+}
+
+/** What makes the MACs of the audit trail: as configured, in lab mode one that is made there. */
+export const auditKeyOf = async ({
+  auditKey,
+  dataDir,
+}: Pick<Config, 'auditKey' | 'dataDir'>): Promise<KeyObject> => auditKey ?? (await labAuditKey(dataDir))
+
+/** The audit key in `dataDir`/audit-key, made when it is not there yet. */
+export async function labAuditKey(dataDir: string): Promise<KeyObject> {
+  await mkdir(dataDir, { recursive: true, mode: 0o700 })
+  const path = join(dataDir, 'audit-key')
+  if (!existsSync(path)) {
+    const draft = join(dataDir, `audit-key-${randomBytes(6).toString('hex')}`)
+    await writeSecretFile(draft, `${randomBytes(32).toString('base64')}\n`)
+    // A link, because it never replaces the key that another start has made in the meantime.
+    await link(draft, path).catch((error: unknown) => {
+      if (!existsSync(path)) throw error
+    })
+    await rm(draft)
+  }
+  return createSecretKey(readEscrowKey(readSecretFile(path, 'the audit key'), path, 'the audit key'))
 }
 
 /** The admin API key in `dataDir`/lab-api-key, made when there is none that still holds. */

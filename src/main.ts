@@ -20,7 +20,7 @@ import { buildServer } from './http/server.ts'
 import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
-import { labApiKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
+import { labApiKey, labAuditKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import { openStore, type Store } from './store/open.ts'
@@ -67,6 +67,7 @@ async function main(): Promise<void> {
     void stop(1)
   })
   opened.unshift(() => store.close())
+  await refuseEarlierRecord(store)
   await refuseKeyOfHgs(store, issuer)
   await store.registerAuthority(issuer.record)
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
@@ -179,6 +180,19 @@ async function configured(): Promise<{ config: Config; named: Issuer | null }> {
   return { config, named }
 }
 
+/** A record that was put back to an earlier state has forgotten certificates that are out there. */
+async function refuseEarlierRecord(store: Store): Promise<void> {
+  const said = await store.saidByLastCheckpoint()
+  if (said === null) return
+  const what =
+    said.kind === 'truncation'
+      ? `ends before event ${said.sequence}, but ${said.detail}`
+      : `has another event ${said.sequence} than its checkpoint tells`
+  throw new AuthorityError(
+    `HGSCA_AUDIT_CHECKPOINT_FILE: the audit trail ${what}: this record is an earlier one, or was tampered with. Nothing is issued from it. Bring back the later one; or look at it with hgs-ca audit verify, and accept it with hgs-ca audit accept-rollback.`,
+  )
+}
+
 /** An authority and those above it have keys of their own. */
 async function refuseKeyOfHgs(store: Store, { chain }: Issuer): Promise<void> {
   for (const der of chain) {
@@ -225,13 +239,14 @@ async function holding({ databaseUrl }: Config): Promise<() => void> {
 }
 
 async function openRecord(
-  { databaseUrl }: Config,
+  { databaseUrl, auditKey: configured, auditCheckpoints: checkpointPath, dataDir }: Config,
   log: Logger,
   onUnfit: (reason: Error) => void,
 ): Promise<Store> {
   try {
     await migrate(databaseUrl, { log })
-    return await openStore(databaseUrl, { log, onUnfit })
+    const auditKey = configured ?? (await labAuditKey(dataDir))
+    return await openStore(databaseUrl, { log, auditKey, checkpointPath, onUnfit })
   } catch (error) {
     if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
     throw recordError(databaseUrl, error.cause)

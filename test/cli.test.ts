@@ -1,6 +1,6 @@
 /** `hgs-ca`, run on the host beside a service that goes on working: API keys are made, listed and revoked. */
-import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { createHash, createSecretKey } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
@@ -110,7 +110,10 @@ t.test('a key whose time is over is refused', async (t) => {
     { role: 'admin', scope: 'everything', owner: 'yesterday', where: 'key', days: 1 },
     yesterday,
   )
-  const store = await openStore(env['HGSCA_DATABASE_URL']!, { log: { info() {}, warn() {}, error() {} } })
+  const store = await openStore(env['HGSCA_DATABASE_URL']!, {
+    log: { info() {}, warn() {}, error() {} },
+    auditKey: createSecretKey(Buffer.from(readFileSync(env['HGSCA_AUDIT_KEY_FILE']!, 'utf8'), 'base64')),
+  })
   const event = {
     type: 'apiKey.created',
     outcome: 'success',

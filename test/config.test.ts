@@ -7,6 +7,8 @@ import { ConfigError, readConfig } from '../src/config.ts'
 import { newFolder } from './support/service.ts'
 import { opensslChain, pem } from './support/witnesses.ts'
 
+const auditKey = randomBytes(32).toString('base64')
+
 type Variables = Readonly<Record<string, string>>
 
 /** The faults of an environment, or none. */
@@ -41,6 +43,7 @@ function files(t: Test): {
       HGSCA_CA_KEY_FILE: write('ca.key', 'the key'),
       HGSCA_CA_KEY_PASSPHRASE_FILE: write('passphrase', 'correct horse\n'),
       HGSCA_CA_CERTIFICATE_FILE: write('ca.pem', 'the certificate', 0o644),
+      HGSCA_AUDIT_KEY_FILE: write('audit.key', auditKey),
     },
   }
 }
@@ -55,6 +58,8 @@ t.test('without any setting', async (t) => {
       dataDir: resolve('data'),
       databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
       authority: null,
+      auditKey: null,
+      auditCheckpoints: null,
       escrow: null,
       tls: null,
       trustedProxies: [],
@@ -152,6 +157,7 @@ t.test('a secret comes by variable or by file', async (t) => {
     HGSCA_CA_CERTIFICATE_FILE,
     HGSCA_CA_KEY: 'the key',
     HGSCA_CA_KEY_PASSPHRASE: 'correct horse',
+    HGSCA_AUDIT_KEY: auditKey,
   }
 
   t.test('and is gone from the environment once it is read', async (t) => {
@@ -299,17 +305,27 @@ t.test('each fault has its sentence', async (t) => {
     [
       'a database alone',
       { HGSCA_DATABASE_URL: env['HGSCA_DATABASE_URL']! },
-      `HGSCA_CA_KEY_FILE, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE are missing. ${why}`,
+      `HGSCA_CA_KEY_FILE, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE, HGSCA_AUDIT_KEY_FILE are missing. ${why}`,
     ],
     [
       'a CA key alone',
       { HGSCA_CA_KEY: 'x' },
-      `HGSCA_DATABASE_URL, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE are missing. ${why}`,
+      `HGSCA_DATABASE_URL, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE, HGSCA_AUDIT_KEY_FILE are missing. ${why}`,
     ],
     [
       'all but the passphrase',
       Object.fromEntries(Object.entries(env).filter(([name]) => !name.includes('PASSPHRASE'))),
       `HGSCA_CA_KEY_PASSPHRASE_FILE is missing. ${why}`,
+    ],
+    [
+      'all but the audit key',
+      Object.fromEntries(Object.entries(env).filter(([name]) => !name.includes('AUDIT'))),
+      `HGSCA_AUDIT_KEY_FILE is missing. ${why}`,
+    ],
+    [
+      'an audit key that is none',
+      { ...env, HGSCA_AUDIT_KEY_FILE: write('short', 'c2hvcnQ=') },
+      /^the audit key: .*short is not 32 octets in base64 or hex\. Make one: openssl rand -base64 32$/,
     ],
     [
       'a SQLite file that is not there',

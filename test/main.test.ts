@@ -7,6 +7,7 @@ import {
   createPrivateKey,
   generateKeyPairSync,
   generatePrimeSync,
+  randomBytes,
   sign,
   X509Certificate,
   type KeyObject,
@@ -121,6 +122,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
       'authority/key.pem',
       'authority/passphrase',
       'lab-api-key',
+      'audit-key',
       'hgs-ca.db',
       'hgs-ca.db-wal',
       'hgs-ca.db-shm',
@@ -129,6 +131,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
     for (const name of modes)
       t.equal(modeOf(path(name)), name === '' || name === 'authority' ? '700' : '600', name || 'data')
     t.strictSame(readdirSync(dataDir).sort(), [
+      'audit-key',
       'authority',
       'hgs-ca.db',
       'hgs-ca.db-shm',
@@ -608,12 +611,14 @@ t.test('a broken set-up', async (t) => {
     write('ca.key', encrypted(caKey, passphrase))
     write('passphrase', `${passphrase}\n`)
     write('ca.pem', certificateOf(caKey), 0o644)
+    write('audit.key', `${randomBytes(32).toString('base64')}\n`)
     write('record.db', '')
     const env = {
       HGSCA_DATABASE_URL: `file:${path('record.db')}`,
       HGSCA_CA_CERTIFICATE_FILE: path('ca.pem'),
       HGSCA_CA_KEY_FILE: path('ca.key'),
       HGSCA_CA_KEY_PASSPHRASE_FILE: path('passphrase'),
+      HGSCA_AUDIT_KEY_FILE: path('audit.key'),
     }
     return { folder, passphrase, path, env, caKey, otherKey }
   }

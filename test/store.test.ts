@@ -4,6 +4,7 @@
  */
 
 import { emptyScope } from '../src/authority/scope.ts'
+import { createSecretKey, randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
@@ -32,6 +33,7 @@ import { startPostgres, withClient } from './support/postgres.ts'
 
 const now = new Date('2026-11-23T10:00:00.123Z')
 const day = 86_400_000
+const auditKey = createSecretKey(randomBytes(32))
 const mute = { info() {}, warn() {}, error() {} }
 
 const postgres = await startPostgres()
@@ -73,7 +75,7 @@ async function open(t: Test, kind: Kind): Promise<Open> {
   const url = await databases[kind].create(t)
   await migrate(url)
   const unfit: Error[] = []
-  const store = await openStore(url, { log: mute, onUnfit: (reason) => unfit.push(reason) })
+  const store = await openStore(url, { log: mute, auditKey, onUnfit: (reason) => unfit.push(reason) })
   t.teardown(() => store.close())
   await store.registerAuthority(authority)
   return { store, url, unfit, sql: (statement) => databases[kind].sql(url, statement) }
@@ -810,7 +812,7 @@ t.test('SQLite', async (t) => {
   })
 
   t.test('refuses to keep the record where there is no write-ahead log', async (t) => {
-    await t.rejects(openStore('file::memory:', { log: mute }), {
+    await t.rejects(openStore('file::memory:', { log: mute, auditKey }), {
       message: /journal_mode is memory \(must be wal\)/,
     })
   })
@@ -826,7 +828,7 @@ t.test('SQLite', async (t) => {
     const { url } = await open(t, 'sqlite')
     const other = new Sqlite(url.slice('file:'.length))
     other.exec('BEGIN EXCLUSIVE')
-    const opening = openStore(url, { log: mute })
+    const opening = openStore(url, { log: mute, auditKey })
     await sleep(300)
     other.exec('COMMIT')
     other.close()
@@ -897,7 +899,7 @@ t.test('PostgreSQL', async (t) => {
   })
 
   t.test('cannot be opened when the database is not there', async (t) => {
-    await t.rejects(openStore(postgres.url('nowhere'), { log: mute }), storeUnavailable)
+    await t.rejects(openStore(postgres.url('nowhere'), { log: mute, auditKey }), storeUnavailable)
     await t.rejects(migrate(postgres.url('nowhere')), storeUnavailable)
   })
 
@@ -926,7 +928,7 @@ t.test('PostgreSQL', async (t) => {
   t.test('says that it is unavailable when the network is cut in the middle of a write', async (t) => {
     const { url, sql } = await open(t, 'postgresql')
     const network = await cuttableNetwork(t, url)
-    const store = await openStore(network.url, { log: mute })
+    const store = await openStore(network.url, { log: mute, auditKey })
     t.teardown(() => store.close())
     const key = await madeKey(sql)
     const before = await counts(sql)
@@ -987,7 +989,9 @@ t.test('a UUID of version 7', async (t) => {
 
 t.test('a database URL of another kind is refused, without being repeated', async (t) => {
   for (const url of ['mysql://root:secret@db/x', '/data/x.db', '']) {
-    await t.rejects(openStore(url, { log: mute }), { message: /must begin with file: .* or postgresql:/ })
+    await t.rejects(openStore(url, { log: mute, auditKey }), {
+      message: /must begin with file: .* or postgresql:/,
+    })
     await t.rejects(migrate(url), { message: /^(?!.*secret)/ })
   }
 })

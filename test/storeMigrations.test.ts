@@ -21,7 +21,12 @@ import { migrate } from '../src/store/migrate.ts'
 import { startPostgres } from './support/postgres.ts'
 
 const init = '20261123000000_init'
-const migrations = [init, '20261124000000_custody_and_kits', '20261126000000_access'] as const
+const migrations = [
+  init,
+  '20261124000000_custody_and_kits',
+  '20261125000000_audit_chain',
+  '20261126000000_access',
+] as const
 const kinds = ['sqlite', 'postgresql'] as const
 type Kind = (typeof kinds)[number]
 type Row = Record<string, unknown>
@@ -110,11 +115,11 @@ for (const kind of kinds) {
     const refusals = {
       'that was changed after it was applied': [
         `UPDATE "_prisma_migrations" SET "checksum" = 'another'`,
-        /2026112[34]000000_\w+ was changed after it was applied/,
+        /2026112[345]000000_\w+ was changed after it was applied/,
       ],
       'that failed and was left half done': [
         `UPDATE "_prisma_migrations" SET "finished_at" = NULL`,
-        /2026112[34]000000_\w+ failed earlier and was left half done/,
+        /2026112[345]000000_\w+ failed earlier and was left half done/,
       ],
       'of a newer version of this service': [
         `UPDATE "_prisma_migrations" SET "migration_name" = '29990101000000_later'`,
@@ -331,7 +336,8 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "Revocation" VALUES ('1', 'superseded', 'r', ${at});
     INSERT INTO "IdempotencyKey" VALUES ('p', 'k', 'f', '1', ${at});
     INSERT INTO "ApiKey" VALUES ('K', 'hash', 'admin', 'owner', ${at}, ${at}, NULL, '"everything"');
-    INSERT INTO "AuditEvent" VALUES ('E', ${at}, 'type', 'success', 'actor', NULL, NULL, NULL, '{}');
+    INSERT INTO "AuditEvent" ("id", "sequence", "at", "type", "outcome", "actor", "details", "previousHash", "hash", "mac")
+      VALUES ('E', 1, ${at}, 'type', 'success', 'actor', '{}', '', '', '');
     INSERT INTO "Renewal" VALUES ('1', '1', 'record', NULL, 'r', ${at});
     INSERT INTO "Adoption" VALUES ('L', ${octets}, 't', '1', 'CN=1', 'CN=A', ${at}, ${at}, 'request', '[]', NULL, 'r', ${at});
     INSERT INTO "Rekey" VALUES ('L', 'L', NULL, 'r', ${at});

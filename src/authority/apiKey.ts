@@ -13,14 +13,19 @@ import type { Store } from '../store/open.ts'
 
 /** What a route may ask for. */
 export type Permission =
-  'certificate.issue' | 'certificate.renew' | 'certificate.read' | 'pfx.convert' | 'key.deliver'
+  | 'certificate.issue'
+  | 'certificate.renew'
+  | 'certificate.read'
+  | 'pfx.convert'
+  | 'key.deliver'
+  | 'audit.read'
 
 /** Who audits writes nothing, and who administers issues nothing. */
 export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
   requester: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert'],
   renewer: ['certificate.renew', 'certificate.read', 'pfx.convert'],
-  auditor: ['certificate.read'],
-  admin: ['certificate.read', 'key.deliver'],
+  auditor: ['certificate.read', 'audit.read'],
+  admin: ['certificate.read', 'key.deliver', 'audit.read'],
 }
 export const roles = Object.keys(permissions) as Role[]
 

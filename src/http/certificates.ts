@@ -43,7 +43,10 @@ const pageSize = 50
  * @throws CaError `invalidRequest` for one that JavaScript or a database cannot hold: the leap second
  *   that RFC 3339 allows, and years outside 1970 to 9999.
  */
-function instantIn<Name extends string>(query: { readonly [name in Name]?: string }, name: Name): Date {
+export function instantIn<Name extends string>(
+  query: { readonly [name in Name]?: string },
+  name: Name,
+): Date {
   const instant = new Date(query[name]!)
   if (instant >= new Date(0) && instant < new Date('+010000-01-01T00:00:00Z')) return instant
   throw new CaError('invalidRequest', 'A field is not as it should be.', {

@@ -12,6 +12,7 @@ import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } 
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { CaError, type Code } from '../errors.ts'
 import { requirePermissions } from './authenticate.ts'
+import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
 import { ConformanceReport, conformanceRoutes } from './conformance.ts'
@@ -177,6 +178,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   selfSignedRoutes(app, options.ca, options.selfSigned)
   custodyRoutes(app, options.ca)
   kitRoutes(app, options.ca)
+  auditEventRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -290,6 +292,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'conformance', description: 'What HGS would say.' },
         { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
         { name: 'kits', description: 'All that one HGS needs, together.' },
+        { name: 'audit', description: 'What was done and what was refused.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
         { name: 'problems', description: 'What a refusal means.' },

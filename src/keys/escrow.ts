@@ -138,12 +138,14 @@ const bindingOf = ({ lineageId, publicKeyPin }: SealedFor): Buffer =>
   ])
 
 /**
- * An escrow key as a file or a variable holds it: 32 octets in base64 or hex. `text` is wiped.
+ * A symmetric key, such as the escrow key, as a file or a variable holds it: 32 octets in base64 or
+ * hex. `text` is wiped.
  *
  * @param from - where it came from, for a refusal.
+ * @param what - how to call it in a refusal.
  * @throws KeyFileError when it is none, or plainly not random.
  */
-export function readEscrowKey(text: Buffer, from: string): Buffer {
+export function readEscrowKey(text: Buffer, from: string, what = 'the escrow key'): Buffer {
   const written = text.toString('latin1').trim()
   text.fill(0)
   const encoding = /^[0-9a-f]{64}$/i.test(written) ? 'hex' : 'base64'
@@ -151,8 +153,8 @@ export function readEscrowKey(text: Buffer, from: string): Buffer {
   const canonical = key.toString(encoding) === (encoding === 'hex' ? written.toLowerCase() : written)
   const make = 'Make one: openssl rand -base64 32'
   if (!canonical || key.length !== dataKeyOctets)
-    throw new KeyFileError(`the escrow key: ${from} is not 32 octets in base64 or hex. ${make}`)
+    throw new KeyFileError(`${what}: ${from} is not 32 octets in base64 or hex. ${make}`)
   if (new Set(key).size < 16)
-    throw new KeyFileError(`the escrow key: ${from} repeats itself: it is not random. ${make}`)
+    throw new KeyFileError(`${what}: ${from} repeats itself: it is not random. ${make}`)
   return key
 }

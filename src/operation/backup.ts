@@ -4,6 +4,7 @@
  *
  * The key of the authority and the escrow key are in no copy: they are backed up apart from it.
  */
+import { createSecretKey } from 'node:crypto'
 import { existsSync, statSync } from 'node:fs'
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -11,11 +12,14 @@ import { join, resolve } from 'node:path'
 import type { Config } from '../config.ts'
 import { BackupError, copyRecord, damageOf } from '../store/backup.ts'
 import { locationOf } from '../store/location.ts'
+import { auditKeyOf } from '../lab.ts'
 import { migrate, pendingMigrations } from '../store/migrate.ts'
 import { openStore } from '../store/open.ts'
 import { summary, tellFaults, type Outlets } from './check.ts'
 
 const silent = { info: () => {}, warn: () => {}, error: () => {} }
+
+type BackedUp = Pick<Config, 'databaseUrl' | 'auditKey' | 'auditCheckpoints' | 'dataDir'>
 
 /**
  * Copies the record, says where it is and its SHA-256, as sha256sum does, and notes it in the audit trail.
@@ -24,11 +28,12 @@ const silent = { info: () => {}, warn: () => {}, error: () => {} }
  * @throws BackupError when there is no copy.
  */
 export async function backUp(
-  { databaseUrl }: Pick<Config, 'databaseUrl'>,
+  config: BackedUp,
   file: string,
   actor: string,
   { stdout, stderr }: Outlets,
 ): Promise<number> {
+  const { databaseUrl } = config
   const location = locationOf(databaseUrl)
   const to = resolve(file)
   if (location.kind === 'postgresql') {
@@ -41,7 +46,7 @@ export async function backUp(
   const begun = new Date()
   const { sha256, octets } = await copyRecord(location.path, to)
   if (pending.length === 0) {
-    await noted(databaseUrl, actor, begun, { file: to, sha256, octets }).catch(async (error: unknown) => {
+    await noted(config, actor, begun, { file: to, sha256, octets }).catch(async (error: unknown) => {
       await rm(to) // what nobody knows of is no backup
       throw error
     })
@@ -50,8 +55,8 @@ export async function backUp(
   }
   stdout.write(`${sha256}  ${to}\n`)
   stderr.write(
-    `${octets} octets: all that was acknowledged before ${begun.toISOString()}. The key of the authority and the ` +
-      `escrow key are not in it. Try it: hgs-ca restore --verify ${to}\n`,
+    `${octets} octets: all that was acknowledged before ${begun.toISOString()}. The keys of the authority, of the ` +
+      `escrow and of the audit trail are not in it. Try it: hgs-ca restore --verify ${to}\n`,
   )
   return 0
 }
@@ -79,7 +84,7 @@ export async function verifyBackup(file: string, outlets: Outlets): Promise<numb
 
   const { faults, newest, text } = await (pending.length === 0 ? checked(path) : checkedAsMigrated(path))
   async function checked(copy: string) {
-    const store = await openStore(`file:${copy}`, { log: silent, readOnly: true })
+    const store = await openStore(`file:${copy}`, { log: silent, readOnly: true, auditKey: none })
     try {
       const tally = await tellFaults(store, outlets)
       return { ...tally, text: summary(tally) }
@@ -112,17 +117,22 @@ export const howToRestore = `Restoring puts an earlier record in the place of th
   1. hgs-ca restore --verify FILE
   2. Stop the service, and keep the record: move it away, with its -wal and -shm.
   3. install -m 600 FILE RECORD, as the user of the service.
-  4. hgs-ca doctor, then start the service.
+  4. hgs-ca doctor. Where there are checkpoints: hgs-ca audit accept-rollback. Then start the service.
 For PostgreSQL: pg_restore.
 `
 
+/** For a record to which nothing is added. */
+const none = createSecretKey(Buffer.alloc(32))
+
 async function noted(
-  databaseUrl: string,
+  config: BackedUp,
   actor: string,
   at: Date,
   details: Readonly<Record<string, unknown>>,
 ): Promise<void> {
-  const store = await openStore(databaseUrl, { log: silent })
+  const auditKey = await auditKeyOf(config)
+  const { databaseUrl, auditCheckpoints: checkpointPath } = config
+  const store = await openStore(databaseUrl, { log: silent, auditKey, checkpointPath })
   try {
     await store.recordEvent({
       at,

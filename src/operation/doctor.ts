@@ -12,7 +12,7 @@ import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authorit
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
 import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
 import { signerWith } from '../keys/signer.ts'
-import { labAuthority } from '../lab.ts'
+import { auditKeyOf, labAuthority } from '../lab.ts'
 import { locationOf } from '../store/location.ts'
 import { MigrationError, pendingMigrations } from '../store/migrate.ts'
 import { openStore, type Store } from '../store/open.ts'
@@ -251,7 +251,8 @@ export function spaceFinding(free: number, folder: string): Finding {
   )
 }
 
-async function recordFindings({ databaseUrl, mode, escrow }: Config, now: Date): Promise<Finding[]> {
+async function recordFindings(config: Config, now: Date): Promise<Finding[]> {
+  const { databaseUrl, mode, escrow } = config
   const location = locationOf(databaseUrl)
   if (location.kind === 'sqlite' && !existsSync(location.path)) {
     return mode === 'lab'
@@ -288,7 +289,7 @@ async function recordFindings({ databaseUrl, mode, escrow }: Config, now: Date):
   let store: Store
   try {
     const silent = { info: () => {}, warn: () => {}, error: () => {} }
-    store = await openStore(databaseUrl, { log: silent })
+    store = await openStore(databaseUrl, { log: silent, auditKey: await auditKeyOf(config) })
   } catch (error) {
     return [...findings, awayFinding(error)]
   }

@@ -29,13 +29,13 @@ export function apiKeyFunctions(database: Database) {
 
     /** False, and no event, when there is no such key or it was revoked before. */
     revokeApiKey: (id: string, at: Date, event: NewAuditEvent): Promise<boolean> =>
-      database.write(async (transaction) => {
+      database.write(async (transaction, tell) => {
         const { count } = await transaction.apiKey.updateMany({
           where: { id, revokedAt: null },
           data: { revokedAt: at },
         })
         if (count === 0) return false
-        await transaction.$executeRaw(auditRow(event))
+        tell(auditRow(event))
         return true
       }),
   }

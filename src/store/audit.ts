@@ -1,31 +1,145 @@
-/** The audit trail: what happened, written in the same transaction as the act. */
+/**
+ * The audit trail: what happened, written in the same transaction as the act. Each event is linked to
+ * the one before it where the transaction is written (sqlite.ts, postgresql.ts), because only there
+ * is it known which one that is.
+ */
 
-import type { Prisma } from './generated/sqlite/client.ts'
+import { AuditEntry, chainBegun, hashOf, lineOf, noEvent, type Chain, type LinkedEvent } from './chain.ts'
+import type { AuditEvent as Stored } from './generated/sqlite/client.ts'
+import type { CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
 import type { NewAuditEvent } from './model.ts'
-import { insert } from './rows.ts'
-import { uuidv7 } from './uuid.ts'
+import { nextTurn } from './scan.ts'
 
-/** An event as a row. Its id is made here; ids sort by the time they were made. */
-export function auditRow(event: NewAuditEvent): Prisma.Sql {
-  const { at, type, outcome, actor, address, requestId, objectId } = event
-  const details = JSON.stringify(event.details)
-  return insert('AuditEvent', {
-    id: uuidv7(at),
-    at,
-    type,
-    outcome,
-    actor,
-    address,
-    requestId,
-    objectId,
-    details,
-  })
+/** How many events are read in one go; SQLite holds the event loop for the time that takes. */
+const atOnce = 500
+
+/** What a search looks at in one slice, and in all; see scan.ts. */
+const slice = 2_000
+const effort = 40_000
+
+export type AuditItem = LinkedEvent
+
+export interface AuditFilter {
+  readonly type?: string
+  readonly actor?: string
+  readonly objectId?: string
+  /** Events at this instant or later. */
+  readonly from?: Date
+  /** Events before this instant. */
+  readonly to?: Date
 }
+
+/** An event among the rows of an act. */
+export const auditRow = (event: NewAuditEvent): AuditEntry => new AuditEntry(event)
 
 export function auditFunctions(database: Database) {
+  /**
+   * Events in their order.
+   *
+   * @param page.after - the sequence after which to begin; 0 for the first.
+   * @returns `next` is null when nothing follows. Otherwise something may: when the effort was spent,
+   *   there may be fewer events than `limit`, or none.
+   */
+  async function listAuditEvents(
+    { from, to, ...exact }: AuditFilter,
+    { limit, after }: { readonly limit: number; readonly after: number },
+  ): Promise<{ items: AuditItem[]; next: number | null }> {
+    const last = await database.read((client) =>
+      client.auditEvent.findFirst({ orderBy: { sequence: 'desc' }, select: { sequence: true } }),
+    )
+    const end = Number(last?.sequence ?? 0)
+    const at = { ...(from && { gte: from }), ...(to && { lt: to }) }
+    const items: AuditItem[] = []
+    let beyond = after
+    for (; beyond < end && beyond < after + effort; beyond += slice) {
+      await nextTurn()
+      const rows = await database.read((client) =>
+        client.auditEvent.findMany({
+          where: { ...exact, at, sequence: { gt: beyond, lte: beyond + slice } },
+          orderBy: { sequence: 'asc' },
+          take: limit + 1 - items.length,
+        }),
+      )
+      items.push(...rows.map(asLinked))
+      if (items.length > limit) return { items: items.slice(0, -1), next: items.at(-2)!.sequence }
+    }
+    return { items, next: beyond < end ? beyond : null }
+  }
+
   return {
+    listAuditEvents,
+
     /** Records something that changed nothing else, such as a refusal. */
     recordEvent: (event: NewAuditEvent): Promise<void> => database.add([auditRow(event)]),
+
+    /** The trail as lines of canonical JSON with their ends, the first event first; whole, when nothing is asked for. */
+    async *auditLines(filter: AuditFilter = {}, after = 0): AsyncGenerator<string> {
+      if (after === 0 && Object.keys(filter).length === 0) {
+        // Also what has no place in a page, because somebody tampered with it.
+        for await (const event of everyEvent(database)) yield `${lineOf(event)}\n`
+        return
+      }
+      for (let next: number | null = after; next !== null;) {
+        const page = await listAuditEvents(filter, { limit: atOnce, after: next })
+        for (const event of page.items) yield `${lineOf(event)}\n`
+        next = page.next
+      }
+    },
   }
 }
+
+/**
+ * Makes the first link of a record that has events from before there was a chain: an event that is
+ * linked to the hash over all of them, reckoned as if each had been linked to the one before.
+ */
+export async function beginChain(
+  database: Database,
+  chain: Chain,
+  checkpoints: CheckpointFile | null,
+): Promise<void> {
+  const last = await database.read((client) => client.auditEvent.findFirst({ orderBy: { sequence: 'desc' } }))
+  if (last === null || last.hash !== '') return
+  // Whoever emptied all hashes would otherwise have them made anew, over what he wants to have happened.
+  if (checkpoints !== null && checkpoints.read().checkpoints.length > 0) return
+  let hash = noEvent.hash
+  for await (const event of everyEvent(database)) {
+    if (event.hash !== '') return // a peer was faster
+    hash = hashOf({ ...event, previousHash: hash })
+  }
+  chain.begin(hash)
+  await database.add([
+    auditRow({
+      at: new Date(),
+      type: chainBegun,
+      outcome: 'success',
+      actor: 'system',
+      address: null,
+      requestId: null,
+      objectId: null,
+      details: { earlierEvents: Number(last.sequence), hash },
+    }),
+  ])
+}
+
+/** All events in their order, as they are stored. More than one may have the same sequence, if somebody made it so. */
+export async function* everyEvent(database: Database): AsyncGenerator<LinkedEvent> {
+  let last: Stored | undefined
+  for (;;) {
+    const beyond = last && {
+      OR: [{ sequence: { gt: last.sequence } }, { sequence: last.sequence, id: { gt: last.id } }],
+    }
+    const rows = await database.read((client) =>
+      client.auditEvent.findMany({
+        ...(beyond && { where: beyond }),
+        orderBy: [{ sequence: 'asc' }, { id: 'asc' }],
+        take: atOnce,
+      }),
+    )
+    for (const row of rows) yield asLinked(row)
+    if (rows.length < atOnce) return
+    last = rows.at(-1)
+  }
+}
+
+export const asLinked = (row: Stored): LinkedEvent => ({ ...row, sequence: Number(row.sequence) })

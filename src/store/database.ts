@@ -4,6 +4,7 @@
  */
 
 import type { CaError } from '../errors.ts'
+import type { AuditEntry } from './chain.ts'
 import type { Prisma, PrismaClient } from './generated/sqlite/client.ts'
 
 /**
@@ -14,6 +15,9 @@ import type { Prisma, PrismaClient } from './generated/sqlite/client.ts'
  */
 export type Client = PrismaClient
 export type Transaction = Prisma.TransactionClient
+
+/** What is added: a row (see rows.ts), or an audit event, whose row is made once its place is known. */
+export type Addition = Prisma.Sql | AuditEntry
 
 /** What was read back from the database when it was opened. */
 export type Settings =
@@ -30,6 +34,9 @@ export type Settings =
       readonly synchronousCommit: string
     }
 
+/** @param tell - takes an audit event into the transaction, at its end. */
+export type Act<T> = (transaction: Transaction, tell: (entry: AuditEntry) => void) => Promise<T>
+
 export interface Database {
   readonly settings: Settings
   /**
@@ -38,17 +45,18 @@ export interface Database {
    */
   read: <T>(question: (client: Client) => Promise<T>) => Promise<T>
   /**
-   * Adds rows (see rows.ts), all or none, in their order: durable when it resolves. When it rejects,
-   * nothing was kept, or, after a lost connection, it is not known.
-   * @throws CaError `storeUnavailable` when the database is away, full or locked.
+   * Adds rows, all or none, in their order, and their audit events after them: durable when it
+   * resolves. When it rejects, nothing was kept, or, after a lost connection, it is not known.
+   * @throws CaError `storeUnavailable` when the database is away, full or locked; Error when there is
+   *   no audit event: nothing is done that is not told.
    */
-  add: (rows: readonly Prisma.Sql[]) => Promise<void>
+  add: (rows: readonly Addition[]) => Promise<void>
   /**
    * As `add`, for a write that first has to look: runs `act` in a transaction. It may run more than
-   * once, so it touches nothing but the transaction.
+   * once, so it touches nothing but the transaction. What it did, it tells by `tell`.
    * @throws CaError `storeUnavailable` when the database is away, full or locked.
    */
-  write: <T>(act: (transaction: Transaction) => Promise<T>) => Promise<T>
+  write: <T>(act: Act<T>) => Promise<T>
   /**
    * From now on every call is refused, because what was acknowledged may not be what is stored.
    * Gives the refusal, for the caller to throw.

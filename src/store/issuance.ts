@@ -4,7 +4,7 @@
  */
 
 import { Prisma } from './generated/sqlite/client.ts'
-import type { Database } from './database.ts'
+import type { Addition, Database } from './database.ts'
 import type {
   AuthorityRecord,
   CertificateRecord,
@@ -66,7 +66,7 @@ export function issuanceFunctions(database: Database) {
       kit,
     }: { readonly idempotency?: Idempotency | undefined; readonly kit?: NewKit | undefined },
   ): Promise<IntentOutcome> {
-    const rows = drafts.flatMap(rowsOfIntent)
+    const rows: Addition[] = drafts.flatMap(rowsOfIntent)
     const [first] = drafts
     if (first === undefined) throw new RangeError('no intent to record')
     const { createdAt } = first.intent
@@ -207,8 +207,8 @@ export function issuanceFunctions(database: Database) {
   }
 }
 
-function rowsOfIntent({ intent, newLineage, beside, event }: IntentDraft): Prisma.Sql[] {
-  const rows: Prisma.Sql[] = []
+function rowsOfIntent({ intent, newLineage, beside, event }: IntentDraft): Addition[] {
+  const rows: Addition[] = []
   const { lineage } = intent
   if (newLineage) {
     const { id, purpose, publicKeyPin, createdAt } = lineage
@@ -285,12 +285,12 @@ function rowsOfCertificate(
   issued: NewCertificate,
   renewal: NewRenewal | null,
   event: NewAuditEvent,
-): Prisma.Sql[] {
+): Addition[] {
   const { id, lineageId, generation, purpose, serialNumber, thumbprint, subject, searchText } = issued
   const { notBefore, notAfter, issuedAt } = issued
   const certificate = own(issued.certificate)
   const names = { id, lineageId, generation, purpose, serialNumber, thumbprint, subject, searchText }
-  const rows = [insert('Certificate', { ...names, notBefore, notAfter, issuedAt, certificate })]
+  const rows: Addition[] = [insert('Certificate', { ...names, notBefore, notAfter, issuedAt, certificate })]
   if (renewal !== null) {
     const { certificateId, predecessorId, proof, reason, requestedBy, renewedAt } = renewal
     rows.push(insert('Renewal', { certificateId, predecessorId, proof, reason, requestedBy, renewedAt }))

@@ -7,8 +7,11 @@
  */
 
 import { apiKeyFunctions } from './apiKeys.ts'
-import { auditFunctions } from './audit.ts'
+import type { KeyObject } from 'node:crypto'
+import { auditFunctions, beginChain } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
+import { chainUnder } from './chain.ts'
+import { checkpointFile } from './checkpoints.ts'
 import { custodyFunctions } from './custody.ts'
 import { inspectionFunctions } from './inspection.ts'
 import { issuanceFunctions } from './issuance.ts'
@@ -19,11 +22,14 @@ import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
 import { openSqlite, openSqliteToRead } from './sqlite.ts'
 import { uuidv7 } from './uuid.ts'
+import { verificationFunctions } from './verifyAudit.ts'
 
 export type Store = Awaited<ReturnType<typeof openStore>>
 
 /**
  * @param url - `file:/path/x.db` or `postgresql://...`.
+ * @param options.auditKey - 32 octets that make the MACs of the audit trail.
+ * @param options.checkpointPath - the file of checkpoints of the audit trail; none are made without it.
  * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
  *   stored. Every call is refused from then on: stop taking requests, and exit.
  * @param options.readOnly - for a copy of a SQLite record, which is not changed, nor has to be durable.
@@ -34,12 +40,17 @@ export async function openStore(
   url: string,
   options: {
     readonly log: Log
+    readonly auditKey: KeyObject
+    readonly checkpointPath?: string | null
     readonly onUnfit?: (reason: Error) => void
     readonly readOnly?: boolean
   },
 ) {
   const { log } = options
   const location = locationOf(url)
+  const chain = chainUnder(options.auditKey)
+  const { checkpointPath: path } = options
+  const checkpoints = path == null ? null : checkpointFile(path, chain, log)
   function onUnfit(reason: Error): void {
     log.error({ err: reason }, 'The record can no longer be trusted. No call is served any more.')
     options.onUnfit?.(reason)
@@ -48,8 +59,18 @@ export async function openStore(
     location.kind === 'sqlite'
       ? await (options.readOnly === true
           ? openSqliteToRead(location.path)
-          : openSqlite(location.path, onUnfit))
-      : await openPostgresql(location.url, log, onUnfit)
+          : openSqlite(location.path, chain, onUnfit))
+      : await openPostgresql(location.url, chain, log, onUnfit)
+  const verification = verificationFunctions(database, chain, checkpoints)
+  try {
+    if (options.readOnly !== true) await beginChain(database, chain, checkpoints)
+    // Checkpoints of an earlier record would hide that it is one.
+    if (checkpoints !== null && (await verification.saidByLastCheckpoint()) === null)
+      chain.committed = checkpoints.note
+  } catch (error) {
+    await database.close()
+    throw error
+  }
 
   return {
     ...issuanceFunctions(database),
@@ -60,6 +81,7 @@ export async function openStore(
     ...custodyFunctions(database),
     ...auditFunctions(database),
     ...inspectionFunctions(database),
+    ...verification,
     /** What was read back from the database when it was opened. */
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */
@@ -70,6 +92,9 @@ export async function openStore(
       await database.write((transaction) => transaction.$queryRaw`SELECT 1`)
     },
     /** Waits for what is under way, then lets go of the database. */
-    close: (): Promise<void> => database.close(),
+    async close(): Promise<void> {
+      await database.close()
+      checkpoints?.close()
+    },
   }
 }

@@ -1,28 +1,45 @@
 /**
  * The record in PostgreSQL: one pool that writes, one that reads.
  *
+ * Each audit event is linked to the one before, so whoever writes holds the lock of the chain until his
+ * transaction ends (`audit_head`, in prisma/). What waits in the meantime is written together, in one
+ * transaction of four round trips (group commit): among instances the lock is all that writing waits for.
+ *
  * Every wait has an end, on the server and here, so that a database that hangs gives a refusal and
  * not a hanging request. A server that went away and came back is found again by the next call.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaPg } from '@prisma/adapter-pg'
+import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
-import { translated, unavailable } from './faults.ts'
+import type { AuditEntry, Chain, Head } from './chain.ts'
+import { noEvent } from './chain.ts'
+import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
-import type { Client, Database, Settings, Transaction } from './database.ts'
+import type { Act, Client, Database, Settings, Transaction } from './database.ts'
+import { apart, eventRow } from './rows.ts'
 import type { Log } from './log.ts'
 
 /** Connections of one instance, for whoever sets max_connections on the server. */
 const writingConnections = 8
 const readingConnections = 4
 
-/** In milliseconds. The last one is for a server that answers nothing at all: a frozen host, a cut cable. */
-const limits = { connect: 2_000, statement: 5_000, lock: 2_000, idleInTransaction: 10_000, call: 10_000 }
+/**
+ * In milliseconds. Whoever idles in a transaction holds the lock that all others wait for. The last one is for a server that answers nothing at all: a frozen host, a cut cable.
+ */
+const limits = { connect: 2_000, statement: 5_000, lock: 2_000, idleInTransaction: 3_000, call: 10_000 }
 
-/** @throws CaError `storeUnavailable` when the server cannot be reached. */
+/** How many writes share one transaction at most: a failure repeats each of them alone. */
+const groupSize = 32
+
+/**
+ * @param chain - what links audit events.
+ * @throws CaError `storeUnavailable` when the server cannot be reached.
+ */
 export async function openPostgresql(
   url: string,
+  chain: Chain,
   log: Log,
   onUnfit: (reason: Error) => void,
 ): Promise<Database> {
@@ -42,6 +59,56 @@ export async function openPostgresql(
       return await Promise.race([call(), silence])
     } finally {
       clearTimeout(timer)
+    }
+  }
+
+  /**
+   * Adds rows, and events linked to the last one. The lock is taken before the rows, all of which then
+   * go in one statement: so two instances never wait for each other's rows, each holding what the other needs.
+   */
+  async function append(
+    transaction: Transaction,
+    rows: readonly Prisma.Sql[],
+    entries: readonly AuditEntry[],
+  ): Promise<Head> {
+    const [head] = await transaction.$queryRaw<{ sequence: bigint; hash: string }[]>`
+      SELECT "sequence", "hash" FROM "audit_head"()`
+    const last = head === undefined ? noEvent : { ...head, sequence: Number(head.sequence) }
+    const linked = chain.link(last, entries)
+    await transaction.$executeRaw(oneStatement([...rows, ...linked.map(eventRow)]))
+    return linked.at(-1)!
+  }
+
+  const queue: Waiting[] = []
+  let flushing: Promise<void> | undefined
+
+  async function flush(): Promise<void> {
+    while (queue.length > 0) {
+      const firstAlone = queue.findIndex(({ alone }) => alone)
+      await commit(
+        queue.splice(0, firstAlone === 0 ? 1 : Math.min(groupSize, firstAlone < 0 ? groupSize : firstAlone)),
+      )
+    }
+    flushing = undefined
+  }
+
+  /** Writes a group in one transaction. */
+  async function commit(group: readonly Waiting[]): Promise<void> {
+    const rows = group.flatMap((waiting) => waiting.rows)
+    const entries = group.flatMap((waiting) => waiting.entries)
+    try {
+      const head = await bounded(() =>
+        writer.$transaction((transaction) => append(transaction, rows, entries)),
+      )
+      chain.committed(head)
+      for (const waiting of group) waiting.resolve()
+    } catch (error) {
+      if (group.length === 1 || isUnavailable(error) || error instanceof CaError) {
+        for (const waiting of group) waiting.reject(error)
+        return
+      }
+      for (const waiting of group) waiting.alone = true // one of them is at fault, and only that one may fail
+      queue.unshift(...group)
     }
   }
 
@@ -67,16 +134,43 @@ export async function openPostgresql(
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => bounded(() => question(reader))),
-    async add(rows) {
-      await gate.pass(() => bounded(() => writer.$executeRaw(oneStatement(rows))))
+    async add(additions) {
+      const { rows, entries } = apart(additions)
+      await gate.pass(
+        () =>
+          new Promise<void>((resolve, reject) => {
+            queue.push({ rows, entries, resolve, reject, alone: false })
+            flushing ??= flush()
+          }),
+      )
     },
-    write: <T>(act: (transaction: Transaction) => Promise<T>) =>
-      gate.pass(() => bounded(() => writer.$transaction(act))),
+    write: <T>(act: Act<T>) =>
+      gate.pass(() =>
+        bounded(async () => {
+          const { result, head } = await writer.$transaction(async (transaction) => {
+            const entries: AuditEntry[] = []
+            const result = await act(transaction, (entry) => void entries.push(entry))
+            return { result, head: entries.length > 0 ? await append(transaction, [], entries) : null }
+          })
+          if (head !== null) chain.committed(head)
+          return result
+        }),
+      ),
     async close() {
       await gate.close()
       await disconnect()
     },
   }
+}
+
+/** A write in the queue. */
+interface Waiting {
+  readonly rows: readonly Prisma.Sql[]
+  readonly entries: readonly AuditEntry[]
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+  /** Its group failed: it is tried again without the others. */
+  alone: boolean
 }
 
 function connect(url: string, connections: number, log: Log): Client {
@@ -101,7 +195,7 @@ function connect(url: string, connections: number, log: Log): Client {
 /**
  * Several INSERTs as one statement, which PostgreSQL carries out wholly or not at all:
  * `WITH "1" AS (INSERT ...), "2" AS (INSERT ...) INSERT ...`. References between the rows are checked
- * at its end. One round trip, and no transaction that a lost connection could leave open.
+ * at its end.
  */
 function oneStatement(rows: readonly Prisma.Sql[]): Prisma.Sql {
   const last = rows.at(-1)

@@ -4,6 +4,8 @@
  * of a row is kept: its types say which columns there are, and every value travels as a parameter.
  */
 
+import { AuditEntry, type LinkedEvent } from './chain.ts'
+import type { Addition } from './database.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 
 /** The tables that rows are added to, and what a row of them holds. */
@@ -29,4 +31,17 @@ interface Rows {
 export function insert<Table extends keyof Rows>(table: Table, row: Rows[Table]): Prisma.Sql {
   const columns = Object.keys(row).map((column) => `"${column}"`)
   return Prisma.sql`${Prisma.raw(`INSERT INTO "${table}" (${columns.join(', ')})`)} VALUES (${Prisma.join(Object.values(row))})`
+}
+
+/** The row of an event in its place. */
+export const eventRow = (event: LinkedEvent): Prisma.Sql => insert('AuditEvent', { ...event })
+
+/**
+ * What is added, with the events told apart.
+ * @throws Error when there is no event: nothing is done that is not told.
+ */
+export function apart(additions: readonly Addition[]): { rows: Prisma.Sql[]; entries: AuditEntry[] } {
+  const entries = additions.filter((one) => one instanceof AuditEntry)
+  if (entries.length === 0) throw new Error('nothing is written without its audit event')
+  return { rows: additions.filter((one): one is Prisma.Sql => !(one instanceof AuditEntry)), entries }
 }

@@ -4,7 +4,8 @@
  * Prisma's adapter shares a single connection among all who use a client, so that whatever is
  * written while somebody's transaction is open becomes part of it, and is lost when it rolls back.
  * Hence the queue: the connection that writes never serves two at once. What waits in the queue is
- * written in one transaction (group commit), because waiting for the disk is what costs.
+ * written in one transaction (group commit), because waiting for the disk is what costs. At its end
+ * the audit events of all are linked to the last one there: what fails leaves no gap in the chain.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -13,7 +14,10 @@ import { PrismaClient } from './generated/sqlite/client.ts'
 import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
-import type { Database, Settings, Transaction } from './database.ts'
+import type { AuditEntry, Chain, Head } from './chain.ts'
+import { noEvent } from './chain.ts'
+import type { Act, Database, Settings, Transaction } from './database.ts'
+import { apart, eventRow } from './rows.ts'
 
 /** Below it, SQLite can corrupt a file in WAL mode ("WAL-reset bug", sqlite.org/wal.html). */
 const oldestVersion = '3.51.3'
@@ -32,10 +36,15 @@ const transactionOptions = { maxWait: 2_000, timeout: 5_000 }
 type Adapter = Awaited<ReturnType<PrismaBetterSqlite3['connect']>>
 
 /**
+ * @param chain - what links audit events.
  * @param onUnfit - called once, when the store has to be given up.
  * @throws Error when the file cannot be opened, or is not as durable as it must be.
  */
-export async function openSqlite(path: string, onUnfit: (reason: Error) => void): Promise<Database> {
+export async function openSqlite(
+  path: string,
+  chain: Chain,
+  onUnfit: (reason: Error) => void,
+): Promise<Database> {
   createDatabaseFile(path)
   const gate = createGate(onUnfit)
   const writer = new PrismaClient({
@@ -75,11 +84,14 @@ export async function openSqlite(path: string, onUnfit: (reason: Error) => void)
     try {
       const unfit = gate.unfit()
       if (unfit !== undefined) throw unavailable(unfit)
-      const results = await writer.$transaction(async (transaction) => {
+      const { results, head } = await writer.$transaction(async (transaction) => {
         const results: unknown[] = []
-        for (const waiting of group) results.push(await waiting.act(transaction))
-        return results
+        const entries: AuditEntry[] = []
+        const tell = (entry: AuditEntry) => void entries.push(entry)
+        for (const waiting of group) results.push(await waiting.act(transaction, tell))
+        return { results, head: await append(transaction, chain, entries) }
       })
+      if (head !== null) chain.committed(head)
       group.forEach((waiting, index) => waiting.resolve(results[index]))
     } catch (error) {
       if (isTransactionLost(error)) gate.declareUnfit(error as Error)
@@ -104,7 +116,7 @@ export async function openSqlite(path: string, onUnfit: (reason: Error) => void)
     throw translated(error)
   })
 
-  function write<T>(act: (transaction: Transaction) => Promise<T>): Promise<T> {
+  function write<T>(act: Act<T>): Promise<T> {
     return gate.pass(
       () =>
         new Promise<T>((resolve, reject) => {
@@ -119,10 +131,13 @@ export async function openSqlite(path: string, onUnfit: (reason: Error) => void)
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => patiently(() => question(reader))),
-    add: (rows) =>
-      write(async (transaction) => {
+    async add(additions) {
+      const { rows, entries } = apart(additions)
+      await write(async (transaction, tell) => {
         for (const row of rows) await transaction.$executeRaw(row)
-      }),
+        entries.forEach(tell)
+      })
+    },
     write,
     async close() {
       await gate.close()
@@ -159,9 +174,24 @@ export async function openSqliteToRead(path: string): Promise<Database> {
   }
 }
 
+/** Links events to the last one. Whoever writes here is alone until the end of the transaction. @returns the new last one. */
+async function append(
+  transaction: Transaction,
+  chain: Chain,
+  entries: readonly AuditEntry[],
+): Promise<Head | null> {
+  if (entries.length === 0) return null
+  const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>`
+    SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
+  const last = head === undefined ? noEvent : { ...head, sequence: Number(head.sequence) }
+  const linked = chain.link(last, entries)
+  for (const event of linked) await transaction.$executeRaw(eventRow(event))
+  return linked.at(-1)!
+}
+
 /** A write in the queue. */
 interface Waiting {
-  readonly act: (transaction: Transaction) => Promise<unknown>
+  readonly act: Act<unknown>
   readonly resolve: (result: unknown) => void
   readonly reject: (error: unknown) => void
   /** When it gives up because the file is locked, in milliseconds since 1970. */

@@ -27,6 +27,7 @@ const routes: [string, string][] = [
   ['POST', '/v1/self-signed-certificates'],
   ['POST', '/v1/lineages/x/deliveries'],
   ['GET', '/v1/lineages/x/custody'],
+  ['GET', '/v1/audit-events'],
 ]
 
 t.test('an API key', async (t) => {

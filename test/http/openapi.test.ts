@@ -146,6 +146,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /livez',
     'get /problems/{code}',
     'get /readyz',
+    'get /v1/audit-events',
     'get /v1/authority',
     'get /v1/authority/certificate',
     'get /v1/authority/chain',

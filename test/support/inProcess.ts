@@ -11,7 +11,7 @@ import { openIssuer, signingKey, type CertificationAuthority } from '../../src/a
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
-import { labAuthority } from '../../src/lab.ts'
+import { labAuditKey, labAuthority } from '../../src/lab.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Role, Scope } from '../../src/store/model.ts'
@@ -84,7 +84,8 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   const url = databaseUrl ?? `file:${join(folder, 'hgs-ca.db')}`
   const { key, certificate } = await labAuthority(folder, now())
   await migrate(url, { log: logger })
-  const store = await openStore(url, { log: logger, onUnfit: () => {} })
+  const auditKey = await labAuditKey(folder)
+  const store = await openStore(url, { log: logger, auditKey, onUnfit: () => {} })
   t.teardown(async () => {
     await store.close()
     rmSync(folder, { recursive: true })

@@ -314,7 +314,7 @@ function build(): string {
 export interface Production {
   readonly folder: string
   readonly passphrase: string
-  readonly path: (name: 'ca.pem' | 'ca.key' | 'passphrase' | 'record.db') => string
+  readonly path: (name: 'ca.pem' | 'ca.key' | 'passphrase' | 'audit.key' | 'record.db') => string
   readonly env: Environment
 }
 
@@ -335,8 +335,9 @@ export async function productionIn(folder: string, iterations = 600_000): Promis
   ])
   rmSync(path('clear.key'))
   writeFileSync(path('passphrase'), `${passphrase}\n`)
+  writeFileSync(path('audit.key'), `${randomBytes(32).toString('base64')}\n`)
   writeFileSync(path('record.db'), '')
-  for (const name of ['ca.key', 'passphrase', 'record.db']) chmodSync(path(name), 0o600)
+  for (const name of ['ca.key', 'passphrase', 'audit.key', 'record.db']) chmodSync(path(name), 0o600)
   return {
     folder,
     passphrase,
@@ -346,6 +347,7 @@ export async function productionIn(folder: string, iterations = 600_000): Promis
       HGSCA_CA_CERTIFICATE_FILE: path('ca.pem'),
       HGSCA_CA_KEY_FILE: path('ca.key'),
       HGSCA_CA_KEY_PASSPHRASE_FILE: path('passphrase'),
+      HGSCA_AUDIT_KEY_FILE: path('audit.key'),
     },
   }
 }
