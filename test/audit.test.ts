@@ -183,7 +183,7 @@ for (const kind of kinds) {
         await sql(
           `INSERT INTO "AuditEvent" VALUES ('${id}', ${at}, 'old', 'success', 'x', NULL, NULL, NULL, '{ "a" : 1 }')`,
         )
-      t.same(await migrate(url), ['20261125000000_audit_chain'])
+      t.same(await migrate(url), ['20261125000000_audit_chain', '20261126000000_access'])
       const store = await open(t, url)
       await store.recordEvent(event())
       const again = await open(t, url)
