@@ -211,7 +211,6 @@ async function judgedByOpenssl(
 t.test('nothing is accepted here that openssl refuses', async (t) => {
   const counts = new Map<string, number>()
   const count = (what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1)
-  const used = new Set<string>()
   let judged = 0
   let accepted = 0
   let looser = 0
@@ -243,7 +242,6 @@ t.test('nothing is accepted here that openssl refuses', async (t) => {
         if (name === undefined && ++unnamed < 10)
           t.fail(`refused here alone, without a known reason: ${here[i]}`, again)
         count(name ?? `? ${here[i]}`)
-        if (name !== undefined) used.add(name)
       }
     }
   }
