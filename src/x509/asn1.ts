@@ -35,7 +35,17 @@ export function set(...items: Asn1[]): Asn1 {
   return asn1.create(Class.UNIVERSAL, Type.SET, true, sorted)
 }
 
-export const oid = (dotted: string): Asn1 => primitive(Type.OID, asn1.oidToDer(dotted).getBytes())
+/** With arcs of any size, as they are read: forge takes none above 32 bits, and a name may hold one (X.690 §8.19). */
+export function oid(dotted: string): Asn1 {
+  const [root = 0n, second = 0n, ...arcs] = dotted.split('.').map(BigInt)
+  return primitive(Type.OID, binary(Uint8Array.from([root * 40n + second, ...arcs].flatMap(base128))))
+}
+
+function base128(arc: bigint): number[] {
+  const octets = [Number(arc & 0x7fn)]
+  for (let rest = arc >> 7n; rest > 0n; rest >>= 7n) octets.unshift(Number(rest & 0x7fn) | 0x80)
+  return octets
+}
 
 /** A non-negative INTEGER, from its magnitude in octets or as a small number. */
 export function integer(value: Uint8Array | number): Asn1 {

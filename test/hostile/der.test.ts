@@ -25,7 +25,7 @@ import {
   subjectAltName,
 } from '../../src/x509/extensions.ts'
 import { pinOf } from '../../src/x509/key.ts'
-import { describeName } from '../../src/x509/name.ts'
+import { describeName, modernised } from '../../src/x509/name.ts'
 import { certificateDers, holdsCertificates, PemError, requestDer } from '../../src/x509/pem.ts'
 import { PfxError, readPfx } from '../../src/x509/pfxReader.ts'
 import { certificatesIn, certificatesOnly } from '../../src/x509/pkcs7.ts'
@@ -94,7 +94,7 @@ const originals: readonly Original[] = [
 const readers: Readonly<Record<string, (der: Uint8Array, choices: Choices) => unknown>> = {
   readCertificationRequest: (der, choices) => {
     const request = readCertificationRequest(requestDer(der))
-    describeName(request.subject)
+    describeName(modernised(request.subject))
     pinOf(request.publicKey)
     for (const signer of request.signedData?.signers ?? []) certificateOf(signer, request.signedData!)
     // The weaknesses of a key cost milliseconds.

@@ -602,6 +602,11 @@ const attempts: Readonly<Record<string, readonly Attempt[]>> = {
       'malformedCertificationRequest',
     ],
     [
+      'an attribute with an arc of 48 bits, beside a BMPString that is written anew',
+      named(['CN', 'Contoso', tag.bmpString], ['1.2.281474976710655', 'x']),
+      'profileViolation: subjectAttributes',
+    ],
+    [
       'an unknown attribute',
       named(['CN', 'Contoso'], ['1.2.3.4', 'x']),
       'profileViolation: subjectAttributes',

@@ -430,6 +430,7 @@ t.test('the writer writes what the reader takes', async (t) => {
     [asn1.boolean(false), '010100'],
     [asn1.nothing(), '0500'],
     [asn1.oid('2.999.3'), '0603883703'],
+    [asn1.oid('1.2.281474976710655'), '06082abfffffffffff7f'],
     [asn1.utf8String('Köln東'), '0c084bc3b66c6ee69db1'],
     [asn1.printableString('Az'), '1302417a'],
     [asn1.ia5String('a@b'), '1603614062'],

@@ -182,6 +182,8 @@ t.test('a BMPString becomes a UTF8String, and nothing else changes', async (t) =
     'but where RFC 5280 gives the attribute another string type',
   )
 
+  const large = modernised(nameOf(['1.2.281474976710655', 'x'], ['CN', 'x', tag.bmpString]))
+  t.equal(large.rdns[0]![0]!.oid, '1.2.281474976710655', 'beside a type with an arc of 48 bits')
   const beyond = modernised(nameOf(['CN', '🏰', tag.bmpString]))
   t.equal(hex(beyond.der), hex(nameDer(subject(['CN', '🏰']))), 'surrogate pairs become one character')
 })
