@@ -317,7 +317,16 @@ t.test('production mode', async (t) => {
   t.equal(verified.status, 0, verified.text)
   t.strictSame(
     readdirSync(folder).sort(),
-    ['ca.key', 'ca.pem', 'leaf.pem', 'passphrase', 'record.db', 'record.db-shm', 'record.db-wal'],
+    [
+      'audit.key',
+      'ca.key',
+      'ca.pem',
+      'leaf.pem',
+      'passphrase',
+      'record.db',
+      'record.db-shm',
+      'record.db-wal',
+    ],
     'makes nothing silently: no data directory, no authority, no API key',
   )
   t.equal(modeOf(path('record.db')), '600')
