@@ -11,10 +11,12 @@ import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
+import { auditRow } from '../src/store/audit.ts'
 import { canonicalJson, chainUnder, hashOf, type LinkedEvent } from '../src/store/chain.ts'
 import { migrate } from '../src/store/migrate.ts'
 import type { NewAuditEvent } from '../src/store/model.ts'
 import { openStore, type Store } from '../src/store/open.ts'
+import { apart, insert } from '../src/store/rows.ts'
 import { startPostgres, withClient } from './support/postgres.ts'
 import { newFolder } from './support/service.ts'
 
@@ -112,6 +114,19 @@ t.test('canonical JSON is that of RFC 8785', async (t) => {
     canonicalJson({ b: [null, true], a: { d: '\u000f\n', c: '' } }),
     '{"a":{"c":"","d":"\\u000f\\n"},"b":[null,true]}',
   )
+})
+
+t.test('nothing is added without an audit event', async (t) => {
+  const row = insert('Sharing', {
+    id: 'S',
+    lineageId: 'L',
+    sharedWith: 'a branch',
+    requestedBy: 'x',
+    declaredAt: now,
+  })
+  t.throws(() => apart([row]), { message: /without its audit event/ })
+  const told = auditRow(event())
+  t.same(apart([row, told]), { rows: [row], entries: [told] })
 })
 
 for (const kind of kinds) {

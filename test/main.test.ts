@@ -320,6 +320,7 @@ t.test('production mode', async (t) => {
   t.strictSame(
     readdirSync(folder).sort(),
     [
+      'audit.key',
       'ca.key',
       'ca.pem',
       'leaf.pem',

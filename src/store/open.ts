@@ -64,7 +64,7 @@ export async function openStore(
   const verification = verificationFunctions(database, chain, checkpoints)
   try {
     if (options.readOnly !== true) await beginChain(database, chain, checkpoints)
-    // Checkpoints of an earlier record would hide that it is one.
+    // A record that its checkpoints speak against makes none: nobody could tell afterwards which count.
     if (checkpoints !== null && (await verification.saidByLastCheckpoint()) === null)
       chain.committed = checkpoints.note
   } catch (error) {

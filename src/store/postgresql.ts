@@ -93,7 +93,9 @@ export async function openPostgresql(
   }
 
   /** Writes a group in one transaction. */
-  async function commit(group: readonly Waiting[]): Promise<void> {
+  async function commit(taken: readonly Waiting[]): Promise<void> {
+    const group = taken.filter(({ until }) => until > Date.now())
+    if (group.length === 0) return
     const rows = group.flatMap((waiting) => waiting.rows)
     const entries = group.flatMap((waiting) => waiting.entries)
     try {
@@ -136,12 +138,15 @@ export async function openPostgresql(
     read: (question) => gate.pass(() => bounded(() => question(reader))),
     async add(additions) {
       const { rows, entries } = apart(additions)
-      await gate.pass(
-        () =>
-          new Promise<void>((resolve, reject) => {
-            queue.push({ rows, entries, resolve, reject, alone: false })
-            flushing ??= flush()
-          }),
+      await gate.pass(() =>
+        bounded(
+          () =>
+            new Promise<void>((resolve, reject) => {
+              const until = Date.now() + limits.call
+              queue.push({ rows, entries, resolve, reject, until, alone: false })
+              flushing ??= flush()
+            }),
+        ),
       )
     },
     write: <T>(act: Act<T>) =>
@@ -169,6 +174,8 @@ interface Waiting {
   readonly entries: readonly AuditEntry[]
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
+  /** When nobody waits for it any more, in milliseconds since 1970: then it is not written. */
+  readonly until: number
   /** Its group failed: it is tried again without the others. */
   alone: boolean
 }

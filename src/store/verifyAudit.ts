@@ -132,7 +132,7 @@ async function verify(
         head = { sequence, hash: hashOf({ ...event, previousHash: head.hash }) }
       } else {
         const earlier = sealed ? null : earlierEvents(event)
-        if (!sealed && sequence !== 1 && earlier !== sequence - 1)
+        if (!sealed && follows && sequence !== 1 && earlier !== sequence - 1)
           tell('unsealed', head.sequence, 'no chain begins after it')
         sealed = true
         const found = await faultIn(event)
