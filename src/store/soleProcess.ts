@@ -46,6 +46,7 @@ async function lock(path: string): Promise<() => void> {
   const deadline = Date.now() + patience
   for (;;) {
     try {
+      holder.pragma('journal_mode = MEMORY') // nothing is ever written, so nothing is to lie beside the lock
       holder.exec('BEGIN EXCLUSIVE')
       return () => holder.close()
     } catch (error) {
