@@ -72,6 +72,7 @@ export async function openPostgresql(
     },
     write: <T>(act: (transaction: Transaction) => Promise<T>) =>
       gate.pass(() => bounded(() => writer.$transaction(act))),
+    probe: async () => {}, // its disk is seen on the server alone
     async close() {
       await gate.close()
       await disconnect()
