@@ -1,6 +1,6 @@
 /** Two processes on one SQLite file: the second refuses to start, and the first goes on. */
-import { symlinkSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync, symlinkSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import { holdRecord, RecordInUseError } from '../src/store/soleProcess.ts'
 import { attemptService, newFolder, productionIn, runCli, startService } from './support/service.ts'
@@ -24,7 +24,9 @@ t.test('a record that is in use', async (t) => {
       /^hgs-ca could not start: [^\n]*\.db cannot be opened: another process serves from it\. [^\n]*stop that process \(fuser [^\n]*record\.db\.lock names it\)[^\n]*\n$/,
       'in one line that names the file and what to do',
     )
-    if (!('counted' in second)) t.ok(refused.milliseconds < 2_000, `${Math.round(refused.milliseconds)} ms`)
+    // Two seconds, unless the machine is too busy even to start a service in that time.
+    const limit = Math.max(2_000, 3 * first.startedIn)
+    if (!('counted' in second)) t.ok(refused.milliseconds < limit, `${Math.round(refused.milliseconds)} ms`)
   }
 
   t.equal((await fetch(`${first.url}/readyz`)).status, 200, 'the first goes on')
@@ -52,6 +54,7 @@ t.test('the lock', async (t) => {
   const record = join(newFolder(t), 'record.db')
   t.test('is given up on demand', async (t) => {
     const letGo = await holdRecord(`file:${record}`)
+    t.strictSame(readdirSync(dirname(record)).sort(), ['record.db', 'record.db.lock'], 'two files, no more')
     await t.rejects(holdRecord(`file:${record}`), RecordInUseError)
     letGo()
     const again = await holdRecord(`file:${record}`)

@@ -58,6 +58,11 @@ export interface Database {
    */
   write: <T>(act: Act<T>) => Promise<T>
   /**
+   * Whether there is room to write, as far as that can be told without writing.
+   * @throws CaError `storeUnavailable` when the disk is full or cannot be written to.
+   */
+  probe: () => Promise<void>
+  /**
    * From now on every call is refused, because what was acknowledged may not be what is stored.
    * Gives the refusal, for the caller to throw.
    */

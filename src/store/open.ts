@@ -86,8 +86,9 @@ export async function openStore(
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */
     newId: uuidv7,
-    /** Resolves when both connections answer. */
+    /** Resolves when both connections answer, and there is room to write. */
     async ping(): Promise<void> {
+      await database.probe()
       await database.read((client) => client.$queryRaw`SELECT 1`)
       await database.write((transaction) => transaction.$queryRaw`SELECT 1`)
     },

@@ -161,6 +161,7 @@ export async function openPostgresql(
           return result
         }),
       ),
+    probe: async () => {}, // its disk is seen on the server alone
     async close() {
       await gate.close()
       await disconnect()

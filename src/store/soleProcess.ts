@@ -7,7 +7,7 @@
  * stays. Whoever only opens the record, as the command line does, neither takes the lock nor needs it.
  */
 
-import { realpathSync } from 'node:fs'
+import { lstatSync, realpathSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
 import { isBusy, translated } from './faults.ts'
@@ -32,8 +32,10 @@ export async function holdRecord(url: string): Promise<() => void> {
   const location = locationOf(url)
   if (location.kind === 'postgresql') return () => {}
   try {
-    createDatabaseFile(location.path) // so that it has a true name, whatever links lead to it
-    const path = `${realpathSync(location.path)}.lock`
+    createDatabaseFile(location.path)
+    // Ways to its folder lead to one lock anyway; a link to the file itself would lead to another.
+    const isLink = lstatSync(location.path).isSymbolicLink()
+    const path = `${isLink ? realpathSync(location.path) : location.path}.lock`
     createDatabaseFile(path)
     return await lock(path)
   } catch (error) {
@@ -46,6 +48,7 @@ async function lock(path: string): Promise<() => void> {
   const deadline = Date.now() + patience
   for (;;) {
     try {
+      holder.pragma('journal_mode = MEMORY') // nothing is ever written, so nothing is to lie beside the lock
       holder.exec('BEGIN EXCLUSIVE')
       return () => holder.close()
     } catch (error) {

@@ -8,6 +8,8 @@
  * the audit events of all are linked to the last one there: what fails leaves no gap in the chain.
  */
 
+import { access, constants, statfs } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3'
 import { PrismaClient } from './generated/sqlite/client.ts'
@@ -29,6 +31,9 @@ const patienceMilliseconds = 5_000
 
 /** How many writes share one transaction at most: a failure repeats each of them alone. */
 const groupSize = 32
+
+/** What a few issuances take on disk, in octets. Below it none is begun. */
+const leastRoom = 262_144
 
 /** One transaction is over in milliseconds; this ends one that is not (Prisma's P2028). In milliseconds. */
 const transactionOptions = { maxWait: 2_000, timeout: 5_000 }
@@ -139,6 +144,7 @@ export async function openSqlite(
       })
     },
     write,
+    probe: () => gate.pass(() => roomFor(path)),
     async close() {
       await gate.close()
       await reader.$disconnect()
@@ -167,6 +173,7 @@ export async function openSqliteToRead(path: string): Promise<Database> {
     read: (question) => gate.pass(() => question(reader)),
     add: refuse,
     write: refuse,
+    probe: refuse,
     async close() {
       await gate.close()
       await reader.$disconnect()
@@ -187,6 +194,18 @@ async function append(
   const linked = chain.link(last, entries)
   for (const event of linked) await transaction.$executeRaw(eventRow(event))
   return linked.at(-1)!
+}
+
+/** A read-only file system and a full disk are seen here before a write fails on them. */
+async function roomFor(path: string): Promise<void> {
+  try {
+    await access(path, constants.W_OK)
+    const { bavail, bsize } = await statfs(dirname(path))
+    if (bavail * bsize >= leastRoom) return
+  } catch (error) {
+    throw unavailable(error)
+  }
+  throw unavailable(new Error(`less than ${leastRoom} octets are free for ${path}`))
 }
 
 /** A write in the queue. */
