@@ -33,7 +33,7 @@ async function issue(url: string, apiKey: string): Promise<void> {
 
 t.test('the audit trail on the host', async (t) => {
   const service = await startService(t, { folder, env })
-  const [apiKey] = (await hgsCa('api-key', 'create', '--owner', 'HGS')).stdout
+  const [apiKey] = (await hgsCa('api-key', 'create', '--owner', 'HGS', '--everything')).stdout
   await issue(service.url, apiKey!)
   const backup = join(folder, 'backup.db')
 

@@ -34,7 +34,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.match(await lastEvent('escrow.verified'), {
       outcome: 'success',
       actor: 'the host',
-      details: JSON.stringify({ keys: 3, failures: 0, written: 0, escrowKeyId: old.keyId }),
+      details: JSON.stringify({ escrowKeyId: old.keyId, failures: 0, keys: 3, written: 0 }),
     })
     t.equal((await service.sql('SELECT * FROM "Delivery"')).length, 0, 'no key is handed out')
 
@@ -98,7 +98,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.match(await lastEvent('key.escrowed'), {
       actor: 'the host',
       objectId: lineages.at(-1),
-      details: JSON.stringify({ escrowKeyId: both.keyId, before: old.keyId }),
+      details: JSON.stringify({ before: old.keyId, escrowKeyId: both.keyId }),
     })
     t.match(await lastEvent('escrow.resealed'), { outcome: 'success', details: /"written":3/ })
     t.match(await run(resealEscrow, both), { keys: 3, failures: 0, written: 0 }, 'once is enough')
