@@ -240,7 +240,7 @@ t.test('API keys', async (t) => {
   const many = await changed(t, (record) =>
     record.exec(
       `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
-       INSERT INTO ApiKey SELECT 'more' || i, secretHash, role, owner, createdAt, expiresAt, NULL FROM ApiKey, n`,
+       INSERT INTO ApiKey SELECT 'more' || i, secretHash, role, owner, createdAt, expiresAt, NULL, scope FROM ApiKey, n`,
     ),
   )
   t.match(about(await look(many, inDays(70)), 'api-keys'), [{ found: / and 3 more$/ }])
