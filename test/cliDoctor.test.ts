@@ -30,7 +30,12 @@ const about = (findings: readonly Finding[], check: string) => findings.filter((
 
 const early = { findings: await look(env), octets: readFileSync(path('record.db')).length }
 const service = await startService(t, { folder, env })
-const created = await runCli(t, folder, ['api-key', 'create', '--owner', 'ops', '--days', '90', '--everything'], env)
+const created = await runCli(
+  t,
+  folder,
+  ['api-key', 'create', '--owner', 'ops', '--days', '90', '--everything'],
+  env,
+)
 const [apiKey] = created.stdout as [string]
 const issued = await fetch(`${service.url}/v1/certificates`, {
   method: 'POST',
