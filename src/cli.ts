@@ -16,9 +16,9 @@ import { ConfigError, processEnvironment, readConfig, type Config } from './conf
 import { describeScope, scopeFaults } from './authority/scope.ts'
 import { purposes, type Purpose } from './hgs/profiles.ts'
 import type { Role, Scope } from './store/model.ts'
-import { auditKeyOf } from './lab.ts'
+import { recordOf } from './lab.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
-import { openStore, type Store } from './store/open.ts'
+import type { Store } from './store/open.ts'
 import { damages } from './store/verifyAudit.ts'
 
 const usage = `Usage:
@@ -177,13 +177,9 @@ interface Bounds {
 /** Who audits or administers issues nothing, and sees all unless it is bounded. */
 const seesAll = ({ role }: Bounds): boolean => role === 'auditor' || role === 'admin'
 
-const isBounded = (bounds: Bounds): boolean =>
-  [
-    ...['purpose', 'organization', 'name', 'lineage', 'keys-from'].map(
-      (option) => bounds[option as 'name'].length > 0,
-    ),
-    bounds['validity-days'] !== undefined,
-  ].includes(true)
+const isBounded = ({ purpose, organization, name, lineage, ...bounds }: Bounds): boolean =>
+  bounds['validity-days'] !== undefined ||
+  [purpose, organization, name, lineage, bounds['keys-from']].some((values) => values.length > 0)
 
 function scopeOf(bounds: Bounds): Scope {
   if (bounds.everything || (seesAll(bounds) && !isBounded(bounds))) return 'everything'
@@ -268,7 +264,7 @@ function exportAudit(): Promise<number> {
 /** Leaves the checkpoints behind that say that the record was further once. */
 function acceptRollback(): Promise<number> {
   return withStore(async (store) => {
-    const said = await store.saidByLastCheckpoint()
+    const said = store.saidByLastCheckpoint
     if (said === null) return tell('No checkpoint speaks against this record.\n', 1)
     await store.acceptRollback(event('audit.rollbackAccepted', null, new Date(), { ...said }))
     return tell(`The record is accepted as it is, although ${said.detail}.\n`, 0)
@@ -282,13 +278,7 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
   if (mode === 'lab' && !existsSync(path))
     return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
   await migrate(databaseUrl, { log: silent })
-  const auditKey = await auditKeyOf(config)
-  const store = await openStore(databaseUrl, {
-    log: silent,
-    auditKey,
-    checkpointPath: config.auditCheckpoints,
-    onUnfit: () => {},
-  })
+  const store = await recordOf(config, { log: silent })
   try {
     return await act(store, config)
   } finally {

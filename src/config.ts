@@ -11,7 +11,7 @@ import { BlockList, isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { escrowWith, readEscrowKey, type Escrow } from './keys/escrow.ts'
+import { escrowWith, readSymmetricKey, type Escrow } from './keys/escrow.ts'
 import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
 
 export interface Config {
@@ -189,7 +189,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const symmetricKey = (read: { content: Buffer; from: string } | null, what?: string): Buffer[] => {
     if (read === null || read.content.length === 0) return []
     try {
-      return [readEscrowKey(read.content, read.from, what)]
+      return [readSymmetricKey(read.content, read.from, what)]
     } catch (error) {
       if (!(error instanceof KeyFileError)) throw error
       fault(error.message)

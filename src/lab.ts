@@ -1,6 +1,6 @@
 /**
  * Lab mode: what a newcomer needs and has not got is made in the data directory, once, and found
- * there at the next start. An authority of its own, an audit key, and one admin API key.
+ * there at the next start. An authority of its own, an audit key, and one API key.
  *
  * The passphrase lies beside the key it protects. That is enough for a lab and for nothing else.
  */
@@ -11,10 +11,11 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { makeApiKey, parseApiKey } from './authority/apiKey.ts'
 import type { Config } from './config.ts'
-import { readEscrowKey } from './keys/escrow.ts'
+import { readSymmetricKey } from './keys/escrow.ts'
 import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from './keys/keyFile.ts'
 import { signerWith } from './keys/signer.ts'
-import type { Store } from './store/open.ts'
+import type { Log } from './store/log.ts'
+import { openStore, type Store } from './store/open.ts'
 import { writeCertificate, writeTbsCertificate } from './x509/certificate.ts'
 import {
   authorityKeyIdentifier,
@@ -93,12 +94,6 @@ async function selfSigned(privateKey: KeyObject, now: Date): Promise<Uint8Array>
   return writeCertificate(tbsCertificate, await signerWith(privateKey)(tbsCertificate))
 }
 
-/** What makes the MACs of the audit trail: as configured, in lab mode one that is made there. */
-export const auditKeyOf = async ({
-  auditKey,
-  dataDir,
-}: Pick<Config, 'auditKey' | 'dataDir'>): Promise<KeyObject> => auditKey ?? (await labAuditKey(dataDir))
-
 /** The audit key in `dataDir`/audit-key, made when it is not there yet. */
 export async function labAuditKey(dataDir: string): Promise<KeyObject> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
@@ -112,10 +107,23 @@ export async function labAuditKey(dataDir: string): Promise<KeyObject> {
     })
     await rm(draft)
   }
-  return createSecretKey(readEscrowKey(readSecretFile(path, 'the audit key'), path, 'the audit key'))
+  return createSecretKey(readSymmetricKey(readSecretFile(path, 'the audit key'), path, 'the audit key'))
 }
 
-/** The admin API key in `dataDir`/lab-api-key, made when there is none that still holds. */
+/** The record as configured. In lab mode the key of its audit trail is made where there is none. */
+export const recordOf = async (
+  { databaseUrl, auditKey, auditCheckpoints: checkpointPath, dataDir }: RecordConfig,
+  options: { readonly log: Log; readonly onUnfit?: (reason: Error) => void },
+): Promise<Store> =>
+  openStore(databaseUrl, {
+    ...options,
+    auditKey: auditKey ?? (await labAuditKey(dataDir)),
+    checkpointPath,
+  })
+
+export type RecordConfig = Pick<Config, 'databaseUrl' | 'auditKey' | 'auditCheckpoints' | 'dataDir'>
+
+/** The API key in `dataDir`/lab-api-key, that of a requester, made when there is none that still holds. */
 export async function labApiKey(
   dataDir: string,
   store: Store,

@@ -20,10 +20,10 @@ import { buildServer } from './http/server.ts'
 import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
-import { labApiKey, labAuditKey, labAuthority, labLines, type LabAuthority } from './lab.ts'
+import { labApiKey, labAuthority, labLines, recordOf, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
-import { openStore, type Store } from './store/open.ts'
+import type { Store } from './store/open.ts'
 import { holdRecord, RecordInUseError } from './store/soleProcess.ts'
 import { readCertificate } from './x509/certificate.ts'
 import { pinOf } from './x509/key.ts'
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     void stop(1)
   })
   opened.unshift(() => store.close())
-  await refuseEarlierRecord(store)
+  refuseEarlierRecord(store)
   await refuseKeyOfHgs(store, issuer)
   await store.registerAuthority(issuer.record)
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
@@ -181,8 +181,7 @@ async function configured(): Promise<{ config: Config; named: Issuer | null }> {
 }
 
 /** A record that was put back to an earlier state has forgotten certificates that are out there. */
-async function refuseEarlierRecord(store: Store): Promise<void> {
-  const said = await store.saidByLastCheckpoint()
+function refuseEarlierRecord({ saidByLastCheckpoint: said }: Store): void {
   if (said === null) return
   const what =
     said.kind === 'truncation'
@@ -238,18 +237,13 @@ async function holding({ databaseUrl }: Config): Promise<() => void> {
   }
 }
 
-async function openRecord(
-  { databaseUrl, auditKey: configured, auditCheckpoints: checkpointPath, dataDir }: Config,
-  log: Logger,
-  onUnfit: (reason: Error) => void,
-): Promise<Store> {
+async function openRecord(config: Config, log: Logger, onUnfit: (reason: Error) => void): Promise<Store> {
   try {
-    await migrate(databaseUrl, { log })
-    const auditKey = configured ?? (await labAuditKey(dataDir))
-    return await openStore(databaseUrl, { log, auditKey, checkpointPath, onUnfit })
+    await migrate(config.databaseUrl, { log })
+    return await recordOf(config, { log, onUnfit })
   } catch (error) {
     if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
-    throw recordError(databaseUrl, error.cause)
+    throw recordError(config.databaseUrl, error.cause)
   }
 }
 

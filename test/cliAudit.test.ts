@@ -101,6 +101,21 @@ t.test('the audit trail on the host', async (t) => {
     t.match(readFileSync(HGSCA_AUDIT_CHECKPOINT_FILE, 'utf8'), /"abandons":\d+/)
   })
 
+  await t.test('whose hashes were all emptied is sealed anew by nobody, not by doctor either', async (t) => {
+    const kept = readFileSync(path('record.db'))
+    sql(
+      `DROP TRIGGER "AuditEvent_refuse_update"; UPDATE "AuditEvent" SET "previousHash" = '', "hash" = '', "mac" = ''`,
+    )
+    await hgsCa('doctor')
+    const record = new Sqlite(path('record.db'), { readonly: true })
+    t.strictSame(record.prepare(`SELECT * FROM AuditEvent WHERE type = 'audit.chainBegun'`).all(), [])
+    t.equal(record.prepare(`SELECT COUNT(*) FROM AuditEvent WHERE hash <> ''`).pluck().get(), 0)
+    record.close()
+    t.equal((await hgsCa('audit', 'verify')).code, 1)
+    for (const name of ['-wal', '-shm']) rmSync(`${path('record.db')}${name}`, { force: true })
+    writeFileSync(path('record.db'), kept)
+  })
+
   await t.test('and the certificates must tell the same', async (t) => {
     const kept = readFileSync(path('record.db'))
     const last = `"id" = (SELECT max("id") FROM "Certificate")`

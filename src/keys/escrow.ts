@@ -145,7 +145,7 @@ const bindingOf = ({ lineageId, publicKeyPin }: SealedFor): Buffer =>
  * @param what - how to call it in a refusal.
  * @throws KeyFileError when it is none, or plainly not random.
  */
-export function readEscrowKey(text: Buffer, from: string, what = 'the escrow key'): Buffer {
+export function readSymmetricKey(text: Buffer, from: string, what = 'the escrow key'): Buffer {
   const written = text.toString('latin1').trim()
   text.fill(0)
   const encoding = /^[0-9a-f]{64}$/i.test(written) ? 'hex' : 'base64'

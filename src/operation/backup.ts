@@ -9,17 +9,14 @@ import { existsSync, statSync } from 'node:fs'
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import type { Config } from '../config.ts'
 import { BackupError, copyRecord, damageOf } from '../store/backup.ts'
 import { locationOf } from '../store/location.ts'
-import { auditKeyOf } from '../lab.ts'
+import { recordOf, type RecordConfig } from '../lab.ts'
 import { migrate, pendingMigrations } from '../store/migrate.ts'
 import { openStore } from '../store/open.ts'
 import { summary, tellFaults, type Outlets } from './check.ts'
 
 const silent = { info: () => {}, warn: () => {}, error: () => {} }
-
-type BackedUp = Pick<Config, 'databaseUrl' | 'auditKey' | 'auditCheckpoints' | 'dataDir'>
 
 /**
  * Copies the record, says where it is and its SHA-256, as sha256sum does, and notes it in the audit trail.
@@ -28,7 +25,7 @@ type BackedUp = Pick<Config, 'databaseUrl' | 'auditKey' | 'auditCheckpoints' | '
  * @throws BackupError when there is no copy.
  */
 export async function backUp(
-  config: BackedUp,
+  config: RecordConfig,
   file: string,
   actor: string,
   { stdout, stderr }: Outlets,
@@ -125,14 +122,12 @@ For PostgreSQL: pg_restore.
 const none = createSecretKey(Buffer.alloc(32))
 
 async function noted(
-  config: BackedUp,
+  config: RecordConfig,
   actor: string,
   at: Date,
   details: Readonly<Record<string, unknown>>,
 ): Promise<void> {
-  const auditKey = await auditKeyOf(config)
-  const { databaseUrl, auditCheckpoints: checkpointPath } = config
-  const store = await openStore(databaseUrl, { log: silent, auditKey, checkpointPath })
+  const store = await recordOf(config, { log: silent })
   try {
     await store.recordEvent({
       at,

@@ -12,10 +12,10 @@ import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authorit
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
 import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
 import { signerWith } from '../keys/signer.ts'
-import { auditKeyOf, labAuthority } from '../lab.ts'
+import { labAuthority, recordOf } from '../lab.ts'
 import { locationOf } from '../store/location.ts'
 import { MigrationError, pendingMigrations } from '../store/migrate.ts'
-import { openStore, type Store } from '../store/open.ts'
+import type { Store } from '../store/open.ts'
 import { isAtLeast } from '../store/sqlite.ts'
 import { readCertificate } from '../x509/certificate.ts'
 import { describeName } from '../x509/name.ts'
@@ -289,7 +289,7 @@ async function recordFindings(config: Config, now: Date): Promise<Finding[]> {
   let store: Store
   try {
     const silent = { info: () => {}, warn: () => {}, error: () => {} }
-    store = await openStore(databaseUrl, { log: silent, auditKey: await auditKeyOf(config) })
+    store = await recordOf(config, { log: silent })
   } catch (error) {
     return [...findings, awayFinding(error)]
   }

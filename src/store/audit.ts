@@ -18,7 +18,8 @@ const atOnce = 500
 const slice = 2_000
 const effort = 40_000
 
-export type AuditItem = LinkedEvent
+/** The types of the events that tell of a certificate that was issued. */
+export const issuances: readonly string[] = ['certificate.issued', 'certificate.renewed']
 
 export interface AuditFilter {
   readonly type?: string
@@ -44,13 +45,13 @@ export function auditFunctions(database: Database) {
   async function listAuditEvents(
     { from, to, ...exact }: AuditFilter,
     { limit, after }: { readonly limit: number; readonly after: number },
-  ): Promise<{ items: AuditItem[]; next: number | null }> {
+  ): Promise<{ items: LinkedEvent[]; next: number | null }> {
     const last = await database.read((client) =>
       client.auditEvent.findFirst({ orderBy: { sequence: 'desc' }, select: { sequence: true } }),
     )
     const end = Number(last?.sequence ?? 0)
     const at = { ...(from && { gte: from }), ...(to && { lt: to }) }
-    const items: AuditItem[] = []
+    const items: LinkedEvent[] = []
     let beyond = after
     for (; beyond < end && beyond < after + effort; beyond += slice) {
       await nextTurn()

@@ -5,6 +5,7 @@
  * read in the same memory.
  */
 
+import { issuances } from './audit.ts'
 import type { Database } from './database.ts'
 import type { AuthorityRecord, LineageRecord, NewCertificate, Purpose } from './model.ts'
 
@@ -44,9 +45,6 @@ export interface StoredLineage extends LineageRecord {
   /** Other lineages with its key. */
   readonly sameKey: readonly string[]
 }
-
-/** The types of the events that tell of a certificate that was issued. */
-const issuance = ['certificate.issued', 'certificate.renewed']
 
 const byId = { orderBy: { id: 'asc' } } as const
 
@@ -91,7 +89,7 @@ export function inspectionFunctions(database: Database) {
           select: { id: true, lineageId: true, generation: true, serialNumber: true },
         })
         const events = await client.auditEvent.findMany({
-          where: { objectId: { in: ids }, type: { in: issuance } },
+          where: { objectId: { in: ids }, type: { in: [...issuances] } },
           select: { objectId: true, details: true },
         })
         return rows.map((row) => {
@@ -165,7 +163,7 @@ export function inspectionFunctions(database: Database) {
           select: { id: true, type: true, objectId: true },
         })
         const told = events.flatMap(({ type, objectId }) =>
-          issuance.includes(type) && objectId !== null ? [objectId] : [],
+          issuances.includes(type) && objectId !== null ? [objectId] : [],
         )
         const kept = await client.certificate.findMany({ where: { id: { in: told } }, select: { id: true } })
         const ids = new Set(kept.map(({ id }) => id))

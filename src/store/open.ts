@@ -6,8 +6,8 @@
  * comes out as it is. The schema must be there: see migrate.ts.
  */
 
-import { apiKeyFunctions } from './apiKeys.ts'
 import type { KeyObject } from 'node:crypto'
+import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions, beginChain } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
@@ -22,7 +22,7 @@ import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
 import { openSqlite, openSqliteToRead } from './sqlite.ts'
 import { uuidv7 } from './uuid.ts'
-import { verificationFunctions } from './verifyAudit.ts'
+import { saidByLastCheckpoint, verificationFunctions, type Damage } from './verifyAudit.ts'
 
 export type Store = Awaited<ReturnType<typeof openStore>>
 
@@ -61,16 +61,16 @@ export async function openStore(
           ? openSqliteToRead(location.path)
           : openSqlite(location.path, chain, onUnfit))
       : await openPostgresql(location.url, chain, log, onUnfit)
-  const verification = verificationFunctions(database, chain, checkpoints)
+  let said: Damage | null
   try {
     if (options.readOnly !== true) await beginChain(database, chain, checkpoints)
-    // A record that its checkpoints speak against makes none: nobody could tell afterwards which count.
-    if (checkpoints !== null && (await verification.saidByLastCheckpoint()) === null)
-      chain.committed = checkpoints.note
+    said = await saidByLastCheckpoint(database, checkpoints)
   } catch (error) {
     await database.close()
     throw error
   }
+  // A record that its checkpoints speak against makes none: nobody could tell afterwards which count.
+  if (checkpoints !== null && said === null) chain.committed = checkpoints.note
 
   return {
     ...issuanceFunctions(database),
@@ -81,7 +81,9 @@ export async function openStore(
     ...custodyFunctions(database),
     ...auditFunctions(database),
     ...inspectionFunctions(database),
-    ...verification,
+    ...verificationFunctions(database, chain, checkpoints),
+    /** What the last checkpoint said against this record when it was opened; null when nothing. */
+    saidByLastCheckpoint: said,
     /** What was read back from the database when it was opened. */
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */

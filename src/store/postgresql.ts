@@ -13,8 +13,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaPg } from '@prisma/adapter-pg'
 import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
-import type { AuditEntry, Chain, Head } from './chain.ts'
-import { noEvent } from './chain.ts'
+import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
+import { nextGroup } from './queue.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import type { Act, Client, Database, Settings, Transaction } from './database.ts'
@@ -26,12 +26,10 @@ const writingConnections = 8
 const readingConnections = 4
 
 /**
- * In milliseconds. Whoever idles in a transaction holds the lock that all others wait for. The last one is for a server that answers nothing at all: a frozen host, a cut cable.
+ * In milliseconds. Whoever idles in a transaction holds the lock that all others wait for. The last one
+ * is for a server that answers nothing at all: a frozen host, a cut cable.
  */
 const limits = { connect: 2_000, statement: 5_000, lock: 2_000, idleInTransaction: 3_000, call: 10_000 }
-
-/** How many writes share one transaction at most: a failure repeats each of them alone. */
-const groupSize = 32
 
 /**
  * @param chain - what links audit events.
@@ -73,8 +71,7 @@ export async function openPostgresql(
   ): Promise<Head> {
     const [head] = await transaction.$queryRaw<{ sequence: bigint; hash: string }[]>`
       SELECT "sequence", "hash" FROM "audit_head"()`
-    const last = head === undefined ? noEvent : { ...head, sequence: Number(head.sequence) }
-    const linked = chain.link(last, entries)
+    const linked = chain.link(headFrom(head), entries)
     await transaction.$executeRaw(oneStatement([...rows, ...linked.map(eventRow)]))
     return linked.at(-1)!
   }
@@ -83,12 +80,7 @@ export async function openPostgresql(
   let flushing: Promise<void> | undefined
 
   async function flush(): Promise<void> {
-    while (queue.length > 0) {
-      const firstAlone = queue.findIndex(({ alone }) => alone)
-      await commit(
-        queue.splice(0, firstAlone === 0 ? 1 : Math.min(groupSize, firstAlone < 0 ? groupSize : firstAlone)),
-      )
-    }
+    while (queue.length > 0) await commit(nextGroup(queue))
     flushing = undefined
   }
 

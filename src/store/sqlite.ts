@@ -16,8 +16,8 @@ import { PrismaClient } from './generated/sqlite/client.ts'
 import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
-import type { AuditEntry, Chain, Head } from './chain.ts'
-import { noEvent } from './chain.ts'
+import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
+import { nextGroup } from './queue.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
 import { apart, eventRow } from './rows.ts'
 
@@ -28,9 +28,6 @@ const oldestVersion = '3.51.3'
 const attemptMilliseconds = 50
 const pauseMilliseconds = 50
 const patienceMilliseconds = 5_000
-
-/** How many writes share one transaction at most: a failure repeats each of them alone. */
-const groupSize = 32
 
 /** What a few issuances take on disk, in octets. Below it none is begun. */
 const leastRoom = 262_144
@@ -190,8 +187,7 @@ async function append(
   if (entries.length === 0) return null
   const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>`
     SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
-  const last = head === undefined ? noEvent : { ...head, sequence: Number(head.sequence) }
-  const linked = chain.link(last, entries)
+  const linked = chain.link(headFrom(head), entries)
   for (const event of linked) await transaction.$executeRaw(eventRow(event))
   return linked.at(-1)!
 }
@@ -217,12 +213,6 @@ interface Waiting {
   readonly until: number
   /** Its group failed: it is tried again without the others. */
   alone: boolean
-}
-
-/** Takes from the queue what is written together. */
-function nextGroup(queue: Waiting[]): Waiting[] {
-  const firstAlone = queue.findIndex((waiting) => waiting.alone)
-  return queue.splice(0, firstAlone === 0 ? 1 : firstAlone > 0 ? Math.min(firstAlone, groupSize) : groupSize)
 }
 
 /** P2028: Prisma no longer knows what became of its transaction; the connection may still be in it. */

@@ -7,8 +7,17 @@
 
 import { createHash } from 'node:crypto'
 import { CaError } from '../errors.ts'
-import { asLinked, auditRow, everyEvent } from './audit.ts'
-import { chainBegun, hashOf, isSame, noEvent, type Chain, type Head, type LinkedEvent } from './chain.ts'
+import { asLinked, auditRow, everyEvent, issuances } from './audit.ts'
+import {
+  chainBegun,
+  hashOf,
+  headFrom,
+  isSame,
+  noEvent,
+  type Chain,
+  type Head,
+  type LinkedEvent,
+} from './chain.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
 import type { NewAuditEvent } from './model.ts'
@@ -48,7 +57,6 @@ export interface Verification {
 
 const toldAtMost = 100
 const certificatesAtOnce = 500
-const issuances: readonly string[] = ['certificate.issued', 'certificate.renewed']
 
 export function verificationFunctions(database: Database, chain: Chain, file: CheckpointFile | null) {
   return {
@@ -62,25 +70,6 @@ export function verificationFunctions(database: Database, chain: Chain, file: Ch
       return { ...found, damage: [...found.damage, ...lines] }
     },
 
-    /** What the last checkpoint says against this record, which then is older than it was, or another; null when nothing. */
-    async saidByLastCheckpoint(): Promise<Damage | null> {
-      const last = furthestOf(file)
-      if (last === undefined) return null
-      const { sequence } = last
-      const row = await database.read((client) => client.auditEvent.findUnique({ where: { sequence } }))
-      if (row === null) {
-        const end = await headOf(database)
-        return {
-          kind: 'truncation',
-          sequence: end.sequence + 1,
-          detail: `there is a checkpoint for ${sequence}`,
-        }
-      }
-      return isSame(row.hash, last.hash)
-        ? null
-        : { kind: 'fork', sequence, detail: 'its checkpoint says otherwise' }
-    },
-
     /** Makes the record as it is the one that counts, although its last checkpoint says otherwise. */
     async acceptRollback(event: NewAuditEvent): Promise<void> {
       const last = furthestOf(file)
@@ -91,6 +80,28 @@ export function verificationFunctions(database: Database, chain: Chain, file: Ch
   }
 }
 
+/** What the last checkpoint says against this record, which then is older than it was, or another; null when nothing. */
+export async function saidByLastCheckpoint(
+  database: Database,
+  file: CheckpointFile | null,
+): Promise<Damage | null> {
+  const last = furthestOf(file)
+  if (last === undefined) return null
+  const { sequence } = last
+  const row = await database.read((client) => client.auditEvent.findUnique({ where: { sequence } }))
+  if (row === null) {
+    const end = await headOf(database)
+    return {
+      kind: 'truncation',
+      sequence: end.sequence + 1,
+      detail: `there is a checkpoint for ${sequence}`,
+    }
+  }
+  return isSame(row.hash, last.hash)
+    ? null
+    : { kind: 'fork', sequence, detail: 'its checkpoint says otherwise' }
+}
+
 /** Several processes may write to one file, so the last line need not be the furthest. */
 const furthestOf = (file: CheckpointFile | null): Checkpoint | undefined =>
   file
@@ -99,8 +110,9 @@ const furthestOf = (file: CheckpointFile | null): Checkpoint | undefined =>
     .at(-1)
 
 async function headOf(database: Database): Promise<Head> {
-  const row = await database.read((client) => client.auditEvent.findFirst({ orderBy: { sequence: 'desc' } }))
-  return row === null ? noEvent : asLinked(row)
+  return headFrom(
+    await database.read((client) => client.auditEvent.findFirst({ orderBy: { sequence: 'desc' } })),
+  )
 }
 
 /** @param checkpoints - what stands outside the database, oldest first. */

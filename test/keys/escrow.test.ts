@@ -1,7 +1,7 @@
 /** Keys in escrow: sealed as it is written, opened for their own lineage and for nothing else. */
 import { createDecipheriv, createHash, randomBytes } from 'node:crypto'
 import t from 'tap'
-import { EscrowError, escrowWith, readEscrowKey } from '../../src/keys/escrow.ts'
+import { EscrowError, escrowWith, readSymmetricKey } from '../../src/keys/escrow.ts'
 import { KeyFileError } from '../../src/keys/keyFile.ts'
 
 const belongs = {
@@ -106,7 +106,7 @@ t.test('an escrow key is 32 random octets, as base64 or hex', async (t) => {
     ` ${hex}\r\n`,
   ]) {
     const given = Buffer.from(text)
-    t.strictSame(readEscrowKey(given, 'a file'), key, text)
+    t.strictSame(readSymmetricKey(given, 'a file'), key, text)
     t.strictSame(given, Buffer.alloc(given.length), 'the text is wiped')
   }
   for (const text of [
@@ -121,7 +121,7 @@ t.test('an escrow key is 32 random octets, as base64 or hex', async (t) => {
     Buffer.alloc(32).toString('hex'),
     Buffer.from('hgs-ca!!hgs-ca!!hgs-ca!!hgs-ca!!').toString('base64'),
   ]) {
-    const refused = () => readEscrowKey(Buffer.from(text), '/etc/escrow')
+    const refused = () => readSymmetricKey(Buffer.from(text), '/etc/escrow')
     t.throws(refused, { name: 'KeyFileError', message: /\/etc\/escrow .* openssl rand -base64 32$/ }, text)
     t.throws(refused, KeyFileError)
     try {

@@ -1,0 +1,10 @@
+/** Writes that wait for their turn, and are written together: one transaction, one wait for the disk. */
+
+/** How many writes share one transaction at most: a failure repeats each of them alone. */
+const groupSize = 32
+
+/** Takes from the queue what is written together: those that must be alone are. */
+export function nextGroup<Waiting extends { readonly alone: boolean }>(queue: Waiting[]): Waiting[] {
+  const firstAlone = queue.findIndex((waiting) => waiting.alone)
+  return queue.splice(0, firstAlone === 0 ? 1 : firstAlone > 0 ? Math.min(firstAlone, groupSize) : groupSize)
+}
