@@ -3,7 +3,6 @@
  * acknowledged is there, and a database that is away is said to be away.
  */
 
-import { emptyScope } from '../src/authority/scope.ts'
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
@@ -780,12 +779,14 @@ async function cuttableNetwork(t: Test, url: string): Promise<{ url: string; cut
   return { url: throughHere.href, cut }
 }
 
+const none = { purposes: [], organizations: [], lineages: [], keys: [], validityDays: null }
+
 function apiKey(): ApiKeyRecord {
   return {
     id: uuidv7(now),
     secretHash: 'e'.repeat(64),
     role: 'requester',
-    scope: { ...emptyScope, names: ['.contoso.com'] },
+    scope: { ...none, names: ['.contoso.com'] },
     owner: 'guardian team',
     createdAt: now,
     expiresAt: new Date(now.getTime() + 90 * day),

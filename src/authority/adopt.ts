@@ -14,8 +14,8 @@ import { sources } from '../hgs/sources.ts'
 import type { Idempotency, NewAdoption } from '../store/model.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
-import { DerError } from '../x509/der.ts'
-import { readKeyUsage, type GeneralName, type KeyUsage } from '../x509/extensions.ts'
+import { DerError, readOr } from '../x509/der.ts'
+import { readKeyUsage, type GeneralName } from '../x509/extensions.ts'
 import { hexDigest, pinOf, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName, modernised, nameFrom, type Name } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
@@ -255,7 +255,9 @@ function refuseAnotherKey({ publicKey }: Certificate, proven: Proven): void {
 /** What signs certificates is the key of an authority, whichever; `cA` alone is what openssl req -x509 writes. */
 function refuseAuthority({ extensions }: Certificate): void {
   const usage = extensions.get(oids.keyUsage)
-  if (usage === undefined || !usages(usage.value).includes('keyCertSign')) return
+  // One that cannot be read is told in the report.
+  const usages = usage === undefined ? [] : readOr(() => readKeyUsage(usage.value), [])
+  if (!usages.includes('keyCertSign')) return
   throw new CaError('profileViolation', 'This is the certificate of a certification authority.', {
     errors: [
       {
@@ -268,16 +270,6 @@ function refuseAuthority({ extensions }: Certificate): void {
       },
     ],
   })
-}
-
-/** What cannot be read is told in the report. */
-function usages(value: Uint8Array): readonly KeyUsage[] {
-  try {
-    return readKeyUsage(value)
-  } catch (error) {
-    if (error instanceof DerError) return []
-    throw error
-  }
 }
 
 /** A request that asks to renew a certificate is no proof for the adoption of another. */

@@ -18,7 +18,7 @@ import {
 import type { Standing } from '../hgs/rules.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { possessionDigests } from '../x509/certificationRequest.ts'
-import { DerError } from '../x509/der.ts'
+import { DerError, readOr } from '../x509/der.ts'
 import { hexDigest, importPublicKey, publicKeyPin, verifies, type SubjectPublicKeyInfo } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
@@ -81,7 +81,8 @@ export const checkPfx = (
   purpose: Purpose | null,
 ): Promise<Report> =>
   withOpenPfx(sent, async ({ certificate, others, provider, localMachine }) => {
-    const chain = [certificate, ...others.flatMap(readable)]
+    // What stands beside the certificate of the key is no more than a help to judge it.
+    const chain = [certificate, ...others.flatMap((der) => readOr(() => [readCertificate(der)], []))]
     const report = await checkChain(ca, chain, purpose, providerOfPfx(provider))
     return localMachine ? report : { ...report, notes: [userKeySet, ...report.notes] }
   })
@@ -134,16 +135,6 @@ const standingOfKey = async (
 ): Promise<Standing | null> => (rsa === null ? null : standingOf(ca, publicKeyPin(rsa)))
 
 const maximumCertificates = 16
-
-/** What stands beside the certificate of the key is no more than a help to judge it. */
-function readable(der: Uint8Array): Certificate[] {
-  try {
-    return [readCertificate(der)]
-  } catch (error) {
-    if (error instanceof DerError) return []
-    throw error
-  }
-}
 
 /** @throws CaError `malformedCertificate`. */
 export function readCertificateFile(file: Uint8Array | string): Certificate[] {

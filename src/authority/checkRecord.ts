@@ -12,7 +12,7 @@ import type { StoredCertificate, StoredLineage } from '../store/inspection.ts'
 import type { AuthorityRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate, subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
-import { DerError } from '../x509/der.ts'
+import { DerError, readOr } from '../x509/der.ts'
 import { hexDigest, importPublicKey, pinOf, verifies } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
@@ -210,7 +210,8 @@ async function signatureFaults(certificate: Certificate, issuer: Issuer): Promis
 function ruleFaults(certificate: Certificate, purpose: Purpose, issuer: Issuer | null): string[] {
   if (!Object.hasOwn(profiles, purpose)) return ['its purpose is none'] // a column of text can hold anything
   const profile = profiles[purpose]
-  const subjectAltNames = namesOf(certificate)
+  // Names that cannot be read are none: the row that needs them says so.
+  const subjectAltNames = readOr(() => subjectAltNamesOf(certificate), [])
   const refusals = [profile, withKeyEncipherment(profile)].map((one) =>
     judge(
       {
@@ -227,16 +228,6 @@ function ruleFaults(certificate: Certificate, purpose: Purpose, issuer: Issuer |
     ),
   )
   return refusals.reduce((fewer, more) => (more.length < fewer.length ? more : fewer))
-}
-
-/** Names that cannot be read are none: the row that needs them says so. */
-function namesOf(certificate: Certificate): ReturnType<typeof subjectAltNamesOf> {
-  try {
-    return subjectAltNamesOf(certificate)
-  } catch (error) {
-    if (error instanceof DerError) return []
-    throw error
-  }
 }
 
 function readable(der: Uint8Array): Certificate | string {

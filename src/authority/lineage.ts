@@ -56,8 +56,8 @@ export async function declareSharing(
 
 /** The lineage of the key that is in use where that of `id` was: it itself, unless that was replaced. */
 export async function lineageInUse(ca: CertificationAuthority, id: string): Promise<string> {
-  const { replacedBy } = await findLineage(ca, id)
-  return replacedBy === null ? id : lineageInUse(ca, replacedBy)
+  const next = await ca.store.replacementOf(id)
+  return next === null ? id : lineageInUse(ca, (await findLineage(ca, next)).id)
 }
 
 /** The certificate of the highest generation; the first is finished when it was interrupted. */

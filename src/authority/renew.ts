@@ -29,7 +29,6 @@ import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
 import { findCertificate, pointerTo } from './find.ts'
 import { ignoredOf, readFindings, rememberedRows, type Findings } from './findings.ts'
-import { findLineage } from './lineage.ts'
 import { once, type Issued } from './once.ts'
 import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
@@ -138,7 +137,7 @@ export async function planRenewal(
   const publicKey = old.publicKey.rsa!
   const names = subjectAltNamesOf(old)
   const findings = readFindings(predecessor.findings)
-  const { replacedBy } = await findLineage(ca, predecessor.lineage.id)
+  const replacedBy = await ca.store.replacementOf(predecessor.lineage.id)
   const provider = pfx === null ? providerOf(request, order.provider, findings) : writtenHere
   // The whole profile again, as of now: what was good enough then may not be today.
   const rows = await judged(

@@ -13,16 +13,6 @@ import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
 import type { GeneralName } from '../x509/extensions.ts'
 import { valuesOf, type Name } from '../x509/name.ts'
 
-/** It allows nothing. */
-export const emptyScope = {
-  purposes: [],
-  organizations: [],
-  names: [],
-  lineages: [],
-  keys: [],
-  validityDays: null,
-} as const satisfies Scope
-
 interface Subject {
   readonly purpose: Purpose
   readonly subject: Name
@@ -75,7 +65,7 @@ export function judgeByScope(scope: Scope, what: Subject): Row | null {
       openssl:
         'openssl req -new -subj "/O=Contoso/CN=hgs.contoso.com" -key hgs.key -out hgs.csr # within the scope',
       powershell:
-        'hgs-ca.cmd api-key create --organization Contoso --name hgs.contoso.com # by an operator, for a wider scope',
+        'hgs-ca api-key create --organization Contoso --name hgs.contoso.com # by an operator, for a wider scope',
     },
   }
 }

@@ -10,7 +10,7 @@ import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord } from '../store/model.ts'
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { readCertificate } from '../x509/certificate.ts'
-import { DerError } from '../x509/der.ts'
+import { readOr } from '../x509/der.ts'
 import { hexDigest, pinOf } from '../x509/key.ts'
 import { oids } from '../x509/oids.ts'
 import { certificateOf } from '../x509/signedData.ts'
@@ -99,14 +99,8 @@ export function changesKey({ renewalCertificate, publicKey }: CertificationReque
 }
 
 /** The pin of the key of a certificate from anywhere; null when it cannot be read. */
-function keyOf(certificate: Uint8Array): string | null {
-  try {
-    return pinOf(readCertificate(certificate).publicKey)
-  } catch (error) {
-    if (error instanceof DerError) return null
-    throw error
-  }
-}
+const keyOf = (certificate: Uint8Array): string | null =>
+  readOr(() => pinOf(readCertificate(certificate).publicKey), null)
 
 /**
  * Holds what the request says of the certificate it renews against the record. A request that says

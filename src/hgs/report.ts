@@ -15,7 +15,7 @@ import {
 } from './rules.ts'
 import { gradeProvider, type ProviderEvidence } from './provider.ts'
 import { subjectAltNamesOf, type Certificate } from '../x509/certificate.ts'
-import { DerError } from '../x509/der.ts'
+import { readOr } from '../x509/der.ts'
 import { canonicalSpki, hex } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 
@@ -85,7 +85,8 @@ export function judgeCertificate(
   const exhibit: Exhibit = {
     publicKey: certificate.publicKey,
     subject: certificate.subject,
-    subjectAltNames: readableNames(certificate),
+    // Names that cannot be read are none: the row that needs them says so.
+    subjectAltNames: readOr(() => subjectAltNamesOf(certificate), []),
     provider: one.provider ?? gradeProvider(null, null),
     request: null,
     certificate: { certificate, issuer: null },
@@ -107,16 +108,6 @@ const sameKey = (a: Certificate, b: Certificate): boolean => keyOf(a) === keyOf(
 
 const keyOf = ({ publicKey: { rsa, der } }: Certificate): string =>
   hex(rsa === null ? der : canonicalSpki(rsa))
-
-/** Names that cannot be read are none: the row that needs them says so. */
-function readableNames(certificate: Certificate): ReturnType<typeof subjectAltNamesOf> {
-  try {
-    return subjectAltNamesOf(certificate)
-  } catch (error) {
-    if (error instanceof DerError) return []
-    throw error
-  }
-}
 
 const words: Readonly<Record<Verdict, string>> = {
   pass: 'pass',

@@ -4,13 +4,13 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
-import type { AuditFilter, AuditItem } from '../store/audit.ts'
+import type { AuditFilter } from '../store/audit.ts'
+import type { LinkedEvent } from '../store/chain.ts'
 import { requesterOf } from './authenticate.ts'
-import { instantIn } from './certificates.ts'
 import { answerHeaders, problems } from './describe.ts'
-import { closed, instant, line, nullable, oneOf, text } from './schemas.ts'
+import { instantIn, linkTo, pageSize } from './paging.ts'
+import { closed, instant, line, nullable, oneOf, pageLimit, text } from './schemas.ts'
 
-const pageSize = 50
 const outcomes = ['success', 'refused', 'failure'] as const
 
 const place = (description: string) =>
@@ -23,13 +23,7 @@ export const AuditQuery = Type.Object(
     objectId: Type.Optional(line(128, 'What it was done to: the id of a certificate, lineage or API key.')),
     from: Type.Optional(instant('Only events at this instant or later, from 1970 to 9999.')),
     to: Type.Optional(instant('Only events before this instant, from 1970 to 9999.')),
-    limit: Type.Optional(
-      Type.String({
-        pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$',
-        maxLength: 3,
-        description: '1 to 200; 50 when nothing is said. An export has no limit.',
-      }),
-    ),
+    limit: pageLimit('1 to 200; 50 when nothing is said. An export has no limit.'),
     cursor: Type.Optional(place('Where the page before ended: `next` of that answer, or a sequence.')),
     format: Type.Optional(
       oneOf(['json', 'jsonl'], 'jsonl: all that follow, a line of canonical JSON (RFC 8785) each.'),
@@ -123,19 +117,13 @@ export function auditEventRoutes(server: FastifyInstance, ca: CertificationAutho
           .send(Readable.from(ca.store.auditLines(filter, after)))
       }
       const page = await ca.store.listAuditEvents(filter, { limit: Number(limit ?? pageSize), after })
-      if (page.next !== null) {
-        const query = new URLSearchParams({
-          ...(request.query as Record<string, string>),
-          cursor: String(page.next),
-        })
-        reply.header('link', `</v1/audit-events?${query.toString()}>; rel="next"`)
-      }
+      linkTo(reply, request, page.next)
       return { items: page.items.map(viewOf), next: page.next }
     },
   )
 }
 
-const viewOf = (event: AuditItem): Static<typeof AuditEventView> => ({
+const viewOf = (event: LinkedEvent): Static<typeof AuditEventView> => ({
   ...event,
   at: event.at.toISOString(),
   outcome: event.outcome as (typeof outcomes)[number],
@@ -143,7 +131,7 @@ const viewOf = (event: AuditItem): Static<typeof AuditEventView> => ({
 })
 
 /** The details are text in the trail, and somebody may have made it other text. */
-function detailsOf({ details }: AuditItem): object {
+function detailsOf({ details }: LinkedEvent): object {
   try {
     return JSON.parse(details) as object
   } catch {

@@ -1,6 +1,6 @@
 /** The routes under /v1/certificates: decode, call one use case, encode. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
@@ -8,13 +8,13 @@ import type { DryRun } from '../authority/dryRun.ts'
 import { issue, rehearseIssue } from '../authority/issue.ts'
 import { findLineage } from '../authority/lineage.ts'
 import { rehearseRenewal, renew } from '../authority/renew.ts'
-import { CaError } from '../errors.ts'
 import { seenBy } from './authenticate.ts'
 import { consequences } from '../hgs/consequences.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
 import { sendIssued } from './issued.ts'
 import { issueOrder, renewalOrder } from './order.ts'
+import { instantIn, linkTo, pageSize } from './paging.ts'
 import { adoptedView, certificateView, negotiate, sendCertificate } from './representation.ts'
 import {
   CertificatePage,
@@ -35,24 +35,6 @@ import {
 } from './schemas.ts'
 
 const certificateFormats = ['json', 'pem', 'der', 'p7b'] as const
-const pageSize = 50
-
-/**
- * A date-time of the query as a Date.
- *
- * @throws CaError `invalidRequest` for one that JavaScript or a database cannot hold: the leap second
- *   that RFC 3339 allows, and years outside 1970 to 9999.
- */
-export function instantIn<Name extends string>(
-  query: { readonly [name in Name]?: string },
-  name: Name,
-): Date {
-  const instant = new Date(query[name]!)
-  if (instant >= new Date(0) && instant < new Date('+010000-01-01T00:00:00Z')) return instant
-  throw new CaError('invalidRequest', 'A field is not as it should be.', {
-    errors: [{ pointer: `query/${name}`, detail: 'must be an instant from 1970 to 9999, no leap second' }],
-  })
-}
 
 export function certificateRoutes(server: FastifyInstance, authority: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
@@ -266,13 +248,6 @@ export function certificateRoutes(server: FastifyInstance, authority: Certificat
       }
     },
   )
-
-  /** Names the page that follows in a Link header (RFC 8288). */
-  function linkTo(reply: FastifyReply, request: FastifyRequest, next: string | number | null): void {
-    if (next === null) return
-    const query = new URLSearchParams({ ...(request.query as Record<string, string>), cursor: String(next) })
-    reply.header('link', `<${request.url.split('?')[0]}?${query.toString()}>; rel="next"`)
-  }
 
   /** Whatever form the certificate was asked for in: there is none. */
   function sendDryRun(reply: FastifyReply, dryRun: DryRun): FastifyReply {

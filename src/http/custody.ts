@@ -5,7 +5,6 @@ import { Type, type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { custodyOf, type CustodyLedger } from '../authority/custody.ts'
 import { deliver } from '../authority/deliver.ts'
-import { findLineage } from '../authority/lineage.ts'
 import { CaError } from '../errors.ts'
 import { checkPfxPassword } from '../x509/pfx.ts'
 import { consequences } from '../hgs/consequences.ts'
@@ -13,6 +12,7 @@ import type { CertificateRecord } from '../store/model.ts'
 import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, examples, fileAnswers, jsonAnswer, problems } from './describe.ts'
 import { idempotencyOf } from './order.ts'
+import { pageSize } from './paging.ts'
 import { certificateView, fileName, negotiate, sendFile } from './representation.ts'
 import {
   certificateRef,
@@ -30,7 +30,6 @@ import {
 } from './schemas.ts'
 
 const deliveryFormats = ['json', 'pfx'] as const
-const pageSize = 50
 
 export const DeliveryBody = Type.Object(
   {
@@ -151,8 +150,7 @@ async function notesOn(
   ca: CertificationAuthority,
   { purpose, lineage }: CertificateRecord,
 ): Promise<string[]> {
-  const { replacedBy } = await findLineage(ca, lineage.id)
-  return replacedBy === null ? [] : [consequences[purpose].replacedKey]
+  return (await ca.store.replacementOf(lineage.id)) === null ? [] : [consequences[purpose].replacedKey]
 }
 
 export function custodyRoutes(server: FastifyInstance, authority: CertificationAuthority): void {

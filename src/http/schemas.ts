@@ -199,6 +199,10 @@ export const format = (names: readonly Format[]) =>
     ),
   )
 
+/** How much a page holds, 200 at most. */
+export const pageLimit = (description: string) =>
+  Type.Optional(Type.String({ pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$', maxLength: 3, description }))
+
 /** Numbers in a query are text; the pattern keeps them numbers. */
 const days = Type.Optional(
   Type.String({ pattern: '^[1-9][0-9]{0,4}$', maxLength: 5, description: validityDays }),
@@ -288,13 +292,7 @@ export const ListQuery = Type.Object(
     notAfterAfter: Type.Optional(
       instant('Only certificates that end after this instant, from 1970 to 9999.'),
     ),
-    limit: Type.Optional(
-      Type.String({
-        pattern: '^([1-9]|[1-9][0-9]|1[0-9]{2}|200)$',
-        maxLength: 3,
-        description: '1 to 200; 50 when nothing is said.',
-      }),
-    ),
+    limit: pageLimit('1 to 200; 50 when nothing is said.'),
     cursor: Type.Optional(uuid('Where the page before ended: `next` of that answer.')),
   },
   closed,

@@ -62,6 +62,13 @@ export function lineageFunctions(database: Database) {
         }
       }),
 
+    /** The lineage whose key has replaced that of this one; null while it is in use. */
+    replacementOf: (replacedId: string): Promise<string | null> =>
+      database.read(async (client) => {
+        const row = await client.rekey.findUnique({ where: { replacedId }, select: { lineageId: true } })
+        return row?.lineageId ?? null
+      }),
+
     /** The lineage that was adopted with the certificate of this SHA-1 thumbprint. */
     findAdoptedLineage: (thumbprint: string): Promise<string | null> =>
       database.read(async (client) => {

@@ -10,6 +10,16 @@ export class DerError extends Error {
   override readonly name = 'DerError'
 }
 
+/** What `read` gives, or `otherwise` where the octets are not well-formed. */
+export function readOr<T, Otherwise>(read: () => T, otherwise: Otherwise): T | Otherwise {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof DerError) return otherwise
+    throw error
+  }
+}
+
 /** Tag octets, identifier and all (X.680 §8). High tag numbers do not occur in what we read. */
 export const tag = {
   boolean: 0x01,

@@ -13,6 +13,7 @@ import {
   expect,
   oid,
   readDer,
+  readOr,
   sequence,
   smallInteger,
   tag,
@@ -398,7 +399,8 @@ function readCertificates(
   const pin = publicKeyPin(key)
   const all = [...found.values()]
   const fitting = all.flatMap(({ der, id }) => {
-    const certificate = readable(der)
+    // Roots that cannot be read are carried along, whatever is in them.
+    const certificate = readOr(() => readCertificate(der), null)
     const { rsa = null } = certificate?.publicKey ?? {}
     return certificate !== null && rsa !== null && publicKeyPin(rsa) === pin ? [{ certificate, id }] : []
   })
@@ -413,16 +415,6 @@ function readCertificates(
   return {
     certificate: leaf.certificate,
     others: all.flatMap(({ der }) => (der === leaf.certificate.der ? [] : [der])),
-  }
-}
-
-/** Roots of version 1 and the like are carried along, whatever is in them. */
-function readable(der: Uint8Array): Certificate | null {
-  try {
-    return readCertificate(der)
-  } catch (error) {
-    if (error instanceof DerError) return null
-    throw error
   }
 }
 
