@@ -18,14 +18,18 @@ export type Permission =
   | 'certificate.read'
   | 'pfx.convert'
   | 'key.deliver'
+  | 'request.decide'
+  | 'identity.manage'
   | 'audit.read'
+  | 'metrics.read'
 
 /** Who audits writes nothing, and who administers issues nothing. */
 export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
-  requester: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert'],
-  renewer: ['certificate.renew', 'certificate.read', 'pfx.convert'],
-  auditor: ['certificate.read', 'audit.read'],
-  admin: ['certificate.read', 'key.deliver', 'audit.read'],
+  requester: ['certificate.issue', 'certificate.renew', 'certificate.read', 'pfx.convert', 'metrics.read'],
+  renewer: ['certificate.renew', 'certificate.read', 'pfx.convert', 'metrics.read'],
+  approver: ['certificate.read', 'request.decide', 'metrics.read'],
+  auditor: ['certificate.read', 'audit.read', 'metrics.read'],
+  admin: ['certificate.read', 'key.deliver', 'identity.manage', 'audit.read', 'metrics.read'],
 }
 export const roles = Object.keys(permissions) as Role[]
 

@@ -55,6 +55,10 @@ export interface Requester {
   readonly principal: string
   /** Owner and id of the API key: what stands in the record. */
   readonly name: string
+  /** Who answers for the identity. */
+  readonly owner: string
+  /** Who made the identity: the owner of another one, or the host. */
+  readonly createdBy: string
   readonly role: Role
   readonly address: string | null
   readonly requestId: string

@@ -64,6 +64,8 @@ export function requesterOf(request: FastifyRequest): Requester {
   return {
     principal: apiKey.id,
     name: `${apiKey.owner} (API key ${apiKey.id})`,
+    owner: apiKey.owner,
+    createdBy: 'the host', // where API keys are made
     role: apiKey.role,
     address: request.ip,
     requestId: request.id,

@@ -5,7 +5,7 @@
 
 export type Purpose = 'signing' | 'encryption' | 'https'
 /** An identity has one of them, so that none holds what belongs apart: who audits or administers issues nothing. */
-export type Role = 'requester' | 'renewer' | 'auditor' | 'admin'
+export type Role = 'requester' | 'renewer' | 'approver' | 'auditor' | 'admin'
 
 /** What an identity may ask for and see. */
 export type Scope =
