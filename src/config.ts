@@ -11,8 +11,13 @@ import { BlockList, isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
+import { readClientIssuers, type ClientIssuer } from './identity/clientCertificate.ts'
+import type { TokenIssuer } from './identity/accessToken.ts'
+import { issuerFault } from './identity/issuer.ts'
 import { escrowWith, readSymmetricKey, type Escrow } from './keys/escrow.ts'
 import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
+import { DerError } from './x509/der.ts'
+import { PemError } from './x509/pem.ts'
 
 export interface Config {
   readonly mode: 'lab' | 'production'
@@ -33,7 +38,14 @@ export interface Config {
   readonly auditCheckpoints: string | null
   /** Null when no key is to be kept. */
   readonly escrow: Escrow | null
-  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
+  readonly tls: {
+    readonly cert: Buffer
+    readonly key: Buffer
+    /** By whom client certificates are issued that are taken; none when no certificate is asked for. */
+    readonly clientIssuers: readonly ClientIssuer[]
+  } | null
+  /** Whose access tokens are taken; null for nobody's. */
+  readonly tokenIssuer: TokenIssuer | null
   readonly trustedProxies: readonly string[]
   /** Whether certificates get key usage 0xB0 instead of 0x90. */
   readonly keyEncipherment: boolean
@@ -66,6 +78,12 @@ const settings = {
   HGSCA_ESCROW_PREVIOUS_KEY: 'Secret. The escrow key before that one: it opens what it has sealed.',
   HGSCA_TLS_CERTIFICATE_FILE: 'The certificate of this service for HTTPS in PEM, with its chain.',
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
+  HGSCA_CLIENT_CA_FILE:
+    'The authorities in PEM whose certificates clients may show in place of an API key (mTLS). Needs HTTPS by the service itself: not behind a proxy. Each is trusted by itself, so name the issuing authority alone, not a root that others issue under too, and never the authority of this service. No revocation list is read: a certificate is shut out by revoking its identity (hgs-ca identity revoke).',
+  HGSCA_OIDC_ISSUER:
+    'Whose access tokens are taken in place of an API key: the issuer (OpenID Connect) exactly as it calls itself, such as https://login.microsoftonline.com/TENANT/v2.0. The service asks it for its keys, directly, at /.well-known/openid-configuration. Where its certificate is of a private authority, name that in NODE_EXTRA_CA_CERTS, which Node.js itself reads. Whoever rules the issuer can pass for every identity that is known by a token.',
+  HGSCA_OIDC_AUDIENCE:
+    'What tokens for this service have in `aud`. Use an audience of its own: a token for another service must not be good here.',
   HGSCA_TRUSTED_PROXIES:
     'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
   HGSCA_KEEP_CLIENT_INFO:
@@ -209,6 +227,30 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       fault(`${tlsCertificate.from} and ${tlsKey.from} do not serve for HTTPS: ${(error as Error).message}.`)
     }
   }
+  const clientCa = publicFile('HGSCA_CLIENT_CA_FILE')
+  let clientIssuers: readonly ClientIssuer[] = []
+  if (clientCa !== null) {
+    if (tlsKey === null)
+      fault(
+        'HGSCA_CLIENT_CA_FILE needs HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE: clients show certificates to whoever ends TLS.',
+      )
+    if (value('HGSCA_TRUSTED_PROXIES') !== null)
+      fault(
+        'HGSCA_CLIENT_CA_FILE and HGSCA_TRUSTED_PROXIES exclude each other: behind a proxy, the certificate of the connection is that of the proxy, and what a header says of another cannot be believed.',
+      )
+    try {
+      if (clientCa.pem !== '') clientIssuers = readClientIssuers(clientCa.pem)
+    } catch (error) {
+      if (!(error instanceof DerError || error instanceof PemError)) throw error
+      fault(`HGSCA_CLIENT_CA_FILE: ${clientCa.from}: ${error.message}.`)
+    }
+  }
+  const issuer = value('HGSCA_OIDC_ISSUER')
+  const audience = value('HGSCA_OIDC_AUDIENCE')
+  if ((issuer === null) !== (audience === null))
+    fault('HGSCA_OIDC_ISSUER and HGSCA_OIDC_AUDIENCE go together; one is missing.')
+  const wrongIssuer = issuer === null ? null : issuerFault(issuer)
+  if (wrongIssuer !== null) fault(`HGSCA_OIDC_ISSUER: ${wrongIssuer}.`)
   const host = value('HGSCA_HOST') ?? '127.0.0.1'
   const trustedProxies = (value('HGSCA_TRUSTED_PROXIES') ?? '').split(',').flatMap((one) => one.trim() || [])
   for (const proxy of trustedProxies)
@@ -257,7 +299,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     auditKey: auditOctets === undefined ? null : createSecretKey(auditOctets),
     auditCheckpoints: checkpoints === null ? null : resolve(checkpoints),
     escrow: sealing === undefined ? null : escrowWith([sealing, ...opening]),
-    tls: tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content },
+    tls:
+      tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content, clientIssuers },
+    tokenIssuer: issuer === null || audience === null ? null : { issuer, audience },
     trustedProxies,
     ...flags,
     logLevel,

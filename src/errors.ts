@@ -234,6 +234,13 @@ export const codes = {
     remedy:
       'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header: what was already begun is finished then. If it stays so, the operator looks at the log and at /readyz.',
   },
+  issuerUnavailable: {
+    title: 'Access tokens cannot be verified at the moment.',
+    cause:
+      'The issuer of access tokens does not tell its keys, or not in time, and those that it told before are older than a day or do not have the one that is needed.',
+    remedy:
+      'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header. If it stays so, the operator runs hgs-ca doctor and looks at the log. API keys and client certificates do not need the issuer.',
+  },
   internalError: {
     title: 'The service failed.',
     cause: 'A fault of the service itself, not of your request.',

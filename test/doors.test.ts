@@ -26,6 +26,7 @@ const everything = [
   'hgs',
   'keys',
   'store',
+  'identity',
   'authority',
   'http',
 ]
@@ -37,9 +38,13 @@ const arrows: Readonly<Record<string, Arrows>> = {
   hgs: { values: ['x509', 'errors'], types: [] },
   keys: { values: ['x509', 'errors'], types: [] },
   store: { values: ['errors'], types: ['hgs'] },
+  identity: { values: ['x509', 'errors'], types: ['store'] },
   authority: { values: ['hgs', 'x509', 'errors'], types: ['store', 'keys'] },
-  http: { values: ['authority', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
-  operation: { values: ['config', 'lab', 'keys', 'store', 'authority', 'x509', 'errors'], types: [] },
+  http: { values: ['identity', 'authority', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
+  operation: {
+    values: ['config', 'identity', 'lab', 'keys', 'store', 'authority', 'x509', 'errors'],
+    types: [],
+  },
   config: { values: everything, types: [] },
   lab: { values: everything, types: [] },
   main: { values: everything, types: [] },

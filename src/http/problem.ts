@@ -44,6 +44,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   authorityExpiring: 503,
   busy: 503,
   storeUnavailable: 503,
+  issuerUnavailable: 503,
 }
 
 export const problemType = 'application/problem+json'

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
+import type { TlsOptions } from 'node:tls'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
@@ -44,7 +45,12 @@ export interface ServerOptions {
   readonly lab: boolean
   /** Whether self-signed certificates are made for labs. */
   readonly selfSigned: boolean
-  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null
+  readonly tls: {
+    readonly cert: Buffer
+    readonly key: Buffer
+    /** The authorities whose certificates clients may show; none when none is asked for. */
+    readonly clientIssuers: readonly { readonly pem: string }[]
+  } | null
   /** Addresses of proxies whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
   readonly readiness: Readiness
@@ -61,7 +67,14 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   const app = Fastify({
     ...(options.tls === null
       ? { http: { ...patience, ...told } }
-      : { https: { ...options.tls, ...patience, ...told, minVersion: 'TLSv1.2' as const } }),
+      : {
+          https: {
+            ...offered(options.tls),
+            ...patience,
+            ...told,
+            minVersion: 'TLSv1.2' as const,
+          },
+        }),
     loggerInstance: options.log,
     // One line of our own instead, with nothing in it that a client wrote but its request id.
     logController: new LogController({ disableRequestLogging: true }),
@@ -184,6 +197,21 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   await app.ready()
   return app
 }
+
+/**
+ * Where client certificates are taken, one is asked for and nobody is shut out: who shows none may have
+ * an API key, and who shows a wrong one is told what is wrong with it (identity/clientCertificate.ts).
+ */
+const offered = ({ cert, key, clientIssuers }: NonNullable<ServerOptions['tls']>): TlsOptions => ({
+  cert,
+  key,
+  ...(clientIssuers.length > 0 && {
+    ca: clientIssuers.map(({ pem }) => pem), // these alone: none of those that Node.js brings
+    allowPartialTrustChain: true, // an issuing authority is enough, without the root above it
+    requestCert: true,
+    rejectUnauthorized: false,
+  }),
+})
 
 const clientErrors: Readonly<Record<string, [Code, string]>> = {
   ERR_HTTP_REQUEST_TIMEOUT: [

@@ -80,6 +80,7 @@ t.test('a connection', async (t) => {
       lab: true,
       selfSigned: true,
       tls: {
+        clientIssuers: [],
         cert: Buffer.from(pem('CERTIFICATE', leaf!.certificate)),
         key: Buffer.from(pem('PRIVATE KEY', leaf!.privateKey)),
       },
