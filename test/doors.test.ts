@@ -27,6 +27,7 @@ const everything = [
   'keys',
   'store',
   'authority',
+  'identity',
   'http',
 ]
 
@@ -38,8 +39,12 @@ const arrows: Readonly<Record<string, Arrows>> = {
   keys: { values: ['x509', 'errors'], types: [] },
   store: { values: ['errors'], types: ['hgs'] },
   authority: { values: ['hgs', 'x509', 'errors'], types: ['store', 'keys'] },
-  http: { values: ['authority', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
-  operation: { values: ['config', 'lab', 'keys', 'store', 'authority', 'x509', 'errors'], types: [] },
+  identity: { values: ['x509', 'errors'], types: ['store'] },
+  http: { values: ['authority', 'identity', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
+  operation: {
+    values: ['config', 'lab', 'keys', 'store', 'authority', 'identity', 'x509', 'errors'],
+    types: [],
+  },
   config: { values: everything, types: [] },
   lab: { values: everything, types: [] },
   main: { values: everything, types: [] },
