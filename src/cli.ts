@@ -5,26 +5,17 @@
  * It reads the same environment variables. A new API key is the only thing it ever prints that is secret.
  */
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { makeApiKey, roles } from './authority/apiKey.ts'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
+import { actor, event, tell, tellFailure, withStore } from './cli/host.ts'
+import { identityOptions, identityOptionsUsage, identityUsage, onIdentities } from './cli/identities.ts'
+import { processEnvironment, readConfig } from './config.ts'
 import { backUp, howToRestore, verifyBackup } from './operation/backup.ts'
 import { checkAndTell } from './operation/check.ts'
 import { diagnose, tellFindings } from './operation/doctor.ts'
-import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
-import { describeScope, scopeFaults } from './authority/scope.ts'
-import { purposes, type Purpose } from './hgs/profiles.ts'
-import type { Role, Scope } from './store/model.ts'
-import { recordOf } from './lab.ts'
-import { migrate, MigrationError } from './store/migrate.ts'
-import type { Store } from './store/open.ts'
 import { damages } from './store/verifyAudit.ts'
 
-const usage = `Usage:
-  hgs-ca api-key create --owner NAME [options]   make a key, and print it once
-  hgs-ca api-key list                            all keys, without their secrets
-  hgs-ca api-key revoke ID                       make a key useless at once
+const usage = `Usage:${identityUsage}
   hgs-ca escrow verify                           open every key in escrow, compare it with the record, show none
   hgs-ca escrow reseal                           seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
   hgs-ca check                                   read every certificate again, and hold the record against itself
@@ -34,39 +25,16 @@ const usage = `Usage:
   hgs-ca audit verify                            read the whole audit trail, and say whether it is the one that was written
   hgs-ca audit export                            print the whole audit trail, a line of JSON for each event (docs/verify-audit.py reads it)
   hgs-ca audit accept-rollback                   go on with a record that is older than its last checkpoint, such as a restored backup
-
-Options of api-key create:
-  --role ROLE            ${roles.join(', ')}; requester when left out
-  --days N               1 to 365; 90 when left out
-  --everything           no bounds; otherwise the key may ask for and see what these name, each as often as needed:
-  --purpose PURPOSE      ${purposes.join(', ')}
-  --organization NAME    a value of O in the subject
-  --name HOST            a host name, or .contoso.com for all below contoso.com
-  --lineage ID           a lineage that it may see and renew, whatever its names
-  --keys-from FROM       request, service: its own keys, or keys made here (PFX)
-  --validity-days N      the longest validity
-
+${identityOptionsUsage}
 The configuration is that of the service: environment variables HGSCA_...
 `
-
-const actor = `the host (user ${process.getuid?.() ?? 'unknown'})`
-const silent = { info: () => {}, warn: () => {}, error: () => {} }
 
 async function run(arguments_: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: arguments_,
     allowPositionals: true,
     options: {
-      owner: { type: 'string' },
-      role: { type: 'string', default: 'requester' },
-      days: { type: 'string', default: '90' },
-      everything: { type: 'boolean', default: false },
-      purpose: { type: 'string', multiple: true, default: [] },
-      organization: { type: 'string', multiple: true, default: [] },
-      name: { type: 'string', multiple: true, default: [] },
-      lineage: { type: 'string', multiple: true, default: [] },
-      'keys-from': { type: 'string', multiple: true, default: [] },
-      'validity-days': { type: 'string' },
+      ...identityOptions,
       json: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
@@ -75,7 +43,8 @@ async function run(arguments_: string[]): Promise<number> {
   const [noun, verb, id] = positionals
   if (values.help === true) return tell(usage, 0)
   const words = {
-    'api-key': verb === 'revoke' ? 3 : 2,
+    'api-key': verb === 'revoke' || verb === 'rotate' ? 3 : 2,
+    identity: verb === 'revoke' || verb === 'rotate' ? 3 : 2,
     escrow: 2,
     audit: 2,
     check: 1,
@@ -105,109 +74,8 @@ async function run(arguments_: string[]): Promise<number> {
     if (verb === 'accept-rollback') return acceptRollback()
     return tell(usage, 64)
   }
-  switch (verb) {
-    case 'create': {
-      const { owner, role, days } = values
-      const faults = [
-        ...(owner === undefined || !/^[\p{L}\p{N} .@_-]{1,64}$/u.test(owner)
-          ? [
-              '--owner NAME is needed: who answers for the key, 64 letters, digits, spaces, dots, @, _ or - at most.',
-            ]
-          : []),
-        ...(roles.includes(role as Role) ? [] : [`--role is one of ${roles.join(', ')}.`]),
-        ...(/^\d{1,3}$/.test(days) && Number(days) >= 1 && Number(days) <= 365
-          ? []
-          : ['--days is a number from 1 to 365.']),
-        ...faultsOfScope(values),
-      ]
-      if (faults.length > 0) return tell(`${faults.join('\n')}\n`, 64)
-      return withStore(async (store) => {
-        const now = new Date()
-        const scope = scopeOf(values)
-        const { text, record } = makeApiKey(
-          { role: role as Role, scope, owner: owner!, where: 'key', days: Number(days) },
-          now,
-        )
-        await store.createApiKey(
-          record,
-          event('apiKey.created', record.id, now, { role, scope, owner, expiresAt: record.expiresAt }),
-        )
-        process.stdout.write(`${text}\n`)
-        return tell(
-          `Role ${role}, owner ${owner}, until ${record.expiresAt.toISOString()}. It is shown this once.\nScope: ${describeScope(scope)}.\n`,
-          0,
-        )
-      })
-    }
-    case 'list':
-      return withStore(async (store) => {
-        for (const key of await store.listApiKeys()) {
-          const state =
-            key.revokedAt !== null ? 'revoked' : key.expiresAt <= new Date() ? 'expired' : 'active'
-          process.stdout.write(
-            `${key.id}  ${state.padEnd(7)}  ${key.role.padEnd(9)}  until ${key.expiresAt.toISOString()}  ${key.owner}  (${describeScope(key.scope)})\n`,
-          )
-        }
-        return 0
-      })
-    case 'revoke':
-      if (id === undefined) return tell('Which key? hgs-ca api-key list shows the ids.\n', 64)
-      return withStore(async (store) => {
-        const now = new Date()
-        const revoked = await store.revokeApiKey(id, now, event('apiKey.revoked', id, now, {}))
-        return revoked ? tell(`${id} is revoked.\n`, 0) : tell(`There is no active key ${id}.\n`, 1)
-      })
-    default:
-      return tell(usage, 64) // EX_USAGE
-  }
-}
-
-/** The options of `api-key create` that bound a key. */
-interface Bounds {
-  readonly role: string
-  readonly everything: boolean
-  readonly purpose: readonly string[]
-  readonly organization: readonly string[]
-  readonly name: readonly string[]
-  readonly lineage: readonly string[]
-  readonly 'keys-from': readonly string[]
-  readonly 'validity-days'?: string | undefined
-}
-
-/** Who audits or administers issues nothing, and sees all unless it is bounded. */
-const seesAll = ({ role }: Bounds): boolean => role === 'auditor' || role === 'admin'
-
-const isBounded = ({ purpose, organization, name, lineage, ...bounds }: Bounds): boolean =>
-  bounds['validity-days'] !== undefined ||
-  [purpose, organization, name, lineage, bounds['keys-from']].some((values) => values.length > 0)
-
-function scopeOf(bounds: Bounds): Scope {
-  if (bounds.everything || (seesAll(bounds) && !isBounded(bounds))) return 'everything'
-  const days = bounds['validity-days']
-  return {
-    purposes: bounds.purpose as Purpose[],
-    organizations: bounds.organization,
-    names: bounds.name.map((name) => name.toLowerCase()),
-    lineages: bounds.lineage.map((id) => id.toLowerCase()),
-    keys: bounds['keys-from'] as ('request' | 'service')[],
-    validityDays: days === undefined ? null : Number(days),
-  }
-}
-
-function faultsOfScope(bounds: Bounds): string[] {
-  const scope = scopeOf(bounds)
-  const days = bounds['validity-days']
-  if (scope === 'everything')
-    return isBounded(bounds) ? ['--everything has no bounds: leave the others out.'] : []
-  return [
-    ...(isBounded(bounds)
-      ? []
-      : ['A key with an empty scope may do nothing: name its bounds, or say --everything.']),
-    ...scopeFaults(scope),
-    ...(days === undefined || /^[1-9]\d{0,3}$/.test(days)
-      ? []
-      : ['--validity-days is a number from 1 to 9999.']),
-  ]
+  const only = noun === 'api-key' ? 'apiKey' : null
+  return (await onIdentities(only, verb, id, values)) ?? tell(usage, 64) // EX_USAGE
 }
 
 /** Prints a line for each key that fails, then how many did not. */
@@ -271,52 +139,7 @@ function acceptRollback(): Promise<number> {
   })
 }
 
-async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
-  const config = readConfig(processEnvironment())
-  const { mode, databaseUrl } = config
-  const path = databaseUrl.replace(/^file:/, '')
-  if (mode === 'lab' && !existsSync(path))
-    return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
-  await migrate(databaseUrl, { log: silent })
-  const store = await recordOf(config, { log: silent })
-  try {
-    return await act(store, config)
-  } finally {
-    await store.close()
-  }
-}
-
-const event = (
-  type: string,
-  objectId: string | null,
-  at: Date,
-  details: Readonly<Record<string, unknown>>,
-) => ({
-  at,
-  type,
-  outcome: 'success' as const,
-  actor,
-  address: null,
-  requestId: null,
-  objectId,
-  details,
-})
-
-function tell(text: string, code: number): number {
-  process.stderr.write(text)
-  return code
-}
-
 run(process.argv.slice(2)).then(
   (code) => (process.exitCode = code),
-  (error: unknown) => {
-    const { message, code } = error as NodeJS.ErrnoException
-    if (code?.startsWith('ERR_PARSE_ARGS') === true) {
-      process.exitCode = tell(`${message}\n${usage}`, 64)
-    } else if (error instanceof ConfigError) {
-      process.exitCode = tell(error.faults.map((fault) => `- ${fault}\n`).join(''), 78)
-    } else {
-      process.exitCode = tell(`${message}\n`, error instanceof MigrationError ? 78 : 1)
-    }
-  },
+  (error: unknown) => (process.exitCode = tellFailure(error, usage)),
 )

@@ -7,13 +7,13 @@
  */
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { BlockList, isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { readClientIssuers, type ClientIssuer } from './identity/clientCertificate.ts'
 import type { TokenIssuer } from './identity/accessToken.ts'
+import { readClientIssuers, type ClientIssuer } from './identity/clientCertificate.ts'
 import { issuerFault } from './identity/issuer.ts'
+import { isAddressOrNetwork } from './identity/networks.ts'
 import { escrowWith, readSymmetricKey, type Escrow } from './keys/escrow.ts'
 import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
 import { DerError } from './x509/der.ts'
@@ -34,6 +34,8 @@ export interface Config {
   } | null
   /** 32 octets that make the MACs of the audit trail. Null in lab mode, which may have its own. */
   readonly auditKey: KeyObject | null
+  /** 32 octets that go into the digests of API keys. Null in lab mode, which may have its own. */
+  readonly apiKeyPepper: KeyObject | null
   /** Absolute. Where checkpoints of the audit trail go; null for nowhere. */
   readonly auditCheckpoints: string | null
   /** Null when no key is to be kept. */
@@ -71,6 +73,8 @@ const settings = {
   HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
   HGSCA_AUDIT_KEY:
     'Secret. What makes the MACs of the audit trail: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
+  HGSCA_API_KEY_PEPPER:
+    'Secret. What goes into the digests of API keys: 32 random octets in base64 or hex, the same on every instance. Without it, who can write to the database cannot put in a key of his own; who loses it has to make every API key anew.',
   HGSCA_AUDIT_CHECKPOINT_FILE:
     'Where to append checkpoints of the audit trail, on another volume than the database. Without it, nobody finds out that the end of the trail was cut off, or that the database was put back to an earlier state.',
   HGSCA_ESCROW_KEY:
@@ -100,6 +104,7 @@ export const secrets: readonly Setting[] = [
   'HGSCA_CA_KEY',
   'HGSCA_CA_KEY_PASSPHRASE',
   'HGSCA_AUDIT_KEY',
+  'HGSCA_API_KEY_PEPPER',
   'HGSCA_ESCROW_KEY',
   'HGSCA_ESCROW_PREVIOUS_KEY',
   'HGSCA_TLS_KEY',
@@ -176,6 +181,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const passphrase = line(secret('HGSCA_CA_KEY_PASSPHRASE'))
   const certificate = publicFile('HGSCA_CA_CERTIFICATE_FILE')
   const auditKey = secret('HGSCA_AUDIT_KEY')
+  const apiKeyPepper = secret('HGSCA_API_KEY_PEPPER')
   const escrowKey = secret('HGSCA_ESCROW_KEY')
   const previousEscrowKey = secret('HGSCA_ESCROW_PREVIOUS_KEY')
   const tlsKey = secret('HGSCA_TLS_KEY')
@@ -192,6 +198,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase,
       HGSCA_CA_CERTIFICATE_FILE: certificate,
       HGSCA_AUDIT_KEY_FILE: auditKey,
+      HGSCA_API_KEY_PEPPER_FILE: apiKeyPepper,
     }).flatMap(([name, given]) => (given === null ? [name] : []))
     if (missing.length > 0)
       fault(`${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} missing. ${why}`)
@@ -216,6 +223,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
   const escrowKeys = [escrowKey, previousEscrowKey].flatMap((read) => symmetricKey(read))
   const [auditOctets] = symmetricKey(auditKey, 'the audit key')
+  const [pepperOctets] = symmetricKey(apiKeyPepper, 'the pepper of API keys')
 
   if ((tlsKey === null) !== (tlsCertificate === null)) {
     fault('HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE go together; one is missing.')
@@ -297,6 +305,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
     authority,
     auditKey: auditOctets === undefined ? null : createSecretKey(auditOctets),
+    apiKeyPepper: pepperOctets === undefined ? null : createSecretKey(pepperOctets),
     auditCheckpoints: checkpoints === null ? null : resolve(checkpoints),
     escrow: sealing === undefined ? null : escrowWith([sealing, ...opening]),
     tls:
@@ -332,16 +341,3 @@ function checkDatabase(url: string, fault: (sentence: string) => void): void {
 
 const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
-
-function isAddressOrNetwork(text: string): boolean {
-  const [address = '', prefix, ...rest] = text.split('/')
-  const family = isIP(address)
-  if (family === 0 || rest.length > 0) return false
-  if (prefix === undefined) return true
-  try {
-    new BlockList().addSubnet(address, Number(prefix), family === 4 ? 'ipv4' : 'ipv6')
-    return /^\d+$/.test(prefix)
-  } catch {
-    return false
-  }
-}

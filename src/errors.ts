@@ -165,15 +165,36 @@ export const codes = {
   },
   unauthenticated: {
     title: 'Authentication is needed.',
-    cause: 'No API key was sent, or it is mistyped, unknown, expired or revoked.',
+    cause:
+      'No API key was sent, or it is mistyped, unknown, expired or revoked; or the access token or client certificate in its place is not that of anybody here.',
     remedy:
-      'Send `Authorization: Bearer <API key>`. A key is made on the host with `hgs-ca api-key create`; in lab mode it lies in data/lab-api-key.',
+      'Send `Authorization: Bearer <API key>`. A key is made by an admin (POST /v1/identities), or on the host with `hgs-ca api-key create`; in lab mode it lies in data/lab-api-key.',
   },
   forbidden: {
-    title: 'This API key may not do that.',
+    title: 'This identity may not do that.',
     cause:
-      'The role of the key does not hold the permission that the route asks for, or its scope leaves it out.',
-    remedy: 'Use a key that may, or ask the operator for one: hgs-ca api-key create.',
+      'The role of the identity does not hold the permission that the route asks for, its scope leaves it out, or it may not ask from this address.',
+    remedy:
+      'Use an API key that may, or ask an admin or the operator for one: GET /v1/identities/self tells what this one may.',
+  },
+  rolesExclude: {
+    title: 'One owner does not hold these roles together.',
+    cause:
+      'Who audits has no other role, and who is an admin neither requests nor approves. The owner has an identity whose role excludes this one.',
+    remedy: 'Name another owner, or revoke the identity that this answer names first.',
+  },
+  identityMatchTaken: {
+    title: 'Another identity is recognised by the same.',
+    cause:
+      'A certificate or a token is that of one identity. One that is not revoked has the same `match`, be it expired.',
+    remedy: 'Revoke the identity that this answer names, then make the new one.',
+  },
+  identityNotRotatable: {
+    title: 'This identity has no secret that could be changed.',
+    cause:
+      'It is recognised by a certificate or a token, or it is revoked or expired, or it was rotated at the same moment.',
+    remedy:
+      'Look at it with GET /v1/identities/{id}. If it was rotated at the same moment, the answer to that holds the new secret; otherwise make a new identity.',
   },
   insecureTransport: {
     title: 'API keys and PFX files do not travel in clear.',
@@ -190,7 +211,7 @@ export const codes = {
   },
   notFound: {
     title: 'There is no such thing here.',
-    cause: 'No certificate, lineage, kit or route has this name.',
+    cause: 'No certificate, lineage, kit, identity or route has this name.',
     remedy:
       'A certificate is named by its id, its serial number (hex) or its SHA-1 thumbprint; a lineage and a kit by their ids alone. GET /v1/certificates lists what there is, each with its lineage.',
   },

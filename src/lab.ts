@@ -1,6 +1,6 @@
 /**
  * Lab mode: what a newcomer needs and has not got is made in the data directory, once, and found
- * there at the next start. An authority of its own, an audit key, and one API key.
+ * there at the next start. An authority of its own, an audit key, a pepper, and one API key.
  *
  * The passphrase lies beside the key it protects. That is enough for a lab and for nothing else.
  */
@@ -9,8 +9,10 @@ import { existsSync } from 'node:fs'
 import { link, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { makeApiKey, parseApiKey } from './authority/apiKey.ts'
 import type { Config } from './config.ts'
+import { parseApiKey, secretOf } from './identity/apiKey.ts'
+import { makeApiKey } from './identity/make.ts'
+import { createdEvent } from './identity/manage.ts'
 import { readSymmetricKey } from './keys/escrow.ts'
 import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from './keys/keyFile.ts'
 import { signerWith } from './keys/signer.ts'
@@ -95,11 +97,25 @@ async function selfSigned(privateKey: KeyObject, now: Date): Promise<Uint8Array>
 }
 
 /** The audit key in `dataDir`/audit-key, made when it is not there yet. */
-export async function labAuditKey(dataDir: string): Promise<KeyObject> {
+export const labAuditKey = (dataDir: string): Promise<KeyObject> =>
+  labSecret(dataDir, 'audit-key', 'the audit key')
+
+/** The pepper in `dataDir`/api-key-pepper, made when it is not there yet. */
+export const labPepper = (dataDir: string): Promise<KeyObject> =>
+  labSecret(dataDir, 'api-key-pepper', 'the pepper of API keys')
+
+/** What goes into the digests of API keys, as configured; in lab mode it is made where there is none. */
+export const pepperOf = async ({
+  apiKeyPepper,
+  dataDir,
+}: Pick<Config, 'apiKeyPepper' | 'dataDir'>): Promise<KeyObject> => apiKeyPepper ?? labPepper(dataDir)
+
+/** 32 random octets in a file. */
+async function labSecret(dataDir: string, name: string, what: string): Promise<KeyObject> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
-  const path = join(dataDir, 'audit-key')
+  const path = join(dataDir, name)
   if (!existsSync(path)) {
-    const draft = join(dataDir, `audit-key-${randomBytes(6).toString('hex')}`)
+    const draft = join(dataDir, `${name}-${randomBytes(6).toString('hex')}`)
     await writeSecretFile(draft, `${randomBytes(32).toString('base64')}\n`)
     // A link, because it never replaces the key that another start has made in the meantime.
     await link(draft, path).catch((error: unknown) => {
@@ -107,7 +123,7 @@ export async function labAuditKey(dataDir: string): Promise<KeyObject> {
     })
     await rm(draft)
   }
-  return createSecretKey(readSymmetricKey(readSecretFile(path, 'the audit key'), path, 'the audit key'))
+  return createSecretKey(readSymmetricKey(readSecretFile(path, what), path, what))
 }
 
 /** The record as configured. In lab mode the key of its audit trail is made where there is none. */
@@ -127,31 +143,26 @@ export type RecordConfig = Pick<Config, 'databaseUrl' | 'auditKey' | 'auditCheck
 export async function labApiKey(
   dataDir: string,
   store: Store,
+  pepper: KeyObject,
   now: Date,
 ): Promise<{ made: boolean; path: string }> {
   const path = join(dataDir, 'lab-api-key')
   if (existsSync(path)) {
-    const parsed = parseApiKey(readSecretFile(path, 'the lab API key').toString('utf8').trim())
-    const known = parsed && (await store.findApiKey(parsed.id))
+    const parsed = parseApiKey(readSecretFile(path, 'the lab API key').toString('utf8').trim(), pepper)
+    const known = parsed && (await store.findIdentity(parsed.id))
     const issues = known?.role === 'requester' // not one from before there were roles
-    if (known && issues && known.revokedAt === null && known.expiresAt > now) return { made: false, path }
+    const opens = parsed && secretOf(known, parsed.secretHash, now) !== null // not one under another pepper
+    if (opens && issues && known.revokedAt === null && known.expiresAt > now) return { made: false, path }
     await rm(path)
   }
   const { text, record } = makeApiKey(
-    { role: 'requester', scope: 'everything', owner: 'lab', where: 'lab', days: 365 },
+    { role: 'requester', scope: 'everything', owner: 'lab', purpose: 'first steps in the lab', days: 365 },
+    { by: 'lab mode', where: 'lab', pepper },
     now,
   )
   await writeSecretFile(path, `${text}\n`)
-  await store.createApiKey(record, {
-    at: now,
-    type: 'apiKey.created',
-    outcome: 'success',
-    actor: 'lab mode',
-    address: null,
-    requestId: null,
-    objectId: record.id,
-    details: { role: record.role, owner: record.owner, expiresAt: record.expiresAt },
-  })
+  const made = createdEvent(record, { name: 'lab mode', owner: 'lab mode', address: null, requestId: null })
+  await store.createIdentity(record, made, () => null)
   return { made: true, path }
 }
 
@@ -179,7 +190,7 @@ export function labLines(facts: LabFacts): string[] {
     '',
     `  ${word(facts.databaseMade)}  ${facts.database}, the record`,
     `  ${word(facts.authority.made)}  ${facts.authority.folder}, the authority ${facts.subject}, until ${facts.notAfter.toISOString().slice(0, 10)}`,
-    `  ${word(facts.apiKey.made)}  ${facts.apiKey.path}, an API key of an admin`,
+    `  ${word(facts.apiKey.made)}  ${facts.apiKey.path}, an API key of a requester`,
     `  SHA-256 of the CA certificate: ${facts.sha256}`,
     '',
     `Paste one of these for a signing certificate with its key, in hgs-signing.pfx (password ${password}).`,

@@ -17,10 +17,11 @@ import { resume } from './authority/resume.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { CaError } from './errors.ts'
 import { buildServer } from './http/server.ts'
+import { accessTokenVerifier } from './identity/accessToken.ts'
 import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
 import { signerWith } from './keys/signer.ts'
-import { labApiKey, labAuthority, labLines, recordOf, type LabAuthority } from './lab.ts'
+import { labApiKey, labAuthority, labLines, pepperOf, recordOf, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import type { Store } from './store/open.ts'
@@ -94,7 +95,11 @@ async function main(): Promise<void> {
     )
   }, sweepInterval)
   opened.unshift(async () => clearInterval(sweeper))
-  const apiKey = lab === null ? null : await labApiKey(config.dataDir, store, now())
+  const apiKeyPepper = await pepperOf(config)
+  const apiKey = lab === null ? null : await labApiKey(config.dataDir, store, apiKeyPepper, now())
+
+  const tokens = config.tokenIssuer === null ? null : accessTokenVerifier({ ...config.tokenIssuer, now, log })
+  void tokens?.warmUp() // an issuer that is away holds nobody else up
 
   const server = await buildServer({
     ca,
@@ -105,6 +110,8 @@ async function main(): Promise<void> {
     tls: config.tls,
     trustedProxies: config.trustedProxies,
     readiness,
+    apiKeyPepper,
+    accessTokens: tokens?.verify ?? null,
   })
   opened.unshift(() => server.close())
   const address = readiness.draining ? null : await server.listen({ host: config.host, port: config.port })

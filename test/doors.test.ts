@@ -26,8 +26,8 @@ const everything = [
   'hgs',
   'keys',
   'store',
-  'identity',
   'authority',
+  'identity',
   'http',
 ]
 
@@ -38,11 +38,11 @@ const arrows: Readonly<Record<string, Arrows>> = {
   hgs: { values: ['x509', 'errors'], types: [] },
   keys: { values: ['x509', 'errors'], types: [] },
   store: { values: ['errors'], types: ['hgs'] },
-  identity: { values: ['x509', 'errors'], types: ['store'] },
   authority: { values: ['hgs', 'x509', 'errors'], types: ['store', 'keys'] },
-  http: { values: ['identity', 'authority', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
+  identity: { values: ['x509', 'errors'], types: ['store'] },
+  http: { values: ['authority', 'identity', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
   operation: {
-    values: ['config', 'identity', 'lab', 'keys', 'store', 'authority', 'x509', 'errors'],
+    values: ['config', 'lab', 'keys', 'store', 'authority', 'identity', 'x509', 'errors'],
     types: [],
   },
   config: { values: everything, types: [] },

@@ -2,27 +2,50 @@
  * Who asks, and whether they may. Every route declares the permission it needs; a server with a route
  * that does not refuses to start.
  */
+import type { KeyObject } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { authenticate, permissions, type Permission } from '../authority/apiKey.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import type { Requester } from '../authority/cycle.ts'
 import { seenWithin } from '../authority/scope.ts'
 import { CaError } from '../errors.ts'
-import type { ApiKeyRecord } from '../store/model.ts'
+import { looksLikeApiKey } from '../identity/apiKey.ts'
+import { callerByApiKey, callerByCertificate, callerByToken, type Caller } from '../identity/authenticate.ts'
+import { acceptedCertificate, shownCertificate } from '../identity/clientCertificate.ts'
+import { isLoopback, isWithin } from '../identity/networks.ts'
+import type { AccessTokenVerifier } from '../identity/recognise.ts'
+import { permissions, type Permission } from '../identity/roles.ts'
+import { useNotes } from '../identity/use.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What the route asks for. `public` is for health, the authority's certificate and the pages about the API. */
-    permission?: Permission | 'public'
+    /**
+     * What the route asks for. `public` is for health, the authority's certificate and the pages about
+     * the API; `bootstrap` is for whoever has a token that was made on the host.
+     */
+    permission?: Permission | 'public' | 'bootstrap'
   }
   interface FastifyRequest {
-    apiKey: ApiKeyRecord | null
+    caller: Caller | null
   }
 }
 
+/** What those who ask are recognised by. */
+export interface Recognition {
+  readonly apiKeyPepper: KeyObject
+  /** Null when no issuer of access tokens is configured. */
+  readonly accessTokens: AccessTokenVerifier | null
+}
+
+const expiryTold = 14 * 86_400_000 // milliseconds; before that, nobody needs to act
+
 /** Call before any route is declared. */
-export function requirePermissions(app: FastifyInstance, ca: CertificationAuthority): void {
-  app.decorateRequest('apiKey', null)
+export function requirePermissions(
+  app: FastifyInstance,
+  ca: CertificationAuthority,
+  recognition: Recognition,
+): void {
+  app.decorateRequest('caller', null)
+  const noteUse = useNotes(ca)
 
   app.addHook('onRoute', (route) => {
     // The pages of the API documentation are made by their plugin, which knows nothing of permissions.
@@ -33,47 +56,100 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
     }
   })
 
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
     const { permission } = request.routeOptions.config
     if (permission === 'public' || request.is404) return
     if (request.protocol !== 'https' && !isLoopback(request.socket.remoteAddress)) {
       // The key has been read on the way already; whoever configured the client must learn of it.
       throw new CaError('insecureTransport', 'This request came in clear.')
     }
-    const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(request.headers.authorization ?? '') ?? []
-    if (text === undefined) {
-      const sent =
-        request.headers.authorization === undefined ? 'No API key was sent' : 'The header is not well formed'
-      throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
+    if (permission === 'bootstrap') return // its token is looked at where it is used up
+    const caller = await callerOf(request, ca, recognition)
+    const { identity, until } = caller
+    if (until.getTime() - ca.now().getTime() < expiryTold)
+      reply.header('x-identity-expires', until.toISOString())
+    if (identity.networks.length > 0 && !isWithin(request.ip, identity.networks)) {
+      const detail = `This identity may not ask from ${request.ip}, but from ${identity.networks.join(', ')}.`
+      await remember(ca, request, caller, 'forbidden')
+      throw new CaError('forbidden', detail)
     }
-    const apiKey = await authenticate(ca.store, text, ca.now())
-    if (permission === undefined || !permissions[apiKey.role].includes(permission)) {
-      throw new CaError('forbidden', `The role ${apiKey.role} does not hold the permission ${permission}.`)
+    if (permission === undefined || !permissions[identity.role].includes(permission)) {
+      throw new CaError('forbidden', `The role ${identity.role} does not hold the permission ${permission}.`)
     }
-    request.apiKey = apiKey
+    request.caller = caller
+    noteUse(identity)
   })
 }
 
-const isLoopback = (address: string | undefined): boolean =>
-  address !== undefined && /^(::1|(::ffff:)?127\.[\d.]+)$/.test(address)
+/** An API key, an access token, or else the client certificate of the connection. */
+async function callerOf(
+  request: FastifyRequest,
+  { store, now }: CertificationAuthority,
+  { apiKeyPepper, accessTokens }: Recognition,
+): Promise<Caller> {
+  // Windows and browsers show what they have unasked: who sends a header means that.
+  const shown = request.headers.authorization === undefined ? shownCertificate(request.raw.socket) : null
+  if (shown !== null) return callerByCertificate(store, acceptedCertificate(shown, now()), now())
+  const text = bearerOf(request)
+  if (looksLikeApiKey(text)) return callerByApiKey(store, text, apiKeyPepper, now())
+  if (accessTokens === null)
+    throw new CaError('unauthenticated', 'This is not an API key of hgs-ca, or it is mistyped.')
+  return callerByToken(store, await accessTokens(text), now())
+}
+
+/**
+ * What stands behind `Bearer` (RFC 6750 §2.1).
+ *
+ * @throws CaError `unauthenticated`.
+ */
+export function bearerOf({ headers: { authorization } }: FastifyRequest): string {
+  const [, text] = /^Bearer +(\S{1,8192}) *$/i.exec(authorization ?? '') ?? []
+  if (text !== undefined) return text
+  const sent = authorization === undefined ? 'No API key was sent' : 'The header is not well formed'
+  throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
+}
+
+/** That somebody who is known was turned away is history too. */
+const remember = (
+  ca: CertificationAuthority,
+  request: FastifyRequest,
+  { identity, name }: Caller,
+  code: 'forbidden',
+): Promise<void> =>
+  ca.store.recordEvent({
+    at: ca.now(),
+    type: 'access.refused',
+    outcome: 'refused',
+    actor: name,
+    address: request.ip,
+    requestId: request.id,
+    objectId: identity.id,
+    details: { code, route: request.routeOptions.url, networks: identity.networks },
+  })
+
+/** @throws Error in a route that is public: a fault of ours. */
+export function callerIn({ caller }: FastifyRequest): Caller {
+  if (caller === null) throw new Error('a public route has no requester')
+  return caller
+}
 
 /** @throws Error in a route that is public: a fault of ours. */
 export function requesterOf(request: FastifyRequest): Requester {
-  const { apiKey } = request
-  if (apiKey === null) throw new Error('a public route has no requester')
+  const { identity, principal, name } = callerIn(request)
   return {
-    principal: apiKey.id,
-    name: `${apiKey.owner} (API key ${apiKey.id})`,
-    owner: apiKey.owner,
-    createdBy: 'the host', // where API keys are made
-    role: apiKey.role,
+    principal,
+    name,
+    owner: identity.owner,
+    createdBy: identity.createdBy,
+    role: identity.role,
     address: request.ip,
     requestId: request.id,
   }
 }
 
-/** The authority for who asks: it issues and shows what is in the scope of the API key. */
-export function seenBy(ca: CertificationAuthority, { apiKey }: FastifyRequest): CertificationAuthority {
-  if (apiKey === null) throw new Error('a public route has no scope')
-  return { ...ca, scope: apiKey.scope, store: seenWithin(apiKey.scope, ca.store) }
+/** The authority for who asks: it issues and shows what is in the scope of the identity. */
+export function seenBy(ca: CertificationAuthority, { caller }: FastifyRequest): CertificationAuthority {
+  if (caller === null) throw new Error('a public route has no scope')
+  const { scope } = caller.identity
+  return { ...ca, scope, store: seenWithin(scope, ca.store) }
 }

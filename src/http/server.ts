@@ -12,7 +12,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { CaError, type Code } from '../errors.ts'
-import { requirePermissions } from './authenticate.ts'
+import { requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
@@ -37,7 +37,7 @@ import {
 import { selfSignedRoutes } from './selfSigned.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
 
-export interface ServerOptions {
+export interface ServerOptions extends Recognition {
   readonly ca: CertificationAuthority
   readonly log: FastifyBaseLogger
   readonly version: string
@@ -156,14 +156,14 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     raw.socket.destroySoon = () => closeGently(raw.socket) // what Node calls after such an answer
   })
   app.addHook('onResponse', async (request, reply) => {
-    const { method, routeOptions, apiKey, ip: address } = request
+    const { method, routeOptions, caller, ip: address } = request
     const facts = {
       method,
       route: routeOptions.url,
       status: reply.statusCode,
       problem: reply.problem ?? undefined,
       ms: Math.round(reply.elapsedTime),
-      apiKey: apiKey?.id,
+      identity: caller?.identity.id,
       address,
     }
     request.log.info(facts, 'answered')
@@ -172,7 +172,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   readBodies(app)
   refuseOtherBodies(app)
   await describeApi(app, options)
-  requirePermissions(app, options.ca)
+  requirePermissions(app, options.ca, options)
   refuseUnknownQueries(app)
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)

@@ -11,19 +11,7 @@ import { createLocalJWKSet, decodeProtectedHeader, errors, jwtVerify, type JWTPa
 import { CaError } from '../errors.ts'
 import { fetchIssuer } from './issuer.ts'
 import { Away, cooldown, lastGood } from './lastGood.ts'
-
-/** Who a token speaks for. Nothing else of it is kept. */
-export interface AccessToken {
-  /** The issuer as it calls itself in its tokens. */
-  readonly issuer: string
-  /** Who it is about; of Entra ID the object id, which is the same for every audience. */
-  readonly subject: string
-  /** The application that it was given to. */
-  readonly client: string
-  /** The application roles in `roles`; none of the groups and scopes that may stand beside them. */
-  readonly roles: readonly string[]
-  readonly expiresAt: Date
-}
+import type { AccessToken, AccessTokenVerifier } from './recognise.ts'
 
 export interface TokenIssuer {
   /** As it calls itself in its discovery document. */
@@ -32,14 +20,9 @@ export interface TokenIssuer {
   readonly audience: string
 }
 
-export interface AccessTokenVerifier {
-  /**
-   * Who presents this token.
-   *
-   * @throws CaError `unauthenticated` with the cause, or `issuerUnavailable` when there are no keys to
-   *   verify with.
-   */
-  readonly verify: (token: string) => Promise<AccessToken>
+export interface TokenIssuerDoor {
+  /** It refuses with the cause; `issuerUnavailable` when there are no keys to verify with. */
+  readonly verify: AccessTokenVerifier
   /** Gets the keys before the first token comes. Whether that works is told in the log alone. */
   readonly warmUp: () => Promise<void>
 }
@@ -53,11 +36,8 @@ const algorithms = [
 const types = /^(application\/)?(at\+)?jwt$/i
 const clockTolerance = 30 // seconds by which two hosts may differ
 const longest = 8_192 // characters; a token of Entra ID with 100 roles has 6,000
-const longestClaim = 256
+const longestClaim = 128 // characters, of what goes into the audit trail
 const mostRoles = 200
-
-/** Whether it has the shape of a token, so that it can be told from an API key. */
-export const isAccessToken = (text: string): boolean => /^[\w-]+\.[\w-]+\.[\w-]*$/.test(text)
 
 export interface VerifierParts extends TokenIssuer {
   readonly now: () => Date
@@ -67,7 +47,7 @@ export interface VerifierParts extends TokenIssuer {
   }
 }
 
-export function accessTokenVerifier({ issuer, audience, now, log }: VerifierParts): AccessTokenVerifier {
+export function accessTokenVerifier({ issuer, audience, now, log }: VerifierParts): TokenIssuerDoor {
   const keys = lastGood({
     now,
     async fetch() {
@@ -154,18 +134,17 @@ function readClaims(claims: JWTPayload, now: Date): AccessToken {
   const clients = new Set(['azp', 'appid', 'client_id'].flatMap((name) => claims[name] ?? []))
   if (clients.size === 0) throw refused('names no client: azp, appid and client_id are missing')
   if (clients.size > 1) throw refused('names more than one client in azp, appid and client_id')
+  // Application roles alone, none of the groups and scopes that may stand beside them.
   const roles = [claims['roles'] ?? []].flat() // AD FS writes a single role as a text
   if (roles.length > mostRoles) throw refused(`has more than ${mostRoles} roles`)
   return {
-    issuer: claims.iss!,
+    // The object id of Entra ID is the same for every audience; `sub` is not.
     subject: text(claims['oid'] ?? claims.sub, 'its subject'),
     client: text([...clients][0], 'its client'),
     roles: [...new Set(roles.map((role) => text(role, 'a role')))],
-    expiresAt: new Date(claims.exp! * 1_000),
   }
 }
 
-/** It goes into the audit trail. */
 function text(value: unknown, what: string): string {
   if (typeof value !== 'string' || value === '' || value.length > longestClaim || /\p{C}/u.test(value))
     throw refused(`has no usable text for ${what}`)

@@ -10,7 +10,8 @@
 import { lookup, type LookupAddress } from 'node:dns'
 import { get as getInClear, type IncomingMessage } from 'node:http'
 import { get as getOverTls } from 'node:https'
-import { BlockList, isIP, type LookupFunction } from 'node:net'
+import type { LookupFunction } from 'node:net'
+import { isLoopback, isWithin } from './networks.ts'
 
 export interface IssuerDocuments {
   /** What stands in `iss` of its access tokens. */
@@ -27,20 +28,11 @@ export class IssuerError extends Error {
 }
 
 const patience = 5_000 // milliseconds for both documents together
-const largest = 65_536 // octets of a document; the keys of Microsoft Entra ID, the longest known, take 20,000
+const largest = 65_536 // octets of a document: 30 keys, each with its certificate, have that much
 const mostKeys = 100
 
 /** Where nobody publishes keys: this host, and what a cloud tells its own machines at 169.254.169.254. */
-const nowhere = new BlockList()
-for (const [network, prefix, family] of [
-  ['0.0.0.0', 8, 'ipv4'],
-  ['127.0.0.0', 8, 'ipv4'],
-  ['169.254.0.0', 16, 'ipv4'],
-  ['::', 127, 'ipv6'],
-  ['fe80::', 10, 'ipv6'],
-  ['fd00:ec2::254', 128, 'ipv6'],
-] as const)
-  nowhere.addSubnet(network, prefix, family)
+const nowhere = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '::/127', 'fe80::/10', 'fd00:ec2::254']
 
 /** What is wrong with the address of an issuer, or null. */
 export function issuerFault(issuer: string): string | null {
@@ -48,7 +40,7 @@ export function issuerFault(issuer: string): string | null {
   const url = new URL(issuer)
   if (url.username !== '' || url.password !== '') return 'it holds a user or a password'
   if (issuer.includes('?') || issuer.includes('#')) return 'an issuer has no query and no fragment'
-  if (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url))) return null
+  if (url.protocol === 'https:' || (url.protocol === 'http:' && isOnThisHost(url))) return null
   return 'it must begin with https: (http: is for an issuer on this host alone, 127.0.0.1)'
 }
 
@@ -77,7 +69,7 @@ export async function fetchIssuer(issuer: string, milliseconds = patience): Prom
   if (typeof address !== 'string' || !URL.canParse(address))
     throw new IssuerError('the discovery document does not say where the keys are: jwks_uri')
   const jwksUri = new URL(address)
-  if (jwksUri.protocol !== 'https:' && !(jwksUri.protocol === 'http:' && isLoopback(home)))
+  if (jwksUri.protocol !== 'https:' && !(jwksUri.protocol === 'http:' && isOnThisHost(home)))
     throw new IssuerError(`the keys are at an address without https: ${told(address)}`)
   const { keys } = await fetchDocument(jwksUri, home, signal)
   if (!Array.isArray(keys) || keys.length === 0 || keys.length > mostKeys || !keys.every(isObject))
@@ -88,8 +80,7 @@ export async function fetchIssuer(issuer: string, milliseconds = patience): Prom
 /** @param home - the issuer as the operator named it, which may be on this host. */
 async function fetchDocument(url: URL, home: URL, signal: AbortSignal): Promise<Record<string, unknown>> {
   const guarded = url.host !== home.host
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  if (guarded && isIP(host) !== 0 && isNowhere(host))
+  if (guarded && isWithin(hostOf(url), nowhere))
     throw new IssuerError(`${told(url.href)} is an address where nobody publishes keys`)
   try {
     const octets = await fetchOctets(url, guarded, signal)
@@ -149,7 +140,7 @@ const fetchOctets = (url: URL, guarded: boolean, signal: AbortSignal): Promise<B
 const guardedLookup: LookupFunction = (host, options, callback) => {
   lookup(host, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
     if (error !== null) return callback(error, '')
-    if (addresses.some(({ address }) => isNowhere(address)))
+    if (addresses.some(({ address }) => isWithin(address, nowhere)))
       return callback(new IssuerError('its name leads to an address where nobody publishes keys'), '')
     const [first] = addresses
     if (options.all === true) callback(null, addresses)
@@ -157,11 +148,10 @@ const guardedLookup: LookupFunction = (host, options, callback) => {
   })
 }
 
-/** An IPv4 address in the clothes of IPv6 is that address. */
-const isNowhere = (address: string): boolean => nowhere.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+const isOnThisHost = (url: URL): boolean => url.hostname === 'localhost' || isLoopback(hostOf(url))
 
-const isLoopback = ({ hostname }: URL): boolean =>
-  hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(hostname)
+/** Without the brackets around an address of IPv6. */
+const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, '')
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)

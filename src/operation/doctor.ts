@@ -296,7 +296,7 @@ async function recordFindings(config: Config, now: Date): Promise<Finding[]> {
   try {
     findings.push(durabilityFinding(store.settings))
     findings.push(await issuancesFinding(store, now))
-    findings.push(await apiKeysFinding(store, now))
+    findings.push(await identitiesFinding(store, now))
     findings.push(...(await escrowFindings(store, escrow?.keyIds ?? [])))
     findings.push(clockFinding(await store.newestMoment(), now))
   } catch (error) {
@@ -361,8 +361,8 @@ async function issuancesFinding(store: Store, now: Date): Promise<Finding> {
       )
 }
 
-async function apiKeysFinding(store: Store, now: Date): Promise<Finding> {
-  const keys = (await store.listApiKeys()).filter(({ revokedAt }) => revokedAt === null)
+async function identitiesFinding(store: Store, now: Date): Promise<Finding> {
+  const keys = (await store.everyIdentity()).filter(({ revokedAt }) => revokedAt === null)
   const over = keys.filter(({ expiresAt }) => expiresAt <= now)
   const ending = keys.filter(({ expiresAt }) => expiresAt > now && expiresAt.getTime() - now.getTime() < soon)
   const active = keys.length - over.length

@@ -231,13 +231,51 @@ export interface NewAuditEvent {
   readonly details: Readonly<Record<string, unknown>>
 }
 
-export interface ApiKeyRecord {
+export type IdentityKind = 'apiKey' | 'clientCertificate' | 'accessToken'
+
+/** Who may ask, and what it may. */
+export interface IdentityRecord {
   readonly id: string
-  readonly secretHash: string
+  readonly kind: IdentityKind
   readonly role: Role
   readonly scope: Scope
+  /** Who answers for it. */
   readonly owner: string
+  /** What it is for. */
+  readonly purpose: string
+  /** The owner of the identity that made it, or the host. */
+  readonly createdBy: string
   readonly createdAt: Date
   readonly expiresAt: Date
   readonly revokedAt: Date | null
+  /** The networks that it may ask from, in CIDR notation; none for anywhere. */
+  readonly networks: readonly string[]
+  /** Roughly: it is written down every five minutes at most. */
+  readonly lastUsedAt: Date | null
+  /** How a client certificate or an access token is recognised; null for an API key. */
+  readonly match: string | null
+  /** The digest of the secret of an API key, 64 lower-case hex digits. */
+  readonly secretHash: string | null
+  /** The same of the secret before that one, and until when it is good. */
+  readonly previousSecretHash: string | null
+  readonly previousSecretUntil: Date | null
+}
+
+export interface IdentityFilter {
+  readonly role?: Role
+  readonly owner?: string
+  /** Not used at this instant or later; made before it, when it never was. */
+  readonly staleSince?: Date
+}
+
+/** A token that makes the first admin. */
+export interface BootstrapRecord {
+  readonly id: string
+  /** The digest of its text, 64 lower-case hex digits. */
+  readonly secretHash: string
+  /** The networks that it may come from, in CIDR notation; none for the host itself. */
+  readonly networks: readonly string[]
+  readonly createdAt: Date
+  readonly expiresAt: Date
+  readonly usedAt: Date | null
 }

@@ -7,12 +7,12 @@
  */
 
 import type { KeyObject } from 'node:crypto'
-import { apiKeyFunctions } from './apiKeys.ts'
 import { auditFunctions, beginChain } from './audit.ts'
 import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
 import { checkpointFile } from './checkpoints.ts'
 import { custodyFunctions } from './custody.ts'
+import { identityFunctions } from './identities.ts'
 import { inspectionFunctions } from './inspection.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
@@ -77,7 +77,7 @@ export async function openStore(
     ...certificateFunctions(database),
     ...lineageFunctions(database),
     ...kitFunctions(database),
-    ...apiKeyFunctions(database),
+    ...identityFunctions(database),
     ...custodyFunctions(database),
     ...auditFunctions(database),
     ...inspectionFunctions(database),
@@ -86,7 +86,7 @@ export async function openStore(
     saidByLastCheckpoint: said,
     /** What was read back from the database when it was opened. */
     settings: database.settings,
-    /** A new id that sorts by time; see uuid.ts. Intents, lineages and API keys are named so. */
+    /** A new id that sorts by time; see uuid.ts. Intents and lineages are named so. */
     newId: uuidv7,
     /** Resolves when both connections answer, and there is room to write. */
     async ping(): Promise<void> {

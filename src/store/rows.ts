@@ -16,7 +16,8 @@ interface Rows {
   readonly Certificate: Prisma.CertificateUncheckedCreateInput
   readonly Renewal: Prisma.RenewalUncheckedCreateInput
   readonly IdempotencyKey: Prisma.IdempotencyKeyUncheckedCreateInput
-  readonly ApiKey: Prisma.ApiKeyUncheckedCreateInput
+  readonly Identity: Prisma.IdentityUncheckedCreateInput
+  readonly BootstrapToken: Prisma.BootstrapTokenUncheckedCreateInput
   readonly Adoption: Prisma.AdoptionUncheckedCreateInput
   readonly Rekey: Prisma.RekeyUncheckedCreateInput
   readonly Sharing: Prisma.SharingUncheckedCreateInput

@@ -6,6 +6,7 @@ import t from 'tap'
 import { CaError, codes } from '../../src/errors.ts'
 import { buildServer } from '../../src/http/server.ts'
 import { requesterOf } from '../../src/http/authenticate.ts'
+import { revokeIdentity } from '../../src/identity/manage.ts'
 import { statuses } from '../../src/http/problem.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
@@ -73,15 +74,11 @@ t.test('an API key', async (t) => {
     service.clock.now = new Date('2026-12-24T12:00:00Z')
     const expired = await service.get('/v1/certificates', { as: key })
     service.clock.now = new Date('2026-11-23T12:00:00Z')
-    await service.ca.store.revokeApiKey(id, service.clock.now, {
-      at: service.clock.now,
-      type: 'apiKey.revoked',
-      outcome: 'success',
-      actor: 'test',
+    await revokeIdentity(service.ca, id, null, {
+      name: 'test',
+      owner: 'test',
       address: null,
       requestId: null,
-      objectId: id,
-      details: {},
     })
     const revoked = await service.get('/v1/certificates', { as: key })
     t.match(foreign, { status: 401, json: { detail: 'The API key is unknown.' } })
@@ -131,13 +128,13 @@ t.test('a route without a permission stops the server from starting', async (t) 
       const { default: Fastify } = await import('fastify')
       const { requirePermissions } = await import('../../src/http/authenticate.ts')
       const app = Fastify()
-      requirePermissions(app, service.ca)
+      requirePermissions(app, service.ca, { apiKeyPepper: service.pepper, accessTokens: null })
       app.get('/open', () => 'anybody')
       await app.ready()
     },
     { message: /GET \/open declares no permission/ },
   )
-  t.throws(() => requesterOf({ apiKey: null } as Parameters<typeof requesterOf>[0]), /public route/)
+  t.throws(() => requesterOf({ caller: null } as Parameters<typeof requesterOf>[0]), /public route/)
 })
 
 t.test('a role without the permission is forbidden', async (t) => {
@@ -146,13 +143,13 @@ t.test('a role without the permission is forbidden', async (t) => {
   const powerless = await service.again({
     store: {
       ...service.ca.store,
-      findApiKey: async (id: string) => ({
-        ...(await service.ca.store.findApiKey(id))!,
+      findIdentity: async (id: string) => ({
+        ...(await service.ca.store.findIdentity(id))!,
         role: 'nobody' as 'admin',
       }),
     },
   })
-  const { permissions } = await import('../../src/authority/apiKey.ts')
+  const { permissions } = await import('../../src/identity/roles.ts')
   Object.assign(permissions, { nobody: [] })
   t.match(await powerless.get('/v1/certificates', { as: key }), { status: 403, json: { code: 'forbidden' } })
 })
@@ -335,6 +332,8 @@ t.test('what is wrong is told', async (t) => {
       tls: null,
       trustedProxies: ['127.0.0.1'],
       readiness: { draining: true },
+      apiKeyPepper: service.pepper,
+      accessTokens: null,
     })
     t.teardown(() => server.close())
     const { port } = new URL(await server.listen({ host: '127.0.0.1', port: 0 }))

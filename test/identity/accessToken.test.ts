@@ -5,7 +5,8 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { accessTokenVerifier, isAccessToken, type AccessToken } from '../../src/identity/accessToken.ts'
+import { accessTokenVerifier } from '../../src/identity/accessToken.ts'
+import type { AccessToken } from '../../src/identity/recognise.ts'
 import { fetchIssuer, issuerFault } from '../../src/identity/issuer.ts'
 import { audience, contentsOf, signToken, startIssuer, type Issuer } from '../support/issuer.ts'
 
@@ -57,15 +58,11 @@ t.test('an access token of the issuer', async (t) => {
   t.test('says who it speaks for, and which roles that has', async (t) => {
     const token = await issuer.accessToken('order-job')
     t.match(contentsOf(token), { header: { typ: 'at+jwt', alg: 'RS256', kid: 'key-1' } })
-    const read = await verify(token)
-    t.match(read, {
-      issuer: issuer.issuer,
+    t.same(await verify(token), {
       subject: 'order-job',
       client: 'order-job',
       roles: ['hgs.request', 'hgs.renew'],
     })
-    t.equal(read.expiresAt.getTime() / second, contentsOf(token).claims['exp'])
-    t.same(Object.keys(read).toSorted(), ['client', 'expiresAt', 'issuer', 'roles', 'subject'])
   })
 
   t.test('may have no roles, or a single one as AD FS writes it', async (t) => {
@@ -92,12 +89,6 @@ t.test('an access token of the issuer', async (t) => {
       { roles: undefined, scope: 'hgs.request', groups: ['hgs.request'], realm_access: { roles: ['admin'] } },
     )
     t.same((await verify(token)).roles, [])
-  })
-
-  t.test('can be told from an API key by its shape', async (t) => {
-    t.ok(isAccessToken(await issuer.accessToken()))
-    for (const text of ['hgsca_prod_aaaaaaaaaaaa_secret_check', 'a.b', 'a.b.c.d.e', 'a b.c.d', ''])
-      t.notOk(isAccessToken(text), text)
   })
 })
 
@@ -449,7 +440,7 @@ t.test('the keys of the issuer', async (t) => {
       )
       return true
     })
-    t.match(await verify(await edited(parts, { iss: tokenIssuer })), { issuer: tokenIssuer })
+    t.match(await verify(await edited(parts, { iss: tokenIssuer })), { client: 'order-job' })
     await t.rejects(verify(await issuer.accessToken()), refusal(/another issuer/), 'its ID tokens do not')
   })
 })

@@ -6,12 +6,13 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import { makeApiKey } from '../../src/authority/apiKey.ts'
 import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
+import { makeApiKey } from '../../src/identity/make.ts'
+import { createdEvent } from '../../src/identity/manage.ts'
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
-import { labAuditKey, labAuthority } from '../../src/lab.ts'
+import { labAuditKey, labAuthority, labPepper } from '../../src/lab.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Role, Scope } from '../../src/store/model.ts'
@@ -41,6 +42,8 @@ export interface InProcess {
   readonly ca: CertificationAuthority
   readonly server: FastifyInstance
   readonly folder: string
+  /** What goes into the digests of API keys. */
+  readonly pepper: KeyObject
   /** What was logged, line by line. */
   readonly log: readonly string[]
   readonly clock: { now: Date }
@@ -105,21 +108,25 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     scope: 'everything',
     underWay: new Map(),
   }
-  const apiKey = async (role: Role, days = 4000, scope: Scope = 'everything'): Promise<string> => {
-    const { text, record } = makeApiKey({ role, scope, owner: `a ${role}`, where: 'test', days }, now())
-    await store.createApiKey(record, {
-      at: now(),
-      type: 'apiKey.created',
-      outcome: 'success',
-      actor: 'test',
-      address: null,
-      requestId: null,
-      objectId: record.id,
-      details: {},
-    })
+  const pepper = await labPepper(folder)
+  const apiKey = async (role: Role, days = 365, scope: Scope = 'everything'): Promise<string> => {
+    const what = { role, scope, owner: `a ${role}`, purpose: 'tests', days }
+    const { text, record } = makeApiKey(what, { by: 'test', where: 'test', pepper }, now())
+    const test = { name: 'test', owner: 'test', address: null, requestId: null }
+    await store.createIdentity(record, createdEvent(record, test), () => null)
     return text
   }
-  const [requester, admin] = [await apiKey('requester'), await apiKey('admin')]
+  // Tests go to other years, and no key lasts for more than one.
+  const usualKeys = new Map<Role, { readonly text: string; readonly until: number }>()
+  const usualKey = async (role: 'requester' | 'admin'): Promise<string> => {
+    const known = usualKeys.get(role)
+    if (known !== undefined && known.until > now().getTime()) return known.text
+    const text = await apiKey(role)
+    usualKeys.set(role, { text, until: now().getTime() + 365 * 86_400_000 })
+    return text
+  }
+  await usualKey('requester')
+  await usualKey('admin')
 
   const serve = async (
     parts: Partial<CertificationAuthority>,
@@ -135,6 +142,8 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       tls: null,
       trustedProxies: [],
       readiness: { draining: false },
+      apiKeyPepper: pepper,
+      accessTokens: null,
       ...options,
     })
     t.teardown(() => server.close())
@@ -142,8 +151,8 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       const json = typeof ask.body === 'object' && !(ask.body instanceof Uint8Array)
       const type = ask.type ?? (json ? 'application/json' : undefined)
       // Keys in escrow are handed out, and the audit trail is read, by who issues nothing.
-      const usual = /\/deliveries(\?|$)|^\/v1\/audit-events/.test(url) ? admin : requester
-      const key = ask.as === undefined ? usual : ask.as
+      const usual = /\/deliveries(\?|$)|^\/v1\/(audit-events|identities)/.test(url) ? 'admin' : 'requester'
+      const key = ask.as === undefined ? await usualKey(usual) : ask.as
       const reply = await server.inject({
         method: method as 'GET',
         url,
@@ -175,6 +184,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       ca: own,
       server,
       folder,
+      pepper,
       log,
       clock,
       send,

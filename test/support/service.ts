@@ -314,7 +314,7 @@ function build(): string {
 export interface Production {
   readonly folder: string
   readonly passphrase: string
-  readonly path: (name: 'ca.pem' | 'ca.key' | 'passphrase' | 'audit.key' | 'record.db') => string
+  readonly path: (name: 'ca.pem' | 'ca.key' | 'passphrase' | 'audit.key' | 'pepper' | 'record.db') => string
   readonly env: Environment
 }
 
@@ -336,8 +336,10 @@ export async function productionIn(folder: string, iterations = 600_000): Promis
   rmSync(path('clear.key'))
   writeFileSync(path('passphrase'), `${passphrase}\n`)
   writeFileSync(path('audit.key'), `${randomBytes(32).toString('base64')}\n`)
+  writeFileSync(path('pepper'), `${randomBytes(32).toString('base64')}\n`)
   writeFileSync(path('record.db'), '')
-  for (const name of ['ca.key', 'passphrase', 'audit.key', 'record.db']) chmodSync(path(name), 0o600)
+  for (const name of ['ca.key', 'passphrase', 'audit.key', 'pepper', 'record.db'])
+    chmodSync(path(name), 0o600)
   return {
     folder,
     passphrase,
@@ -348,6 +350,7 @@ export async function productionIn(folder: string, iterations = 600_000): Promis
       HGSCA_CA_KEY_FILE: path('ca.key'),
       HGSCA_CA_KEY_PASSPHRASE_FILE: path('passphrase'),
       HGSCA_AUDIT_KEY_FILE: path('audit.key'),
+      HGSCA_API_KEY_PEPPER_FILE: path('pepper'),
     },
   }
 }

@@ -1,0 +1,63 @@
+/** What the commands on the host share: the record as configured, who acts, and words for the operator. */
+import { existsSync } from 'node:fs'
+import { ConfigError, processEnvironment, readConfig, type Config } from '../config.ts'
+import { CaError } from '../errors.ts'
+import type { Actor } from '../identity/manage.ts'
+import { recordOf } from '../lab.ts'
+import { migrate, MigrationError } from '../store/migrate.ts'
+import type { NewAuditEvent } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+
+/** Who does what is done on the host. */
+export const actor = `the host (user ${process.getuid?.() ?? 'unknown'})`
+export const host: Actor = { name: actor, owner: 'the host', address: null, requestId: null }
+
+const silent = { info: () => {}, warn: () => {}, error: () => {} }
+
+/** Opens the record for one command. @returns what `act` returns: the exit code. */
+export async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
+  const config = readConfig(processEnvironment())
+  const { mode, databaseUrl } = config
+  const path = databaseUrl.replace(/^file:/, '')
+  if (mode === 'lab' && !existsSync(path))
+    return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
+  await migrate(databaseUrl, { log: silent })
+  const store = await recordOf(config, { log: silent })
+  try {
+    return await act(store, config)
+  } finally {
+    await store.close()
+  }
+}
+
+export const event = (
+  type: string,
+  objectId: string | null,
+  at: Date,
+  details: Readonly<Record<string, unknown>>,
+): NewAuditEvent => ({
+  at,
+  type,
+  outcome: 'success' as const,
+  actor,
+  address: null,
+  requestId: null,
+  objectId,
+  details,
+})
+
+/** Says something to whoever sits there. Standard output is for what a script takes. */
+export function tell(text: string, code: number): number {
+  process.stderr.write(text)
+  return code
+}
+
+/** A command that failed, in words, and its exit code; `usage` follows what was not understood. */
+export function tellFailure(error: unknown, usage: string): number {
+  const { message, code } = error as NodeJS.ErrnoException
+  if (code?.startsWith('ERR_PARSE_ARGS') === true) return tell(`${message}\n${usage}`, 64)
+  if (error instanceof ConfigError) return tell(error.faults.map((fault) => `- ${fault}\n`).join(''), 78)
+  if (error instanceof CaError && error.errors.length > 0)
+    return tell(`${error.errors.map(({ detail }) => detail).join('\n')}\n`, 64)
+  return tell(`${message}\n`, error instanceof MigrationError ? 78 : 1)
+}
