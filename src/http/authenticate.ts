@@ -73,7 +73,9 @@ export function requesterOf(request: FastifyRequest): Requester {
 }
 
 /** The authority for who asks: it issues and shows what is in the scope of the API key. */
-export function seenBy(ca: CertificationAuthority, { apiKey }: FastifyRequest): CertificationAuthority {
+export function seenBy(ca: CertificationAuthority, request: FastifyRequest): CertificationAuthority {
+  const { apiKey } = request
   if (apiKey === null) throw new Error('a public route has no scope')
-  return { ...ca, scope: apiKey.scope, store: seenWithin(apiKey.scope, ca.store) }
+  const { name } = requesterOf(request)
+  return { ...ca, scope: apiKey.scope, store: seenWithin(apiKey.scope, ca.store, name) }
 }

@@ -46,6 +46,10 @@ export interface InProcess {
   readonly clock: { now: Date }
   readonly post: (url: string, ask?: Ask) => Promise<Answer>
   readonly get: (url: string, ask?: Ask) => Promise<Answer>
+  /** As `post`; what waits for an approver is approved, and sent again. */
+  readonly approved: (url: string, ask?: Ask) => Promise<Answer>
+  /** The key of an approver who sees everything. */
+  readonly approver: string
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
   /** @param scope - everything, unless told otherwise. */
   readonly apiKey: (role: Role, days?: number, scope?: Scope) => Promise<string>
@@ -98,6 +102,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
     keyEncipherment: false,
+    approval: { signing: 'none', encryption: 'none', https: 'none' },
     escrow: null,
     now,
     log: logger,
@@ -120,6 +125,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     return text
   }
   const [requester, admin] = [await apiKey('requester'), await apiKey('admin')]
+  const approver = await apiKey('approver')
 
   const serve = async (
     parts: Partial<CertificationAuthority>,
@@ -171,6 +177,16 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
         json: body,
       }
     }
+    const approved = async (url: string, ask?: Ask): Promise<Answer> => {
+      const first = await send('POST', url, ask)
+      if (first.status !== 202) return first
+      const decided = await send('POST', `${String(first.headers['location'])}/approval`, {
+        body: {},
+        as: approver,
+      })
+      if (decided.status !== 200) throw new Error(decided.text)
+      return send('POST', url, ask)
+    }
     return {
       ca: own,
       server,
@@ -180,6 +196,8 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       send,
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
+      approved,
+      approver,
       apiKey,
       again: (more = {}, others = {}) => serve(more, others),
     }
