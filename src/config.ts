@@ -10,6 +10,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
+import { policies, type ApprovalPolicy, type Policy } from './authority/approval.ts'
+import { purposes, type Purpose } from './hgs/profiles.ts'
 import type { TokenIssuer } from './identity/accessToken.ts'
 import { readClientIssuers, type ClientIssuer } from './identity/clientCertificate.ts'
 import { issuerFault } from './identity/issuer.ts'
@@ -51,6 +53,8 @@ export interface Config {
   readonly trustedProxies: readonly string[]
   /** Whether certificates get key usage 0xB0 instead of 0x90. */
   readonly keyEncipherment: boolean
+  /** Which first certificates need an approval. */
+  readonly approval: ApprovalPolicy
   /** Whether production mode makes self-signed certificates too. */
   readonly allowSelfSigned: boolean
   readonly logLevel: LogLevel | null
@@ -94,6 +98,8 @@ const settings = {
     'Whether requests of Windows are kept with the names of machine, user and process in them: true or false. Default false. These are personal data, and the record is never deleted.',
   HGSCA_KEY_ENCIPHERMENT:
     "true: certificates get the key usage keyEncipherment too (0xB0), as in the template of Microsoft's page on troubleshooting HGS. Default false: exactly what the table of HGS certificates asks for (0x90).",
+  HGSCA_APPROVAL:
+    'Which first certificates somebody else must approve: none, the default; always; or outOfScope, those outside of the scope of who asks, which are refused otherwise. For all purposes, or by purpose, such as signing=always,encryption=always,https=outOfScope. New keys in place of old ones, and keys out of escrow, always need an approval; renewals never do.',
   HGSCA_ALLOW_SELF_SIGNED:
     'true or false, the default: whether production mode makes self-signed certificates too. They are for labs; nobody can tell from whom they are.',
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
@@ -290,6 +296,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     certificate?.pem && key?.content.length && passphrase
       ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
       : null
+  const approval = approvalPolicy(value('HGSCA_APPROVAL'), fault)
   const flags = {
     keyEncipherment: flag('HGSCA_KEY_ENCIPHERMENT'),
     allowSelfSigned: flag('HGSCA_ALLOW_SELF_SIGNED'),
@@ -312,9 +319,33 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content, clientIssuers },
     tokenIssuer: issuer === null || audience === null ? null : { issuer, audience },
     trustedProxies,
+    approval,
     ...flags,
     logLevel,
   }
+}
+
+/** One word for all purposes, or `purpose=policy` for each that needs one. */
+function approvalPolicy(text: string | null, fault: (sentence: string) => void): ApprovalPolicy {
+  const chosen: { -readonly [P in Purpose]: Policy } = { signing: 'none', encryption: 'none', https: 'none' }
+  const words = (text ?? 'none').split(',').map((one) => one.trim())
+  const told = new Set<string>()
+  for (const word of words) {
+    const [left = '', right, ...more] = word.split('=').map((one) => one.trim())
+    const forAll = right === undefined
+    const policy = policies.find((one) => one === (forAll ? left : right))
+    const named = forAll && words.length === 1 ? purposes : purposes.filter((one) => !forAll && one === left)
+    if (policy === undefined || named.length === 0 || more.length > 0) {
+      fault(
+        `HGSCA_APPROVAL: ${word || 'nothing'} is neither one of ${policies.join(', ')} for all purposes, nor such as https=always for ${purposes.join(', ')}.`,
+      )
+    } else if (named.some((one) => told.has(one))) fault(`HGSCA_APPROVAL: ${left} is told twice.`)
+    for (const purpose of policy === undefined ? [] : named) {
+      told.add(purpose)
+      chosen[purpose] = policy!
+    }
+  }
+  return chosen
 }
 
 function checkDatabase(url: string, fault: (sentence: string) => void): void {

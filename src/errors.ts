@@ -158,6 +158,23 @@ export const codes = {
     cause: 'A certificate never outlives its issuer, and too little of the life of the issuer is left.',
     remedy: 'Give the service a new authority certificate. The PKI team must act; retrying does not help.',
   },
+  requestRejected: {
+    title: 'An approver has rejected this.',
+    cause: 'The very same order waited for an approval, and was rejected, with the comment in this answer.',
+    remedy:
+      'Mend what the comment says and order that: it is another request. The same one can be made again after the instant in `until`.',
+  },
+  requestDecided: {
+    title: 'This request has been decided already.',
+    cause: 'Another decision was made before, perhaps by another approver at the same moment. It stands.',
+    remedy:
+      'Look at the decision in this answer. A certificate that should not be there after all is for who revokes; an order that should be carried out is to be made anew.',
+  },
+  requestExpired: {
+    title: 'It is too late to decide this request.',
+    cause: 'A request waits for seven days. Nobody decided in that time.',
+    remedy: 'Whoever still wants it sends the order again, which makes a new request.',
+  },
   idempotencyKeyReused: {
     title: 'This Idempotency-Key was used for another request.',
     cause: 'The same key came before with a different body, route or query.',

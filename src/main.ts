@@ -80,6 +80,7 @@ async function main(): Promise<void> {
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator({ ending: ending.signal }),
     keyEncipherment: config.keyEncipherment,
+    approval: config.approval,
     escrow: config.escrow,
     now,
     log,

@@ -21,6 +21,7 @@ const everything = [
   'config',
   'lab',
   'log',
+  'canonicalJson',
   'errors',
   'x509',
   'hgs',
@@ -33,12 +34,13 @@ const everything = [
 
 const arrows: Readonly<Record<string, Arrows>> = {
   errors: { values: [], types: [] },
+  canonicalJson: { values: [], types: [] },
   log: { values: [], types: [] },
   x509: { values: ['errors'], types: [] },
   hgs: { values: ['x509', 'errors'], types: [] },
   keys: { values: ['x509', 'errors'], types: [] },
-  store: { values: ['errors'], types: ['hgs'] },
-  authority: { values: ['hgs', 'x509', 'errors'], types: ['store', 'keys'] },
+  store: { values: ['canonicalJson', 'errors'], types: ['hgs'] },
+  authority: { values: ['hgs', 'x509', 'canonicalJson', 'errors'], types: ['store', 'keys'] },
   identity: { values: ['x509', 'errors'], types: ['store'] },
   http: { values: ['authority', 'identity', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
   operation: {

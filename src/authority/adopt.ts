@@ -21,11 +21,12 @@ import { describeName, modernised, nameFrom, type Name } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { certificateDer, PemError } from '../x509/pem.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
+import { approvable, approvalFor, waits, type Awaiting } from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { checkChain, providerOfPfx } from './check.ts'
-import { carryOut, type Requester } from './cycle.ts'
+import { carryOut, type Plan, type Requester } from './cycle.ts'
 import { ignoredOf, rememberedRows } from './findings.ts'
-import { asGeneralNames, withCommonName } from './issue.ts'
+import { approvalNote, asGeneralNames, withCommonName } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { findLineage } from './lineage.ts'
 import { once, reused, type Issued } from './once.ts'
@@ -75,7 +76,7 @@ interface Proven {
  * @throws CaError `malformedCertificate`, `malformedPfx`, `pfxPasswordWrong`, `adoptionKeyDiffers`, and all that `issue` throws;
  *   `keyAlreadyCertified` for a certificate of this service too.
  */
-export function adopt(ca: CertificationAuthority, order: AdoptionOrder): Promise<Issued> {
+export function adopt(ca: CertificationAuthority, order: AdoptionOrder): Promise<Issued | Awaiting> {
   const { proof } = order
   return rememberingRefusals(ca, order, null, () =>
     proof.from === 'request'
@@ -90,7 +91,7 @@ async function adoptPfx(
   order: AdoptionOrder,
   sent: SentPfx,
   opened: OpenedPfx,
-): Promise<Issued> {
+): Promise<Issued | Awaiting> {
   const proven: Proven = {
     how: 'pfx',
     publicKey: opened.certificate.publicKey,
@@ -99,6 +100,7 @@ async function adoptPfx(
     opened,
   }
   const issued = await once(ca, order.idempotency, () => adoptOnce(ca, order, proven))
+  if (waits(issued)) return issued
   if (issued.replayed) {
     const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
     const { adopted } = readAdopted(order.certificate ?? opened.certificate.der)
@@ -112,7 +114,7 @@ async function adoptOnce(
   ca: CertificationAuthority,
   order: AdoptionOrder,
   proven: Proven,
-): Promise<Issued | 'idempotencyKeyTaken'> {
+): Promise<Issued | Awaiting | 'idempotencyKeyTaken'> {
   const profile = profiles[order.purpose]
   const validity = validityFrom(
     ca.now(),
@@ -141,7 +143,7 @@ async function adoptOnce(
   const evidence = proven.opened === null ? proven.provider : providerOfPfx(proven.opened.provider)
   const report = await checkChain(ca, [adopted], order.purpose, evidence)
   const memory = proven.request === null ? null : remembered(ca, proven.request)
-  const outcome = await carryOut(ca, {
+  const plan: Plan = {
     id: ca.store.newId(ca.now()),
     profile,
     lineage: {
@@ -193,8 +195,15 @@ async function adoptOnce(
         report: JSON.stringify(report.judged[0]!.rows),
       },
     },
-  })
+  }
+  const { idempotency } = order
+  const wanted = { plan, rows, bitsToMake: null }
+  const approval = await approvalFor(ca, { act: 'adoption', wanted: [wanted], idempotency })
+  if (approval === 'idempotencyKeyTaken' || waits(approval)) return approval
+  const notes = [...plan.findings.notes, ...approvalNote(approval)]
+  const outcome = await carryOut(ca, { ...plan, findings: { ...plan.findings, notes } }, approval)
   if (outcome === 'idempotencyKeyTaken') return outcome
+  if (outcome === 'approvalUsed') return adoptOnce(ca, order, proven) // by a peer: this needs another
   if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
   return { certificate: outcome, pfx: null, replayed: false }
 }
@@ -306,7 +315,8 @@ async function judgedForAdoption(
     standing: null, // one in use is refused as such before anything is recorded
   }
   try {
-    return await judged(exhibit, profiles[order.purpose], request, ca)
+    const profile = profiles[order.purpose]
+    return await judged(exhibit, profile, request, ca, approvable(ca, profile))
   } catch (error) {
     const kept = order.subject === null || order.dnsNames === null
     if (!(error instanceof CaError && error.code === 'profileViolation' && kept)) throw error

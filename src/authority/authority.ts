@@ -17,6 +17,7 @@ import { hexDigest, publicKeyPin, verifies } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { pemBlocks, PemError } from '../x509/pem.ts'
+import type { ApprovalPolicy } from './approval.ts'
 import { chainFault } from './chain.ts'
 import { constraintOf, type Constraint } from './nameConstraints.ts'
 
@@ -43,6 +44,8 @@ export interface CertificationAuthority {
   readonly generateKey: KeyGenerator
   /** Whether certificates get keyEncipherment too (key usage 0xB0), by choice of the operator. */
   readonly keyEncipherment: boolean
+  /** Which first certificates need an approval, by choice of the operator. */
+  readonly approval: ApprovalPolicy
   /** Where keys made here are kept when that is asked for; null when the operator wants none kept. */
   readonly escrow: Escrow | null
   readonly now: () => Date

@@ -43,6 +43,7 @@ import {
 import { hex, hexDigest, keyIdentifier, verifies, type RsaPublicKey } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
+import type { Approval } from './approval.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 import { withLoadedChain } from './find.ts'
 import { withRehearsal, type Findings } from './findings.ts'
@@ -91,9 +92,17 @@ const randomOctets = 16 // 128 bits from the CSPRNG; 17 octets in all, inside th
 
 type Refused = Exclude<IntentOutcome, 'recorded' | 'serialNumberTaken'>
 
-/** Carries a plan out. What comes back instead of a certificate says what was already taken; nothing was signed then. */
-export async function carryOut(ca: CertificationAuthority, plan: Plan): Promise<CertificateRecord | Refused> {
-  const issued = await carryOutAll(ca, [plan], plan.idempotency)
+/**
+ * Carries a plan out. What comes back instead of a certificate says what was already taken; nothing was signed then.
+ *
+ * @param approval - the request that is used up by this; null where none is needed.
+ */
+export async function carryOut(
+  ca: CertificationAuthority,
+  plan: Plan,
+  approval: Approval | null,
+): Promise<CertificateRecord | Refused> {
+  const issued = await carryOutAll(ca, [plan], plan.idempotency, approval)
   return typeof issued === 'string' ? issued : issued[0]!
 }
 
@@ -107,6 +116,7 @@ export async function carryOutAll(
   ca: CertificationAuthority,
   plans: readonly Plan[],
   idempotency: Idempotency | null,
+  approval: Approval | null,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
   for (let attempt = 1; attempt <= 3; attempt++) {
@@ -117,10 +127,14 @@ export async function carryOutAll(
         intent,
         newLineage: plan.newLineage,
         beside: plan.beside,
-        event: intended(intent, plan, kit),
+        event: intended(intent, plan, approval, kit),
       })
     }
-    const outcome = await ca.store.recordIntents(drafts, { idempotency: idempotency ?? undefined, kit })
+    const outcome = await ca.store.recordIntents(drafts, {
+      idempotency: idempotency ?? undefined,
+      kit,
+      approval: approval?.requestId,
+    })
     if (outcome === 'recorded') {
       const issued: CertificateRecord[] = []
       for (const { intent } of drafts) issued.push(await finish(ca, intent))
@@ -282,11 +296,17 @@ function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: In
 }
 
 /** A first certificate tells what else begins with it. */
-function intended(intent: Intent, { by, beside = {} }: Plan, kit: NewKit | undefined): NewAuditEvent {
+function intended(
+  intent: Intent,
+  { by, beside = {} }: Plan,
+  approval: Approval | null,
+  kit: NewKit | undefined,
+): NewAuditEvent {
   const { adoption, replaces, sharedWith } = beside
   const told = event(intent, 'certificate.intended', intent.createdAt, by.address, kit?.id)
   const adopted = adoption && { thumbprint: adoption.thumbprint, proof: adoption.proof }
-  return { ...told, details: { ...told.details, adopted, replaces, sharedWith } }
+  const request = approval?.requestId
+  return { ...told, details: { ...told.details, adopted, replaces, sharedWith, request } }
 }
 
 const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>

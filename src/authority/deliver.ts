@@ -3,7 +3,9 @@
  * rebuilt HGS or a second cluster. It is on record before it is answered, repetitions too.
  */
 import { CaError } from '../errors.ts'
-import type { CertificateRecord, DeliveryRecord, Idempotency } from '../store/model.ts'
+import type { Escrow } from '../keys/escrow.ts'
+import type { CertificateRecord, DeliveryRecord, EscrowedKeyRecord, Idempotency } from '../store/model.ts'
+import { approvalForDelivery, waits, type Awaiting } from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { keyInPfx, openedKey, type PfxTerms } from './custody.ts'
 import type { Requester } from './cycle.ts'
@@ -29,16 +31,24 @@ export interface Delivered {
 }
 
 /**
+ * @returns what waits, when there is no approval yet: a delivery always needs one.
  * @throws CaError `notFound`, `keyNotEscrowed`, `escrowNotConfigured`, `certificateRevoked`,
- *   `idempotencyKeyReused`, `issuanceInterrupted`, `storeUnavailable`.
+ *   `requestRejected`, `idempotencyKeyReused`, `issuanceInterrupted`, `storeUnavailable`.
  */
-export async function deliver(ca: CertificationAuthority, order: DeliveryOrder): Promise<Delivered> {
+export async function deliver(
+  ca: CertificationAuthority,
+  order: DeliveryOrder,
+): Promise<Delivered | Awaiting> {
   const lineage = await findLineage(ca, order.lineageId)
-  const act = async (): Promise<Delivered> => {
+  const act = async (): Promise<Delivered | Awaiting> => {
     const earlier = await repeated(ca, order.idempotency)
     if (earlier !== null) return again(ca, order, earlier)
 
     const certificate = withLoadedChain(ca, await currentOf(ca, lineage.id))
+    await inEscrow(ca, certificate) // nobody approves what cannot be handed out
+    const approval = await approvalForDelivery(ca, order, certificate)
+    if (waits(approval)) return approval
+    if (approval === 'idempotencyKeyTaken') return act() // a peer was faster
     const { pfx, escrowKeyId } = await wrapped(ca, order, certificate)
     const now = ca.now()
     const delivery: DeliveryRecord = {
@@ -49,10 +59,10 @@ export async function deliver(ca: CertificationAuthority, order: DeliveryOrder):
       requestedBy: order.by.name,
       deliveredAt: now,
     }
-    const event = eventOf(ca, order, delivery, { escrowKeyId })
-    if ((await ca.store.recordDelivery(delivery, order.idempotency, event)) === 'recorded')
-      return { delivery, certificate, pfx, replayed: false }
-    return again(ca, order, (await repeated(ca, order.idempotency))!)
+    const event = eventOf(ca, order, delivery, { escrowKeyId, request: approval.requestId })
+    const taken = { idempotency: order.idempotency, approval: approval.requestId }
+    const outcome = await ca.store.recordDelivery(delivery, taken, event)
+    return outcome === 'recorded' ? { delivery, certificate, pfx, replayed: false } : act() // a peer was faster
   }
   return rememberingRefusals(ca, order, lineage.id, act, 'key.refused')
 }
@@ -78,12 +88,11 @@ async function again(
   return { delivery, certificate, pfx, replayed: true }
 }
 
-/** The key of `certificate` out of escrow and into a PFX, unless that must not be. */
-async function wrapped(
+/** The key of `certificate` as it is sealed, unless it must not be handed out. */
+async function inEscrow(
   ca: CertificationAuthority,
-  { pfx }: DeliveryOrder,
   certificate: CertificateRecord,
-): Promise<{ readonly pfx: Uint8Array; readonly escrowKeyId: string }> {
+): Promise<{ readonly escrow: Escrow; readonly known: EscrowedKeyRecord }> {
   const { lineage, revocation } = certificate
   if (revocation !== null || (await ca.store.isCompromised(lineage.id))) {
     const why = `A certificate over this key was revoked (${revocation?.reason ?? 'keyCompromise'}), so the key is not handed out.`
@@ -99,11 +108,21 @@ async function wrapped(
     const keyId = oldest.escrowKeyId
     throw new CaError('escrowNotConfigured', `The escrow key ${keyId} sealed it, which is not configured.`)
   }
+  return { escrow, known }
+}
+
+/** The key of `certificate` out of escrow and into a PFX, unless that must not be. */
+async function wrapped(
+  ca: CertificationAuthority,
+  { pfx }: DeliveryOrder,
+  certificate: CertificateRecord,
+): Promise<{ readonly pfx: Uint8Array; readonly escrowKeyId: string }> {
+  const { escrow, known } = await inEscrow(ca, certificate)
   let privateKey: Uint8Array
   try {
     privateKey = openedKey(escrow, known)
   } catch (cause) {
-    throw new Error(`the key of the lineage ${lineage.id} cannot be had from escrow`, { cause })
+    throw new Error(`the key of the lineage ${certificate.lineage.id} cannot be had from escrow`, { cause })
   }
   try {
     return { pfx: await keyInPfx(privateKey, certificate, pfx), escrowKeyId: known.escrowKeyId }

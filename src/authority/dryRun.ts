@@ -9,6 +9,8 @@ import { draft, type Plan } from './cycle.ts'
 import type { Findings } from './findings.ts'
 
 export interface DryRun {
+  /** Why it would need an approval, in sentences; nothing when it would not. */
+  readonly approval: readonly string[]
   readonly verdict: Verdict
   readonly rows: readonly Row[]
   readonly purpose: Purpose
@@ -34,12 +36,14 @@ export interface DryRun {
 /**
  * @param rows - of the request or of what was asked for.
  * @param bitsToMake - the size of the key that the service would make, when another stands in for it.
+ * @param approval - why it would need one.
  */
 export async function dryRunOf(
   ca: CertificationAuthority,
   plan: Plan,
   rows: readonly Row[],
   bitsToMake: number | null,
+  approval: readonly string[],
 ): Promise<DryRun> {
   const rehearsal = await draft(ca, plan)
   const before = new Set(rows.map(({ rule }) => rule))
@@ -52,6 +56,7 @@ export async function dryRunOf(
   const meant = readCertificate(writeCertificate(rehearsal.intent.tbsCertificate, new Uint8Array()))
   const { keyBits, keyOrigin, provider, ignored, notes } = plan.findings
   return {
+    approval,
     verdict: worst(all),
     rows: all,
     purpose: plan.lineage.purpose,

@@ -11,6 +11,15 @@ import type { CertificateRecord, Idempotency, LineageRecord } from '../store/mod
 import type { CertificationRequest } from '../x509/certificationRequest.ts'
 import { publicKeyPin, rsaPublicKeyOf, type RsaPublicKey } from '../x509/key.ts'
 import { modernised, nameFrom, valuesOf, type Name } from '../x509/name.ts'
+import {
+  approvable,
+  approvalFor,
+  waits,
+  whyNeeded,
+  type Approval,
+  type Awaiting,
+  type Wanted,
+} from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { keyInPfx, refuseWithoutEscrow, sealedKey, type Custody, type PfxTerms } from './custody.ts'
 import { carryOut, type Plan, type Requester } from './cycle.ts'
@@ -73,36 +82,51 @@ export interface Proposal {
   readonly privateKey: Uint8Array | null
 }
 
+/** The same before its key is made, where the service makes it. */
+export type Outline = Omit<Proposal, 'publicKey'> & { readonly publicKey: RsaPublicKey | null }
+
 /**
  * @throws CaError `malformedCertificationRequest`, `requestIsRenewal`, `profileViolation`, `keyAlreadyCertified`,
  *   `issuanceInterrupted`, `validityOutOfRange`, `authorityExpiring`, `idempotencyKeyReused`, `busy`, `storeUnavailable`,
- *   `escrowNotConfigured`.
+ *   `escrowNotConfigured`, `requestRejected`.
+ * @returns what waits, when it needs an approval that it has not got.
  */
-export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
+export function issue(ca: CertificationAuthority, order: Order): Promise<Issued | Awaiting> {
   return rememberingRefusals(ca, order, null, () =>
-    once(ca, order.idempotency, async () => {
-      const { profile, validity } = termsOf(ca, order)
-      if (order.replaces != null) await refuseRekeyed(ca, order.replaces)
-      const proposal =
-        order.key.from === 'request'
-          ? await proposalFromRequest(ca, order.key, order, profile)
-          : await proposalWithNewKey(ca, order.key, order, profile)
-      try {
-        const plan = planOf(ca, order, profile, validity, proposal)
-        const pin = plan.lineage.publicKeyPin
-        await refuseKnownKey(ca, pin, order.purpose)
-        if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
-
-        const outcome = await carryOut(ca, plan)
-        if (outcome === 'idempotencyKeyTaken') return outcome
-        if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
-        if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
-        return { certificate: outcome, pfx: await pfxOf(order.key, proposal, outcome), replayed: false }
-      } finally {
-        proposal.privateKey?.fill(0)
-      }
-    }),
+    once(ca, order.idempotency, () => issueOnce(ca, order)),
   )
+}
+
+async function issueOnce(
+  ca: CertificationAuthority,
+  order: Order,
+): Promise<Issued | Awaiting | 'idempotencyKeyTaken'> {
+  const { profile, validity } = termsOf(ca, order)
+  if (order.replaces != null) await refuseRekeyed(ca, order.replaces)
+  const outline = await outlineOf(ca, order, profile)
+  const wanted = await wantedBy(ca, order, profile, validity, outline)
+  const approval = await approvalFor(ca, {
+    act: order.replaces == null ? 'certificate' : 'rekey',
+    wanted: [wanted],
+    idempotency: order.idempotency,
+  })
+  if (approval === 'idempotencyKeyTaken' || waits(approval)) return approval
+
+  const proposal = await withKey(ca, order, outline)
+  try {
+    const plan = planOf(ca, order, profile, validity, proposal, approval)
+    const pin = plan.lineage.publicKeyPin
+    if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
+
+    const outcome = await carryOut(ca, plan, approval)
+    if (outcome === 'idempotencyKeyTaken') return outcome
+    if (outcome === 'approvalUsed') return await issueOnce(ca, order) // by a peer: this needs another
+    if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
+    if (typeof outcome === 'string') throw await keyAlreadyCertified(ca, pin, order.purpose)
+    return { certificate: outcome, pfx: await pfxOf(order.key, proposal, outcome), replayed: false }
+  } finally {
+    proposal.privateKey?.fill(0)
+  }
 }
 
 /**
@@ -113,22 +137,32 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
  */
 export async function rehearseIssue(ca: CertificationAuthority, order: Order): Promise<DryRun> {
   const { profile, validity } = termsOf(ca, order)
-  if (order.key.from === 'request') {
-    const proposal = await proposalFromRequest(ca, order.key, order, profile)
-    const plan = planOf(ca, order, profile, validity, proposal)
-    await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose, { finishing: false })
-    return dryRunOf(ca, plan, proposal.rows, null)
-  }
-  const proposal = {
-    ...(await judgedBeforeKey(ca, order.key, order, profile)),
-    publicKey: rsaPublicKeyOf(ca.rehearsal.publicKey),
-    privateKey: null,
-  }
-  const plan = planOf(ca, order, profile, validity, proposal)
-  return dryRunOf(ca, plan, proposal.rows, order.key.bits)
+  const outline = await outlineOf(ca, order, profile)
+  const wanted = await wantedBy(ca, order, profile, validity, outline, { finishing: false })
+  const approval = whyNeeded(ca, 'certificate', [wanted])
+  return dryRunOf(ca, wanted.plan, wanted.rows, wanted.bitsToMake, approval)
 }
 
-function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; validity: Validity } {
+/**
+ * What is wanted, as far as it can be planned before the key is made; another stands in for that one.
+ *
+ * @throws CaError `keyAlreadyCertified`.
+ */
+export async function wantedBy(
+  ca: CertificationAuthority,
+  order: Order,
+  profile: Profile,
+  validity: Validity,
+  outline: Outline,
+  how = { finishing: true },
+): Promise<Wanted> {
+  const publicKey = outline.publicKey ?? rsaPublicKeyOf(ca.rehearsal.publicKey)
+  const plan = planOf(ca, order, profile, validity, { ...outline, publicKey, privateKey: null }, null)
+  if (outline.publicKey !== null) await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose, how)
+  return { plan, rows: outline.rows, bitsToMake: order.key.from === 'service' ? order.key.bits : null }
+}
+
+export function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; validity: Validity } {
   const profile = profiles[order.purpose]
   return {
     profile,
@@ -141,13 +175,18 @@ function termsOf(ca: CertificationAuthority, order: Order): { profile: Profile; 
   }
 }
 
-/** Everything about the first certificate of a key, decided. */
+/**
+ * Everything about the first certificate of a key, decided.
+ *
+ * @param approval - by which it is carried out; null where none is needed.
+ */
 export function planOf(
   ca: CertificationAuthority,
   order: Order,
   profile: Profile,
   validity: Validity,
   proposal: Proposal,
+  approval: Approval | null,
 ): Plan {
   const lineage: LineageRecord = {
     id: ca.store.newId(ca.now()),
@@ -168,7 +207,7 @@ export function planOf(
     dnsNames: proposal.dnsNames,
     validity,
     certificationRequest: proposal.certificationRequest,
-    findings: findingsOf(proposal, validity, order.key),
+    findings: findingsOf(proposal, validity, order.key, approval),
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
@@ -186,7 +225,28 @@ export const goneBefore = (): CaError =>
     facts: { retryAfterSeconds: 1 },
   })
 
-export async function proposalFromRequest(
+/** Judges an order before a key is made for it, so that a refusal costs nothing. */
+export const outlineOf = async (
+  ca: CertificationAuthority,
+  order: Order,
+  profile: Profile,
+): Promise<Outline> =>
+  order.key.from === 'request'
+    ? proposalFromRequest(ca, order.key, order, profile)
+    : judgedBeforeKey(ca, order.key, order, profile)
+
+/** Makes the key that the service is to make. */
+export async function withKey(
+  ca: CertificationAuthority,
+  order: Order,
+  outline: Outline,
+): Promise<Proposal> {
+  const { publicKey } = outline
+  if (publicKey !== null) return { ...outline, publicKey }
+  return { ...outline, ...(await ca.generateKey((order.key as KeyMadeHere).bits, order.abandoned)) }
+}
+
+async function proposalFromRequest(
   ca: CertificationAuthority,
   key: KeyFromRequest,
   order: Order,
@@ -211,7 +271,7 @@ export async function proposalFromRequest(
     })
   }
   const { exhibit, dnsNames, notes } = certifiable(request, order.dnsNames, key.provider, profile)
-  const rows = await judged(exhibit, profile, request, ca)
+  const rows = await judged(exhibit, profile, request, ca, approvable(ca, profile))
   const memory = remembered(ca, request)
   return {
     publicKey: request.publicKey.rsa!, // judged: the key is RSA
@@ -251,23 +311,12 @@ export function certifiable(
   return { exhibit, dnsNames, notes: [...notes, ...encodingNote(request, subject)] }
 }
 
-/** Judged before the key is made: a refusal costs nothing. */
-export async function proposalWithNewKey(
-  ca: CertificationAuthority,
-  key: KeyMadeHere,
-  order: Order,
-  profile: Profile,
-): Promise<Proposal> {
-  const judged = await judgedBeforeKey(ca, key, order, profile)
-  return { ...judged, ...(await ca.generateKey(key.bits, order.abandoned)) }
-}
-
 async function judgedBeforeKey(
   ca: CertificationAuthority,
   key: KeyMadeHere,
   order: Order,
   profile: Profile,
-): Promise<Omit<Proposal, 'publicKey' | 'privateKey'>> {
+): Promise<Outline> {
   refuseKeysFrom(ca.scope, 'service')
   const subject = nameFrom(key.subject)
   const { dnsNames, notes } = withCommonName(order.dnsNames ?? [], subject, profile)
@@ -282,8 +331,9 @@ async function judgedBeforeKey(
     certificate: null,
     standing: null,
   }
-  const rows = await judged(exhibit, profile, null, ca)
-  return { subject, dnsNames, certificationRequest: null, request: null, provider, rows, ignored: [], notes }
+  const rows = await judged(exhibit, profile, null, ca, approvable(ca, profile))
+  const nothing = { publicKey: null, privateKey: null, certificationRequest: null, request: null }
+  return { ...nothing, subject, dnsNames, provider, rows, ignored: [], notes }
 }
 
 export const asGeneralNames = (names: readonly string[]) =>
@@ -322,9 +372,18 @@ const encodingNote = (request: CertificationRequest, subject: Name): string[] =>
     ? []
     : ['The subject came as BMPString and was written as UTF8String (RFC 5280 §4.1.2.4).']
 
+/** By whom it was approved. */
+export const approvalNote = (approval: Approval | null): string[] =>
+  approval === null ? [] : [`Approved by ${approval.decidedBy}: request ${approval.requestId}.`]
+
 const isKept = (key: Order['key']): boolean => key.from === 'service' && key.custody === 'escrow'
 
-const findingsOf = (proposal: Proposal, validity: Validity, key: Order['key']): Findings => ({
+const findingsOf = (
+  proposal: Proposal,
+  validity: Validity,
+  key: Order['key'],
+  approval: Approval | null,
+): Findings => ({
   keyBits: proposal.publicKey.bits,
   request: proposal.request,
   keyOrigin: key.from === 'request' ? 'requester' : 'service',
@@ -332,7 +391,7 @@ const findingsOf = (proposal: Proposal, validity: Validity, key: Order['key']): 
   provider: proposal.provider,
   ...rememberedRows(proposal.rows),
   ignored: proposal.ignored,
-  notes: [...proposal.notes, ...validity.notes],
+  notes: [...proposal.notes, ...validity.notes, ...approvalNote(approval)],
 })
 
 export async function pfxOf(key: Order['key'], proposal: Proposal, issued: CertificateRecord) {

@@ -3,7 +3,7 @@
  * renewal of a kit certifies the same keys again.
  */
 import { CaError, type Fault } from '../errors.ts'
-import { profiles, purposes, type Purpose } from '../hgs/profiles.ts'
+import { purposes, type Purpose } from '../hgs/profiles.ts'
 import { fixes } from '../hgs/rules.ts'
 import { sources } from '../hgs/sources.ts'
 import type { CertificateRecord, Idempotency, KitRecord, NewKit } from '../store/model.ts'
@@ -11,26 +11,28 @@ import { publicKeyPin } from '../x509/key.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import type { Custody } from './custody.ts'
 import type { PfxTarget } from '../x509/pfx.ts'
+import { approvalFor, waits, type Awaiting, type Wanted } from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOutAll, finishBegun, type Plan, type Requester } from './cycle.ts'
 import {
   goneBefore,
+  outlineOf,
   pfxOf,
   planOf,
-  proposalFromRequest,
-  proposalWithNewKey,
+  termsOf as termsOfMember,
+  wantedBy,
+  withKey,
   type Order,
+  type Outline,
   type Proposal,
 } from './issue.ts'
-import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
+import { keyAlreadyCertified } from './knownKey.ts'
 import { currentOf, lineageInUse } from './lineage.ts'
 import { certificateOf, onceOf } from './once.ts'
 import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { planRenewal, refuseAnotherKey } from './renew.ts'
 import { readRequestFile } from './request.ts'
-import { daysWithin } from './scope.ts'
-import { validityFrom } from './validity.ts'
 
 interface Terms {
   readonly validityDays: { readonly [P in Purpose]: number | null }
@@ -93,9 +95,12 @@ export const addressOf = ({ serviceName, domain }: Pick<NewKit, 'serviceName' | 
  * @throws CaError all that `issue` throws; where several requests are refused by the profile, for all
  *   of them at once.
  */
-export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<IssuedKit> {
+export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<IssuedKit | Awaiting> {
   return rememberingRefusals(ca, order, null, () =>
-    onceOf(ca, order.idempotency, () => issueOnce(ca, order), repetition(ca)),
+    onceOf<IssuedKit | Awaiting>(ca, order.idempotency, () => issueOnce(ca, order), {
+      ...repetition(ca),
+      repeat: (first) => (waits(first) ? first : repetition(ca).repeat(first)),
+    }),
   )
 }
 
@@ -217,22 +222,41 @@ const inOrder = <T extends { readonly purpose: Purpose }>(members: readonly T[])
 async function issueOnce(
   ca: CertificationAuthority,
   order: KitOrder,
-): Promise<IssuedKit | 'idempotencyKeyTaken'> {
+): Promise<IssuedKit | Awaiting | 'idempotencyKeyTaken'> {
   const members = order.keys.from === 'service' ? membersMadeHere(order, order.keys) : requested(order)
+  const outlines = await outlined(ca, members)
+  refuseSharedKey(outlines)
+  const { organization, serviceName, domain } = order
+  const wanted: Wanted[] = []
+  for (const member of members) {
+    const { profile, validity } = termsOfMember(ca, member)
+    wanted.push(await wantedBy(ca, member, profile, validity, outlines.get(member.purpose)!))
+  }
+  const approval = await approvalFor(ca, {
+    act: 'kit',
+    wanted,
+    kit: { organization, serviceName, domain },
+    idempotency: order.idempotency,
+  })
+  if (approval === 'idempotencyKeyTaken' || waits(approval)) return approval
+
   const proposals = new Map<Purpose, Proposal>()
   try {
-    await propose(ca, members, proposals)
-    refuseSharedKey(proposals)
-    const plans: Plan[] = []
-    for (const member of members) plans.push(await planOfMember(ca, member, proposals.get(member.purpose)!))
+    // One after another, so that a kit takes no more room in the queue than a single order.
+    for (const member of members)
+      proposals.set(member.purpose, await withKey(ca, member, outlines.get(member.purpose)!))
+    const plans = members.map((member) => {
+      const { profile, validity } = termsOfMember(ca, member)
+      return planOf(ca, member, profile, validity, proposals.get(member.purpose)!, approval)
+    })
     if (order.keys.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
-    const { organization, serviceName, domain } = order
     const kit = newKit(ca, { organization, serviceName, domain, id: null }, order)
     // In the order of the keys, so that two kits with the same ones do not wait for each other crosswise.
     plans.sort((a, b) => (a.lineage.publicKeyPin < b.lineage.publicKeyPin ? -1 : 1))
-    const issued = await carryOutAll(ca, plans, order.idempotency, kit)
+    const issued = await carryOutAll(ca, plans, order.idempotency, approval, kit)
     if (issued === 'idempotencyKeyTaken') return issued
+    if (issued === 'approvalUsed') return await issueOnce(ca, order) // by a peer: this needs another
     if (typeof issued === 'string') throw await refusalFor(ca, plans)
     const certificates = inOrder(issued)
     const pfx = new Map<Purpose, Uint8Array>()
@@ -307,33 +331,27 @@ const termsOf = ({ validityDays, reason, by, abandoned }: KitOrder, purpose: Pur
 })
 
 /**
- * Judges all members. Requests are judged to the last, so that every fault is told at once; keys are
- * made one after another, so that a kit takes no more room in the queue than a single order, and none
- * after a refusal: the HTTPS certificate, with the most to be refused for, comes first.
+ * Judges all members, before a key is made for any. Requests are judged to the last, so that every
+ * fault is told at once.
  */
-async function propose(
+async function outlined(
   ca: CertificationAuthority,
   members: readonly Order[],
-  proposals: Map<Purpose, Proposal>,
-): Promise<void> {
+): Promise<ReadonlyMap<Purpose, Outline>> {
+  const outlines = new Map<Purpose, Outline>()
   const refusals: CaError[] = []
   for (const member of members.toReversed()) {
     const { key, purpose } = member
-    const profile = profiles[purpose]
-    validityFrom(ca.now(), daysWithin(ca.scope, member.validityDays, profile), profile, ca.issuer.certificate) // a refusal costs no key
-    if (key.from === 'service') {
-      proposals.set(purpose, await proposalWithNewKey(ca, key, member, profile))
-      continue
-    }
+    const { profile } = termsOfMember(ca, member)
     try {
-      proposals.set(purpose, await proposalFromRequest(ca, key, member, profile))
+      outlines.set(purpose, await outlineOf(ca, member, profile))
     } catch (error) {
-      if (!(error instanceof CaError)) throw error
+      if (!(error instanceof CaError) || key.from === 'service') throw error
       refusals.unshift(pointed(purpose, error))
     }
   }
   const [first] = refusals
-  if (first === undefined) return
+  if (first === undefined) return outlines
   const others = refusals.filter(({ code }) => code !== 'profileViolation')
   if (others.length > 0) throw others[0]!
   const errors = refusals.flatMap((refusal) => refusal.errors)
@@ -363,8 +381,12 @@ function placedAt(pointer: string, { code, message, errors, facts, cause }: CaEr
 }
 
 /** One thumbprint or key for all purposes breaks Initialize-HgsServer and the separation of duties. */
-function refuseSharedKey(proposals: ReadonlyMap<Purpose, Proposal>): void {
-  const pins = new Map([...proposals].map(([purpose, { publicKey }]) => [purpose, publicKeyPin(publicKey)]))
+function refuseSharedKey(outlines: ReadonlyMap<Purpose, Outline>): void {
+  const pins = new Map(
+    [...outlines].flatMap(([purpose, { publicKey }]) =>
+      publicKey === null ? [] : [[purpose, publicKeyPin(publicKey)] as const],
+    ),
+  )
   const errors = purposes.flatMap((purpose) => {
     const sharing = purposes.filter((other) => pins.has(other) && pins.get(other) === pins.get(purpose))
     if (sharing.length < 2) return []
@@ -382,19 +404,6 @@ function refuseSharedKey(proposals: ReadonlyMap<Purpose, Proposal>): void {
   })
   if (errors.length > 0)
     throw new CaError('profileViolation', 'Nothing was issued. Requests of this kit share a key.', { errors })
-}
-
-async function planOfMember(ca: CertificationAuthority, order: Order, proposal: Proposal): Promise<Plan> {
-  const profile = profiles[order.purpose]
-  const validity = validityFrom(
-    ca.now(),
-    daysWithin(ca.scope, order.validityDays, profile),
-    profile,
-    ca.issuer.certificate,
-  )
-  const plan = planOf(ca, order, profile, validity, proposal)
-  await refuseKnownKey(ca, plan.lineage.publicKeyPin, order.purpose)
-  return plan
 }
 
 /** Which of the keys a peer has had certified meanwhile. */
@@ -438,7 +447,7 @@ async function renewOnce(
       plans.push((await planRenewal(ca, renewal, current, opened.get(purpose) ?? null)).plan)
     }
     const kit = newKit(ca, old, order)
-    const issued = await carryOutAll(ca, plans, order.idempotency, kit)
+    const issued = await carryOutAll(ca, plans, order.idempotency, null, kit)
     if (issued === 'idempotencyKeyTaken') return issued
     if (typeof issued !== 'string')
       return { kit: withMembers(kit, plans), certificates: issued, pfx: new Map(), replayed: false }

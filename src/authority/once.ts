@@ -7,6 +7,7 @@
  */
 import { CaError, type Code } from '../errors.ts'
 import type { CertificateRecord, Idempotency } from '../store/model.ts'
+import { waits, type Awaiting } from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { finish } from './cycle.ts'
 import { withLoadedChain } from './find.ts'
@@ -40,13 +41,13 @@ interface Repetition<T> {
  *
  * @throws CaError `idempotencyKeyReused` when the key came before with another request.
  */
-export function once(
+export function once<Other extends Awaiting = never>(
   ca: CertificationAuthority,
   claim: Idempotency | null,
-  issue: () => Promise<Issued | 'idempotencyKeyTaken'>,
-): Promise<Issued> {
+  issue: () => Promise<Issued | Other | 'idempotencyKeyTaken'>,
+): Promise<Issued | Other> {
   return onceOf(ca, claim, issue, {
-    repeat: ({ certificate }) => ({ certificate, pfx: null, replayed: true }),
+    repeat: (first) => (waits(first) ? first : { ...first, pfx: null, replayed: true }),
     recall: async (intentId) => ({
       certificate: await certificateOf(ca, intentId),
       pfx: null,

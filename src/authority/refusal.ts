@@ -25,6 +25,7 @@ const remembered: readonly Code[] = [
   'validityOutOfRange',
   'authorityExpiring',
   'idempotencyKeyReused',
+  'requestRejected',
 ]
 
 /**

@@ -2,6 +2,7 @@
 import { CaError } from '../errors.ts'
 import { rekeyAcknowledgement } from '../hgs/rekeyRunbook.ts'
 import type { LineageStory } from '../store/lineages.ts'
+import type { Awaiting } from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { issue, type Order } from './issue.ts'
 import type { Issued } from './once.ts'
@@ -17,7 +18,7 @@ export async function rekey(
   { id, purpose }: LineageStory,
   acknowledgement: string | null,
   order: Omit<Order, 'purpose' | 'replaces'>,
-): Promise<Issued> {
+): Promise<Issued | Awaiting> {
   if (purpose !== 'https' && acknowledgement !== rekeyAcknowledgement) {
     await rememberingRefusals(ca, order, id, () => Promise.reject(notAcknowledged(purpose)))
   }

@@ -62,7 +62,7 @@ export async function renew(ca: CertificationAuthority, order: RenewalOrder): Pr
   const { pfx } = order
   return rememberingRefusals(ca, order, id, () =>
     pfx === null
-      ? once(ca, order.idempotency, () => renewOnce(ca, order, id, null))
+      ? once<never>(ca, order.idempotency, () => renewOnce(ca, order, id, null))
       : withOpenPfx(pfx, (opened) => renewPfx(ca, order, id, pfx, opened)),
   )
 }
@@ -75,7 +75,7 @@ async function renewPfx(
   opened: OpenedPfx,
 ): Promise<Issued> {
   refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
-  const issued = await once(ca, order.idempotency, () => renewOnce(ca, order, id, opened))
+  const issued = await once<never>(ca, order.idempotency, () => renewOnce(ca, order, id, opened))
   return { ...issued, pfx: await handedBack(opened, sent, issued.certificate) }
 }
 
@@ -89,7 +89,7 @@ export async function rehearseRenewal(ca: CertificationAuthority, order: Renewal
   const rehearse = async (opened: OpenedPfx | null): Promise<DryRun> => {
     if (opened !== null) refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
     const { plan, rows } = await planRenewal(ca, order, await findCertificate(ca, id), opened)
-    return dryRunOf(ca, plan, rows, null)
+    return dryRunOf(ca, plan, rows, null, [])
   }
   return order.pfx === null ? rehearse(null) : withOpenPfx(order.pfx, rehearse)
 }
@@ -155,6 +155,7 @@ export async function planRenewal(
     profile,
     request,
     isListed(ca, predecessor) ? { issuer: ca.issuer, scope: 'everything' } : ca,
+    predecessor.requestedBy === order.by.name ? ['scope'] : [], // an approver let it have that
   )
 
   const memory = request && remembered(ca, request)
@@ -202,7 +203,7 @@ async function renewOnce(
 ): Promise<Issued | 'idempotencyKeyTaken'> {
   const predecessor = await findCertificate(ca, id)
   const { plan } = await planRenewal(ca, order, predecessor, pfx)
-  const outcome = await carryOut(ca, plan)
+  const outcome = await carryOut(ca, plan, null)
   switch (outcome) {
     case 'idempotencyKeyTaken':
       return outcome
@@ -213,6 +214,7 @@ async function renewOnce(
     case 'keyTaken':
     case 'rekeyTaken':
     case 'kitTaken':
+    case 'approvalUsed':
       throw new Error('a renewal made a lineage')
     default:
       return { certificate: outcome, pfx: null, replayed: false }

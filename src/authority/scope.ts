@@ -28,7 +28,7 @@ const isWithin = (host: string, names: readonly string[]): boolean =>
   )
 
 /** What of a subject is outside of a scope, in words; nothing when all is within. */
-function faultsOf(scope: Scope, { purpose, subject, subjectAltNames }: Subject): string[] {
+export function outsideOf(scope: Scope, { purpose, subject, subjectAltNames }: Subject): string[] {
   if (scope === 'everything') return []
   const organizations = valuesOf(subject, 'O')
   const commonNames = valuesOf(subject, 'CN')
@@ -52,7 +52,7 @@ function faultsOf(scope: Scope, { purpose, subject, subjectAltNames }: Subject):
 /** The row about the scope; null where everything is within. */
 export function judgeByScope(scope: Scope, what: Subject): Row | null {
   if (scope === 'everything') return null
-  const faults = faultsOf(scope, what)
+  const faults = outsideOf(scope, what)
   return {
     rule: 'scope',
     property: 'Scope of the API key',
@@ -109,26 +109,33 @@ export function daysWithin(scope: Scope, asked: number | null, { validityDays }:
   )
 }
 
-const isVisible = (scope: Scope, { certificate, lineage, purpose }: CertificateRecord): boolean => {
-  if (scope === 'everything' || scope.lineages.includes(lineage.id)) return true
+/** What an identity asked for itself, outside of its scope, an approver let it have. */
+const isVisible = (
+  scope: Scope,
+  asker: string,
+  { certificate, lineage, purpose, requestedBy }: CertificateRecord,
+): boolean => {
+  if (scope === 'everything' || scope.lineages.includes(lineage.id) || requestedBy === asker) return true
   const read = readCertificate(certificate)
   return (
-    faultsOf(scope, { purpose, subject: read.subject, subjectAltNames: subjectAltNamesOf(read) }).length === 0
+    outsideOf(scope, { purpose, subject: read.subject, subjectAltNames: subjectAltNamesOf(read) }).length === 0
   )
 }
 
 /**
  * The record as an identity sees it: what is outside of its scope is not there. Certificates are met by
  * the names that clients give; what the service finds by itself it finds as ever.
+ *
+ * @param asker - the name of the identity, as it stands in the record.
  */
-export function seenWithin(scope: Scope, store: Store): Store {
+export function seenWithin(scope: Scope, store: Store, asker: string): Store {
   if (scope === 'everything') return store
   const seen = <T extends CertificateRecord>(certificate: T | null): T | null =>
-    certificate !== null && isVisible(scope, certificate) ? certificate : null
+    certificate !== null && isVisible(scope, asker, certificate) ? certificate : null
   const seesLineage = async (id: string): Promise<boolean> => {
     if (scope.lineages.includes(id)) return true
     const current = await store.currentCertificate(id)
-    return current !== null && isVisible(scope, current)
+    return current !== null && isVisible(scope, asker, current)
   }
   return {
     ...store,
@@ -151,7 +158,7 @@ export function seenWithin(scope: Scope, store: Store): Store {
       const { items, next } = await store.listCertificates(
         filter,
         page,
-        (certificate) => (isVisible(scope, certificate) ? { item: view(certificate) } : null),
+        (certificate) => (isVisible(scope, asker, certificate) ? { item: view(certificate) } : null),
         effort,
       )
       return { items: items.flatMap((one) => (one === null ? [] : [one.item])), next }

@@ -3,6 +3,8 @@ import type { Profile } from '../hgs/profiles.ts'
 import type { Certificate } from '../x509/certificate.ts'
 
 export interface Validity {
+  /** As asked for, or the usual. */
+  readonly days: number
   readonly notBefore: Date
   readonly notAfter: Date
   /** What the requester should know of it, in sentences. */
@@ -54,6 +56,7 @@ export function validityFrom(
   }
   const notBefore = Math.max(seconds - clockDifference, issuer.notBefore.getTime())
   return {
+    days: days ?? profile.validityDays.whenNotAsked,
     notBefore: new Date(notBefore),
     notAfter: new Date(Math.min(wanted, latest)),
     notes:

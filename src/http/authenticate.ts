@@ -148,8 +148,8 @@ export function requesterOf(request: FastifyRequest): Requester {
 }
 
 /** The authority for who asks: it issues and shows what is in the scope of the identity. */
-export function seenBy(ca: CertificationAuthority, { caller }: FastifyRequest): CertificationAuthority {
-  if (caller === null) throw new Error('a public route has no scope')
-  const { scope } = caller.identity
-  return { ...ca, scope, store: seenWithin(scope, ca.store) }
+export function seenBy(ca: CertificationAuthority, request: FastifyRequest): CertificationAuthority {
+  const { identity, name } = callerIn(request)
+  const { scope } = identity
+  return { ...ca, scope, store: seenWithin(scope, ca.store, name) }
 }

@@ -2,6 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { Type } from 'typebox'
+import { waits } from '../authority/approval.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { findCertificate, renewalWindow, withLoadedChain } from '../authority/find.ts'
 import type { DryRun } from '../authority/dryRun.ts'
@@ -13,6 +14,7 @@ import { consequences } from '../hgs/consequences.ts'
 import type { CertificateFilter } from '../store/model.ts'
 import { answerHeaders, fileAnswers, jsonAnswer, problems, requestBodies } from './describe.ts'
 import { sendIssued } from './issued.ts'
+import { awaitingAnswer, sendAwaiting } from './requests.ts'
 import { issueOrder, renewalOrder } from './order.ts'
 import { instantIn, linkTo, pageSize } from './paging.ts'
 import { adoptedView, certificateView, negotiate, sendCertificate } from './representation.ts'
@@ -57,6 +59,7 @@ export function certificateRoutes(server: FastifyInstance, authority: Certificat
             ...fileAnswers('Issued. Location names it.', CertificateView, formats),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
+          202: awaitingAnswer,
           200: {
             ...jsonAnswer(
               'A repeated request: the certificate, but not the key, which is handed out at most once. Or the report of a dry run.',
@@ -74,7 +77,9 @@ export function certificateRoutes(server: FastifyInstance, authority: Certificat
       const order = issueOrder(reply, body, request.query)
       if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseIssue(ca, order))
       const format = negotiate(request, order.key.from === 'service' ? keyFormats : certificateFormats)
-      return sendIssued(reply, await issue(ca, order), format, ca.now())
+      const issued = await issue(ca, order)
+      if (waits(issued)) return sendAwaiting(reply, issued, ca.now())
+      return sendIssued(reply, issued, format, ca.now())
     },
   )
 
@@ -251,8 +256,9 @@ export function certificateRoutes(server: FastifyInstance, authority: Certificat
 
   /** Whatever form the certificate was asked for in: there is none. */
   function sendDryRun(reply: FastifyReply, dryRun: DryRun): FastifyReply {
-    const { verdict, rows, notBefore, notAfter, ...rest } = dryRun
+    const { approval, verdict, rows, notBefore, notAfter, ...rest } = dryRun
     const wouldIssue = { ...rest, notBefore: notBefore.toISOString(), notAfter: notAfter.toISOString() }
-    return reply.send({ dryRun: true, verdict, rows, wouldIssue })
+    const approvalNeeded = approval.length > 0
+    return reply.send({ dryRun: true, approvalNeeded, approval, verdict, rows, wouldIssue })
   }
 }

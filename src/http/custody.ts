@@ -2,6 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
+import { waits } from '../authority/approval.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { custodyOf, type CustodyLedger } from '../authority/custody.ts'
 import { deliver } from '../authority/deliver.ts'
@@ -13,6 +14,7 @@ import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, examples, fileAnswers, jsonAnswer, problems } from './describe.ts'
 import { idempotencyOf } from './order.ts'
 import { pageSize } from './paging.ts'
+import { awaitingAnswer, sendAwaiting } from './requests.ts'
 import { certificateView, fileName, negotiate, sendFile } from './representation.ts'
 import {
   certificateRef,
@@ -166,7 +168,7 @@ export function custodyRoutes(server: FastifyInstance, authority: CertificationA
         tags: ['custody'],
         summary: 'Hand out a key in escrow again',
         description:
-          'The same key with its current certificate in a new PFX, for a rebuilt HGS or a second cluster. It stands in the record before it is answered. A repeated request with the same Idempotency-Key is the same delivery: the same key and certificate, wrapped anew.',
+          'The same key with its current certificate in a new PFX, for a rebuilt HGS or a second cluster. It always needs an approval, and stands in the record before it is answered. A repeated request with the same Idempotency-Key is the same delivery: the same key and certificate, wrapped anew.',
         headers: IssueHeaders,
         params: LineageParams,
         querystring: Type.Object(
@@ -183,6 +185,7 @@ export function custodyRoutes(server: FastifyInstance, authority: CertificationA
             ...fileAnswers('The key.', DeliveryView, deliveryFormats),
             ...answerHeaders('idempotent-replayed'),
           },
+          202: awaitingAnswer,
           ...problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -196,13 +199,15 @@ export function custodyRoutes(server: FastifyInstance, authority: CertificationA
         const errors = [{ pointer: '/pfx/password', detail: weak }]
         throw new CaError('invalidRequest', 'A field is not as it should be.', { errors })
       }
-      const { delivery, certificate, pfx, replayed } = await deliver(ca, {
+      const delivered = await deliver(ca, {
         lineageId: request.params.id,
         reason,
         pfx: { password: terms.password, target: terms.target ?? 'ws2019' },
         by: requesterOf(request),
         idempotency: idempotencyOf(request, request.body as object),
       })
+      if (waits(delivered)) return sendAwaiting(reply, delivered, ca.now())
+      const { delivery, certificate, pfx, replayed } = delivered
       reply.code(201)
       if (replayed) reply.header('idempotent-replayed', 'true')
       if (format === 'pfx') return sendFile(reply, pfx, 'pfx', fileName(certificate))

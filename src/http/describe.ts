@@ -87,7 +87,7 @@ export const examples = {
 } as const
 
 const headers = {
-  location: 'The address of the certificate or kit.',
+  location: 'The address of the certificate, kit or request.',
   'idempotent-replayed':
     '`true` when this repeats the answer to an earlier request with the same Idempotency-Key.',
   link: 'The page that follows, as `rel="next"` (RFC 8288). Absent on the last.',
@@ -124,7 +124,7 @@ const meanings: Readonly<Record<number, string>> = {
   400: 'The request, or the certification request in it, is not understood.',
   401: 'No valid API key.',
   403: 'The API key may not do that.',
-  404: 'There is no such certificate, lineage or kit.',
+  404: 'There is no such certificate, lineage, kit or request.',
   406: 'The answer has no such form.',
   409: 'It contradicts what is on record; the answer says what to look at instead.',
   413: 'Too large.',

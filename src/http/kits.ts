@@ -2,6 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
+import { waits } from '../authority/approval.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import {
   addressOf,
@@ -21,6 +22,7 @@ import { checkPfxPassword } from '../x509/pfx.ts'
 import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { kitFiles } from './kitFiles.ts'
+import { awaitingAnswer, sendAwaiting } from './requests.ts'
 import { base64Of, goneBeforeAnswered, idempotencyOf, invalid, refuseWeakPassword } from './order.ts'
 import { certificateView, isEscrowed, keyIsGone, negotiate, sendFile } from './representation.ts'
 import {
@@ -228,6 +230,7 @@ export function kitRoutes(server: FastifyInstance, authority: CertificationAutho
             ...fileAnswers('Issued. Location names the kit.', KitView, forms),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
+          202: awaitingAnswer,
           200: {
             ...fileAnswers(
               'A repeated request: the certificates, but not the keys, which are handed out at most once.',
@@ -243,7 +246,9 @@ export function kitRoutes(server: FastifyInstance, authority: CertificationAutho
     async (request, reply) => {
       const ca = seenBy(authority, request)
       const form = negotiate(request, forms)
-      return sendIssued(reply, await issueKit(ca, kitOrder(reply, request.body)), form)
+      const issued = await issueKit(ca, kitOrder(reply, request.body))
+      if (waits(issued)) return sendAwaiting(reply, issued, ca.now())
+      return sendIssued(reply, issued, form)
     },
   )
 

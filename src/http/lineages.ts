@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { Static } from 'typebox'
 import { adopt } from '../authority/adopt.ts'
+import { waits } from '../authority/approval.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { custodyOf } from '../authority/custody.ts'
 import { withLoadedChain } from '../authority/find.ts'
@@ -26,6 +27,7 @@ import {
   SharingBody,
 } from './lineageSchemas.ts'
 import { adoptionOrder, issueOrder } from './order.ts'
+import { awaitingAnswer, sendAwaiting } from './requests.ts'
 import { adoptedView, certificateView, keyOriginOf, negotiate } from './representation.ts'
 import { formats, IssueHeaders, keyFormats, LineageParams } from './schemas.ts'
 
@@ -55,6 +57,7 @@ export function lineageRoutes(server: FastifyInstance, authority: CertificationA
             ...fileAnswers('Adopted. Location names generation 1.', Adoption, formats),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
+          202: awaitingAnswer,
           ...problems(400, 401, 403, 406, 409, 413, 415, 422, 503),
         },
       },
@@ -64,6 +67,7 @@ export function lineageRoutes(server: FastifyInstance, authority: CertificationA
       const order = adoptionOrder(request, request.body)
       const format = negotiate(request, order.proof.from === 'pfx' ? keyFormats : certificateFormats)
       const issued = await adopt(ca, order)
+      if (waits(issued)) return sendAwaiting(reply, issued, ca.now())
       const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
       return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
         adopted: adoptedView(adoption!),
@@ -163,7 +167,7 @@ export function lineageRoutes(server: FastifyInstance, authority: CertificationA
         tags: ['lineages'],
         summary: 'Replace a key',
         description:
-          'A new key in a new lineage that is linked to this one. This is no renewal: each VM must be shut down and re-protected by its owner, and the answer holds the runbook for it. To keep the key, renew its certificate.',
+          'A new key in a new lineage that is linked to this one. This is no renewal: each VM must be shut down and re-protected by its owner, and the answer holds the runbook for it. It always needs an approval. To keep the key, renew its certificate.',
         headers: IssueHeaders,
         params: LineageParams,
         querystring: RekeyQuery,
@@ -173,6 +177,7 @@ export function lineageRoutes(server: FastifyInstance, authority: CertificationA
             ...fileAnswers('Issued. Location names the certificate.', Rekeyed, formats),
             ...answerHeaders('location', 'idempotent-replayed'),
           },
+          202: awaitingAnswer,
           200: {
             ...fileAnswers(
               'A repeated request: the certificate, but not the key, which is handed out at most once.',
@@ -192,6 +197,7 @@ export function lineageRoutes(server: FastifyInstance, authority: CertificationA
       const order = issueOrder(reply, { ...asked, purpose: lineage.purpose }, request.query)
       const format = negotiate(request, order.key.from === 'service' ? keyFormats : certificateFormats)
       const issued = await rekey(ca, lineage, acknowledge ?? null, order)
+      if (waits(issued)) return sendAwaiting(reply, issued, ca.now())
       const before = await currentOf(ca, lineage.id)
       return sendIssued(reply, issued, format, ca.now(), (certificate) => ({
         certificate,

@@ -356,8 +356,8 @@ const ShortRow = Type.Object(
   closed,
 )
 
-const keyOrigin = oneOf(['requester', 'service'], 'Who made the key.')
-const providerEvidence = Type.Object(
+export const keyOrigin = oneOf(['requester', 'service'], 'Who made the key.')
+export const providerEvidence = Type.Object(
   {
     grade: oneOf(['legacy', 'asserted', 'declared', 'service', 'unknown'], 'What the evidence is worth.'),
     name: nullable(
@@ -371,6 +371,8 @@ const providerEvidence = Type.Object(
 export const DryRunView = Type.Object(
   {
     dryRun: Type.Literal(true, { description: 'Nothing was issued.' }),
+    approvalNeeded: Type.Boolean({ description: 'Whether it would have to wait for an approver.' }),
+    approval: Type.Array(text(40_000, 'A sentence.'), { maxItems: 8, description: 'Why it would.' }),
     verdict,
     rows: Type.Array(Row, { maxItems: 64, description: 'Every rule that it was judged by.' }),
     wouldIssue: Type.Object(

@@ -24,6 +24,7 @@ import { kitRoutes, KitView } from './kits.ts'
 import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
+import { requestRoutes, RequestView } from './requests.ts'
 import {
   errorHandler,
   mediaTypeOf,
@@ -177,6 +178,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)
   app.addSchema(KitView)
+  app.addSchema(RequestView)
   app.addSchema(Problem)
   app.addSchema(ConformanceReport)
   await app.register(swaggerUi, {
@@ -191,6 +193,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   selfSignedRoutes(app, options.ca, options.selfSigned)
   custodyRoutes(app, options.ca)
   kitRoutes(app, options.ca)
+  requestRoutes(app, options.ca)
   auditEventRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
@@ -320,6 +323,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'conformance', description: 'What HGS would say.' },
         { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
         { name: 'kits', description: 'All that one HGS needs, together.' },
+        { name: 'requests', description: 'What waits for an approver, and what he decided.' },
         { name: 'audit', description: 'What was done and what was refused.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },

@@ -14,6 +14,7 @@
  */
 
 import { createHash, createHmac, timingSafeEqual, type KeyObject } from 'node:crypto'
+import { canonicalJson } from '../canonicalJson.ts'
 import type { NewAuditEvent } from './model.ts'
 import { uuidv7 } from './uuid.ts'
 
@@ -141,19 +142,6 @@ function hashed(linked: Omit<LinkedEvent, 'hash' | 'mac'>): Readonly<Record<stri
     sequence,
     type,
   }
-}
-
-/**
- * JSON as RFC 8785 has it: no white space, members sorted by the UTF-16 code units of their names.
- * Strings and numbers are those of ECMAScript, which is where the RFC took them from.
- */
-export function canonicalJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
-  if (value === null || typeof value !== 'object') return JSON.stringify(value)
-  const members = Object.entries(value)
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`)
-  return `{${members.join(',')}}`
 }
 
 /** Whether two texts are the same, in a time that does not tell where they differ. */

@@ -17,7 +17,8 @@ import {
   readSync,
   writeSync,
 } from 'node:fs'
-import { canonicalJson, isSame, type Chain, type Head } from './chain.ts'
+import { canonicalJson } from '../canonicalJson.ts'
+import { isSame, type Chain, type Head } from './chain.ts'
 import type { Log } from './log.ts'
 
 /** When a checkpoint is due: after so many events, or so many milliseconds after the first that has none. */

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Prisma } from './generated/sqlite/client.ts'
 import { auditRow } from './audit.ts'
-import type { Database } from './database.ts'
+import type { Client, Database } from './database.ts'
 import { violatedConstraint } from './faults.ts'
 import type {
   CustodyRecord,
@@ -129,14 +129,19 @@ export function custodyFunctions(database: Database) {
     newDeliveryId: (at: Date, idempotency: Idempotency | null): string =>
       namedUuidv7(at, idempotency === null ? randomUUID() : nameOf(idempotency)),
 
-    /** A delivery, durable when this resolves: before it is answered. */
+    /**
+     * A delivery, durable when this resolves: before it is answered.
+     *
+     * @param approval - the id of the request whose approval is used up by this.
+     */
     async recordDelivery(
       delivery: DeliveryRecord,
-      idempotency: Idempotency | null,
+      { idempotency, approval }: { readonly idempotency: Idempotency | null; readonly approval: string },
       event: NewAuditEvent,
-    ): Promise<'recorded' | 'idempotencyKeyTaken'> {
+    ): Promise<'recorded' | 'idempotencyKeyTaken' | 'approvalUsed'> {
       const { id, lineageId, certificateId, reason, requestedBy, deliveredAt } = delivery
       const rows = [insert('Delivery', { id, lineageId, certificateId, reason, requestedBy, deliveredAt })]
+      rows.push(insert('ApprovalUse', { requestId: approval, deliveryId: id, usedAt: deliveredAt }))
       if (idempotency !== null) {
         const { principal, key, fingerprint } = idempotency
         const claim = { principal, key, fingerprint, intentId: certificateId, createdAt: deliveredAt }
@@ -146,8 +151,10 @@ export function custodyFunctions(database: Database) {
         await database.add([...rows, auditRow(event)])
         return 'recorded'
       } catch (error) {
-        if (idempotency === null || violatedConstraint(error) === null) throw error
-        return 'idempotencyKeyTaken'
+        if (violatedConstraint(error) === null) throw error
+        // Both may be taken: then the request is a repetition, and has its answer.
+        const repeated = idempotency !== null && (await database.read((client) => findClaim(client, idempotency))) !== null
+        return repeated ? 'idempotencyKeyTaken' : 'approvalUsed'
       }
     },
 
@@ -156,8 +163,7 @@ export function custodyFunctions(database: Database) {
       idempotency: Pick<Idempotency, 'principal' | 'key'>,
     ): Promise<{ readonly fingerprint: string; readonly delivery: DeliveryRecord | null } | null> =>
       database.read(async (client) => {
-        const { principal, key } = idempotency
-        const claim = await client.idempotencyKey.findUnique({ where: { principal_key: { principal, key } } })
+        const claim = await findClaim(client, idempotency)
         if (claim === null) return null
         const id = namedUuidv7(claim.createdAt, nameOf(idempotency))
         const delivery = await client.delivery.findUnique({ where: { id } })
@@ -182,6 +188,9 @@ export function custodyFunctions(database: Database) {
       ),
   }
 }
+
+const findClaim = (client: Client, { principal, key }: Pick<Idempotency, 'principal' | 'key'>) =>
+  client.idempotencyKey.findUnique({ where: { principal_key: { principal, key } } })
 
 const nameOf = ({ principal, key }: Pick<Idempotency, 'principal' | 'key'>): string =>
   JSON.stringify([principal, key])

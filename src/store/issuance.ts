@@ -35,6 +35,8 @@ const outcomes: Readonly<Record<string, IntentOutcome>> = {
   IdempotencyKey_pkey: 'idempotencyKeyTaken',
   Rekey_replacedId: 'rekeyTaken',
   Kit_predecessorId: 'kitTaken',
+  ApprovalUse_requestId: 'approvalUsed',
+  ApprovalUse_pkey: 'approvalUsed',
 }
 
 /** How many interrupted intents are read in one go. */
@@ -58,19 +60,29 @@ export function issuanceFunctions(database: Database) {
    * idempotency key comes first, because then the request is a repetition and has its answer already.
    *
    * @param options.kit - what the intents are together.
+   * @param options.approval - the id of the request whose approval is used up by this.
    */
   async function recordIntents(
     drafts: readonly IntentDraft[],
     {
       idempotency,
       kit,
-    }: { readonly idempotency?: Idempotency | undefined; readonly kit?: NewKit | undefined },
+      approval,
+    }: {
+      readonly idempotency?: Idempotency | undefined
+      readonly kit?: NewKit | undefined
+      readonly approval?: string | undefined
+    },
   ): Promise<IntentOutcome> {
     const rows: Addition[] = drafts.flatMap(rowsOfIntent)
     const [first] = drafts
     if (first === undefined) throw new RangeError('no intent to record')
     const { createdAt } = first.intent
     if (kit !== undefined) rows.push(...rowsOfKit(kit, drafts))
+    if (approval !== undefined) {
+      const led = kit === undefined ? { intentId: first.intent.id } : { kitId: kit.id }
+      rows.push(insert('ApprovalUse', { requestId: approval, ...led, usedAt: createdAt }))
+    }
     if (idempotency !== undefined) {
       const { principal, key, fingerprint } = idempotency
       rows.push(

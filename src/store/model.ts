@@ -117,6 +117,56 @@ export interface KitRecord extends NewKit {
   readonly renewedById: string | null
 }
 
+/** What may need an approval. */
+export type Act = 'certificate' | 'adoption' | 'rekey' | 'kit' | 'delivery'
+
+/** An order that waits for an approver. */
+export interface NewPendingRequest {
+  readonly id: string
+  /** The id of the identity that asks: it alone may use the approval. */
+  readonly principal: string
+  /** What the decision is bound to; see authority/approval.ts. */
+  readonly digest: string
+  /** 1 when this identity asks for this the first time. */
+  readonly attempt: number
+  readonly act: Act
+  /** JSON: what is asked, as an approver must see it. */
+  readonly asked: string
+  readonly reason: string | null
+  readonly requestedBy: string
+  /** Who answers for the identity that asks, and who made it. */
+  readonly owner: string
+  readonly createdBy: string
+  readonly requestId: string
+  readonly createdAt: Date
+  readonly expiresAt: Date
+}
+
+export interface DecisionRecord {
+  readonly requestId: string
+  readonly verdict: 'approved' | 'rejected'
+  readonly comment: string | null
+  readonly decidedBy: string
+  readonly decidedAt: Date
+}
+
+/** A request with what became of it. */
+export interface PendingRequestRecord extends NewPendingRequest {
+  readonly decision: DecisionRecord | null
+  /** What the approval was used for: an issuance, a kit or a delivery. */
+  readonly use: {
+    readonly intentId: string | null
+    readonly kitId: string | null
+    readonly deliveryId: string | null
+    readonly usedAt: Date
+    /** The lineage of the key that was certified or handed out; null for a kit. */
+    readonly lineageId: string | null
+  } | null
+}
+
+/** The first that holds of: carriedOut, rejected, expired, approved, pending. */
+export type RequestState = 'pending' | 'approved' | 'rejected' | 'expired' | 'carriedOut'
+
 /** What became of an intent: recorded, or refused because something in it is already taken. */
 export type IntentOutcome =
   | 'recorded'
@@ -126,6 +176,7 @@ export type IntentOutcome =
   | 'serialNumberTaken'
   | 'rekeyTaken'
   | 'kitTaken'
+  | 'approvalUsed'
 
 export interface NewCertificate {
   readonly id: string

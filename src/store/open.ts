@@ -20,6 +20,7 @@ import { lineageFunctions } from './lineages.ts'
 import { locationOf } from './location.ts'
 import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
+import { requestFunctions } from './requests.ts'
 import { openSqlite, openSqliteToRead } from './sqlite.ts'
 import { uuidv7 } from './uuid.ts'
 import { saidByLastCheckpoint, verificationFunctions, type Damage } from './verifyAudit.ts'
@@ -79,6 +80,7 @@ export async function openStore(
     ...kitFunctions(database),
     ...identityFunctions(database),
     ...custodyFunctions(database),
+    ...requestFunctions(database),
     ...auditFunctions(database),
     ...inspectionFunctions(database),
     ...verificationFunctions(database, chain, checkpoints),

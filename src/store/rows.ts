@@ -25,6 +25,9 @@ interface Rows {
   readonly Delivery: Prisma.DeliveryUncheckedCreateInput
   readonly Kit: Prisma.KitUncheckedCreateInput
   readonly KitMember: Prisma.KitMemberUncheckedCreateInput
+  readonly PendingRequest: Prisma.PendingRequestUncheckedCreateInput
+  readonly Decision: Prisma.DecisionUncheckedCreateInput
+  readonly ApprovalUse: Prisma.ApprovalUseUncheckedCreateInput
   readonly AuditEvent: Prisma.AuditEventUncheckedCreateInput
 }
 

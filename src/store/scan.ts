@@ -30,7 +30,7 @@ const [lowest, highest] = ['', 'g']
 export async function scan(
   database: Database,
   wanted: {
-    readonly table: 'Certificate' | 'IssuanceIntent'
+    readonly table: 'Certificate' | 'IssuanceIntent' | 'PendingRequest'
     readonly order: 'ASC' | 'DESC'
     readonly conditions: readonly Prisma.Sql[]
     readonly few?: boolean

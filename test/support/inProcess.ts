@@ -49,6 +49,10 @@ export interface InProcess {
   readonly clock: { now: Date }
   readonly post: (url: string, ask?: Ask) => Promise<Answer>
   readonly get: (url: string, ask?: Ask) => Promise<Answer>
+  /** As `post`; what waits for an approver is approved, and sent again. */
+  readonly approved: (url: string, ask?: Ask) => Promise<Answer>
+  /** The key of an approver who sees everything. */
+  readonly approver: string
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
   /** @param scope - everything, unless told otherwise. */
   readonly apiKey: (role: Role, days?: number, scope?: Scope) => Promise<string>
@@ -101,6 +105,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
     keyEncipherment: false,
+    approval: { signing: 'none', encryption: 'none', https: 'none' },
     escrow: null,
     now,
     log: logger,
@@ -118,7 +123,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   }
   // Tests go to other years, and no key lasts for more than one.
   const usualKeys = new Map<Role, { readonly text: string; readonly until: number }>()
-  const usualKey = async (role: 'requester' | 'admin'): Promise<string> => {
+  const usualKey = async (role: 'requester' | 'approver' | 'admin'): Promise<string> => {
     const known = usualKeys.get(role)
     if (known !== undefined && known.until > now().getTime()) return known.text
     const text = await apiKey(role)
@@ -126,6 +131,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     return text
   }
   await usualKey('requester')
+  await usualKey('approver')
   await usualKey('admin')
 
   const serve = async (
@@ -180,6 +186,16 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
         json: body,
       }
     }
+    const approved = async (url: string, ask?: Ask): Promise<Answer> => {
+      const first = await send('POST', url, ask)
+      if (first.status !== 202) return first
+      const decided = await send('POST', `${String(first.headers['location'])}/approval`, {
+        body: {},
+        as: await usualKey('approver'),
+      })
+      if (decided.status !== 200) throw new Error(decided.text)
+      return send('POST', url, ask)
+    }
     return {
       ca: own,
       server,
@@ -190,6 +206,8 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       send,
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
+      approved,
+      approver,
       apiKey,
       again: (more = {}, others = {}) => serve(more, others),
     }
