@@ -34,6 +34,7 @@ const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
+const endsSoon = 180 * 86_400_000 // milliseconds: whoever has a root sign a new authority needs months
 const logCapacity = 1_048_576 // octets of log that wait for a reader: some thousand lines
 
 const version = (
@@ -127,6 +128,12 @@ async function main(): Promise<void> {
     ...(config.escrow !== null && { escrowKeyId: config.escrow.keyId }),
   }
   log.info({ ...facts, mode: config.mode }, 'listening')
+  const { notAfter } = issuer.certificate
+  if (notAfter.getTime() - now().getTime() < endsSoon)
+    log.warn(
+      { notAfter },
+      'the CA certificate ends soon, and no certificate outlives it: have a new one signed',
+    )
   if (lab !== null && apiKey !== null) {
     if (!onTerminal) log.warn({}, 'lab mode: certificates of a lab authority are not for tenants')
     else {

@@ -29,7 +29,7 @@ const attemptMilliseconds = 50
 const pauseMilliseconds = 50
 const patienceMilliseconds = 5_000
 
-/** What a few issuances take on disk, in octets. Below it none is begun. */
+/** What a few issuances take on disk, in octets. Below it nothing is written. */
 const leastRoom = 262_144
 
 /** One transaction is over in milliseconds; this ends one that is not (Prisma's P2028). In milliseconds. */
@@ -86,6 +86,7 @@ export async function openSqlite(
     try {
       const unfit = gate.unfit()
       if (unfit !== undefined) throw unavailable(unfit)
+      await roomFor(path)
       const { results, head } = await writer.$transaction(async (transaction) => {
         const results: unknown[] = []
         const entries: AuditEntry[] = []
@@ -192,7 +193,10 @@ async function append(
   return linked.at(-1)!
 }
 
-/** A read-only file system and a full disk are seen here before a write fails on them. */
+/**
+ * A read-only file system and a full disk are seen here before a write fails on them: what fails within
+ * a COMMIT may cost the trust in the connection, and with it the reads.
+ */
 async function roomFor(path: string): Promise<void> {
   try {
     await access(path, constants.W_OK)

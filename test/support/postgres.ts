@@ -35,6 +35,11 @@ export interface Postgres {
   halt(): Promise<void>
   /** It comes back, on the same port. */
   resume(): Promise<void>
+  /** It answers nothing any more, as a host that hangs; `thaw` wakes it. */
+  freeze(): void
+  thaw(): void
+  /** Where it keeps what it stores. */
+  readonly data: string
   /** Ends the server and removes everything. */
   stop(): Promise<void>
 }
@@ -93,9 +98,19 @@ export async function startPostgres(): Promise<Postgres> {
   )
   await resume()
 
+  /** The server and what it has started. */
+  function signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    const [first] = readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n')
+    const children = readFileSync(`/proc/${first}/task/${first}/children`, 'utf8').trim().split(' ')
+    for (const pid of [first, ...children]) process.kill(Number(pid), name)
+  }
+
   let databases = 0
   return {
     url,
+    data,
+    freeze: () => signal('SIGSTOP'),
+    thaw: () => signal('SIGCONT'),
     async createDatabase() {
       const name = `test_${(databases += 1)}`
       await withClient(url('postgres'), (client) => client.query(`CREATE DATABASE ${name}`))

@@ -70,6 +70,10 @@ export interface Start {
   readonly watched?: boolean
   /** Whether coverage counts what it runs. */
   readonly counted?: boolean
+  /** What node imports before the service. */
+  readonly imports?: readonly string[]
+  /** The command that runs it, with its arguments: a sandbox. */
+  readonly within?: readonly string[]
 }
 
 /** A folder outside the working tree, which is gone after the test. */
@@ -86,7 +90,14 @@ export const launchService = (t: Test, folder: string, env: Environment = {}, st
 /** Starts the service and waits until it listens. */
 export async function startService(
   t: Test,
-  { folder = newFolder(t), env = {}, watched = false, counted = false }: Start = {},
+  {
+    folder = newFolder(t),
+    env = {},
+    watched = false,
+    counted = false,
+    imports = [],
+    within = [],
+  }: Start = {},
 ): Promise<Service> {
   const begun = performance.now()
   const dataDir = env['HGSCA_DATA_DIR'] ?? join(folder, 'data')
@@ -96,7 +107,7 @@ export async function startService(
     'main',
     [],
     { HGSCA_DATA_DIR: dataDir, ...env },
-    { watched, counted },
+    { watched, counted, imports, within },
   )
   const url = await listening(service)
   const startedIn = performance.now() - begun
@@ -188,16 +199,21 @@ function launch(
   {
     watched = false,
     counted = false,
+    imports = [],
+    within = [],
     stdout = 'pipe',
-  }: Pick<Start, 'watched' | 'counted'> & { stdout?: number | 'pipe' | undefined } = {},
+  }: Pick<Start, 'watched' | 'counted' | 'imports' | 'within'> & {
+    stdout?: number | 'pipe' | undefined
+  } = {},
 ): [ChildProcess, Process] {
   const port = name === 'main' ? { HGSCA_PORT: '0' } : {}
   const variables = { ...port, ...env }
   // What counts coverage gets into a process by NODE_OPTIONS, even if it is set to something else here.
   const node = counted ? [process.execPath] : ['env', '-u', 'NODE_OPTIONS', process.execPath]
   const [command, ...words] = [
+    ...within,
     ...node,
-    ...(watched ? ['--import', probe] : []),
+    ...[...(watched ? [probe] : []), ...imports].flatMap((module) => ['--import', module]),
     ...program(name, counted),
     ...args,
   ]

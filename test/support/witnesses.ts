@@ -21,6 +21,7 @@ export const witnesses = {
   unzip: 'unzip',
   python3: 'python3',
   bwrap: 'bubblewrap',
+  strace: 'strace',
   'docker-compose': 'docker-compose',
 } as const
 
