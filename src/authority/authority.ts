@@ -35,6 +35,13 @@ export interface Issuer extends SigningKey {
   readonly nameConstraints: readonly Constraint[]
 }
 
+export interface UnderWay {
+  readonly fingerprint: string
+  readonly outcome: Promise<unknown>
+  /** Whether who asked first has gone: then who repeats it takes its place. */
+  readonly abandoned: AbortSignal
+}
+
 export interface CertificationAuthority {
   readonly store: Store
   readonly issuer: Issuer
@@ -52,7 +59,7 @@ export interface CertificationAuthority {
   /** What whoever asks may ask for; `store` shows no more than that. */
   readonly scope: Scope
   /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */
-  readonly underWay: Map<string, { readonly fingerprint: string; readonly outcome: Promise<unknown> }>
+  readonly underWay: Map<string, UnderWay>
 }
 
 /** Something is wrong with the authority's own key or certificate. For the operator, who must act. */

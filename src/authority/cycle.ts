@@ -82,6 +82,8 @@ export interface Plan {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when nobody waits for it any more. Once written down, it is finished nevertheless. */
+  readonly abandoned: AbortSignal
   /** What is recorded beside a new lineage. */
   readonly beside?: BesideLineage
 }
@@ -93,7 +95,7 @@ type Refused = Exclude<IntentOutcome, 'recorded' | 'serialNumberTaken'>
 
 /** Carries a plan out. What comes back instead of a certificate says what was already taken; nothing was signed then. */
 export async function carryOut(ca: CertificationAuthority, plan: Plan): Promise<CertificateRecord | Refused> {
-  const issued = await carryOutAll(ca, [plan], plan.idempotency)
+  const issued = await carryOutAll(ca, [plan], plan)
   return typeof issued === 'string' ? issued : issued[0]!
 }
 
@@ -102,11 +104,12 @@ export async function carryOut(ca: CertificationAuthority, plan: Plan): Promise<
  * will be finished, by whoever meets it.
  *
  * @param kit - what they are together.
+ * @throws CaError `busy` when nobody waits for them any more before they are written down.
  */
 export async function carryOutAll(
   ca: CertificationAuthority,
   plans: readonly Plan[],
-  idempotency: Idempotency | null,
+  { idempotency, abandoned }: Pick<Plan, 'idempotency' | 'abandoned'>,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
   for (let attempt = 1; attempt <= 3; attempt++) {
@@ -120,7 +123,12 @@ export async function carryOutAll(
         event: intended(intent, plan, kit),
       })
     }
-    const outcome = await ca.store.recordIntents(drafts, { idempotency: idempotency ?? undefined, kit })
+    abandoned.throwIfAborted()
+    const outcome = await ca.store.recordIntents(drafts, {
+      idempotency: idempotency ?? undefined,
+      kit,
+      abandoned,
+    })
     if (outcome === 'recorded') {
       const issued: CertificateRecord[] = []
       for (const { intent } of drafts) issued.push(await finish(ca, intent))

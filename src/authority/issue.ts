@@ -38,7 +38,7 @@ export interface Order {
   readonly replaces?: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
-  /** Aborted when the client has gone. A key made here is for nobody else. */
+  /** Aborted when nobody waits for it any more: then nothing is written down, nor signed. */
   readonly abandoned: AbortSignal
 }
 
@@ -80,7 +80,7 @@ export interface Proposal {
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued> {
   return rememberingRefusals(ca, order, null, () =>
-    once(ca, order.idempotency, async () => {
+    once(ca, order, async () => {
       const { profile, validity } = termsOf(ca, order)
       if (order.replaces != null) await refuseRekeyed(ca, order.replaces)
       const proposal =
@@ -91,8 +91,6 @@ export function issue(ca: CertificationAuthority, order: Order): Promise<Issued>
         const plan = planOf(ca, order, profile, validity, proposal)
         const pin = plan.lineage.publicKeyPin
         await refuseKnownKey(ca, pin, order.purpose)
-        if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
-
         const outcome = await carryOut(ca, plan)
         if (outcome === 'idempotencyKeyTaken') return outcome
         if (outcome === 'rekeyTaken') throw await alreadyRekeyed(ca, order.replaces!)
@@ -172,6 +170,7 @@ export function planOf(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
+    abandoned: order.abandoned,
     beside: {
       sharedWith: order.sharedWith ?? undefined,
       replaces: order.replaces ?? undefined,
@@ -179,12 +178,6 @@ export function planOf(
     },
   }
 }
-
-/** For who repeats the request, and waits for the answer to the first: this one gives none. */
-export const goneBefore = (): CaError =>
-  new CaError('busy', 'The client that asked first has gone; its key was thrown away.', {
-    facts: { retryAfterSeconds: 1 },
-  })
 
 export async function proposalFromRequest(
   ca: CertificationAuthority,

@@ -13,15 +13,7 @@ import type { Custody } from './custody.ts'
 import type { PfxTarget } from '../x509/pfx.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOutAll, finishBegun, type Plan, type Requester } from './cycle.ts'
-import {
-  goneBefore,
-  pfxOf,
-  planOf,
-  proposalFromRequest,
-  proposalWithNewKey,
-  type Order,
-  type Proposal,
-} from './issue.ts'
+import { pfxOf, planOf, proposalFromRequest, proposalWithNewKey, type Order, type Proposal } from './issue.ts'
 import { keyAlreadyCertified, refuseKnownKey } from './knownKey.ts'
 import { currentOf, lineageInUse } from './lineage.ts'
 import { certificateOf, onceOf } from './once.ts'
@@ -37,6 +29,8 @@ interface Terms {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when nobody waits for it any more: then nothing is written down, nor signed. */
+  readonly abandoned: AbortSignal
 }
 
 export interface KitOrder extends Terms {
@@ -47,8 +41,6 @@ export interface KitOrder extends Terms {
   /** Further names of the HTTPS address; null when nothing was said. */
   readonly dnsNames: readonly string[] | null
   readonly keys: KitFromRequests | KitMadeHere
-  /** Aborted when the client has gone. Keys made here are for nobody else. */
-  readonly abandoned: AbortSignal
 }
 
 export interface KitFromRequests {
@@ -95,7 +87,7 @@ export const addressOf = ({ serviceName, domain }: Pick<NewKit, 'serviceName' | 
  */
 export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<IssuedKit> {
   return rememberingRefusals(ca, order, null, () =>
-    onceOf(ca, order.idempotency, () => issueOnce(ca, order), repetition(ca)),
+    onceOf(ca, order, () => issueOnce(ca, order), repetition(ca)),
   )
 }
 
@@ -111,12 +103,7 @@ export async function renewKit(ca: CertificationAuthority, order: KitRenewalOrde
   return rememberingRefusals(ca, order, kit.id, async () => {
     const sent = await sentFor(ca, kit, order)
     return withOpenFiles(sent, async (opened) => {
-      const issued = await onceOf(
-        ca,
-        order.idempotency,
-        () => renewOnce(ca, order, kit.id, opened),
-        repetition(ca),
-      )
+      const issued = await onceOf(ca, order, () => renewOnce(ca, order, kit.id, opened), repetition(ca))
       const pfx = new Map<Purpose, Uint8Array>()
       for (const { purpose, file } of sent) {
         const certificate = issued.certificates.find((one) => one.purpose === purpose)!
@@ -225,13 +212,12 @@ async function issueOnce(
     refuseSharedKey(proposals)
     const plans: Plan[] = []
     for (const member of members) plans.push(await planOfMember(ca, member, proposals.get(member.purpose)!))
-    if (order.keys.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
     const { organization, serviceName, domain } = order
     const kit = newKit(ca, { organization, serviceName, domain, id: null }, order)
     // In the order of the keys, so that two kits with the same ones do not wait for each other crosswise.
     plans.sort((a, b) => (a.lineage.publicKeyPin < b.lineage.publicKeyPin ? -1 : 1))
-    const issued = await carryOutAll(ca, plans, order.idempotency, kit)
+    const issued = await carryOutAll(ca, plans, order, kit)
     if (issued === 'idempotencyKeyTaken') return issued
     if (typeof issued === 'string') throw await refusalFor(ca, plans)
     const certificates = inOrder(issued)
@@ -424,7 +410,7 @@ async function renewOnce(
     const plans: Plan[] = []
     for (const { purpose, intentId } of inOrder(old.members)) {
       const current = await memberInUse(ca, intentId)
-      const { reason, by } = order
+      const { reason, by, abandoned } = order
       const renewal = {
         reference: current.id,
         file: null,
@@ -434,11 +420,12 @@ async function renewOnce(
         reason,
         by,
         idempotency: null,
+        abandoned,
       }
       plans.push((await planRenewal(ca, renewal, current, opened.get(purpose) ?? null)).plan)
     }
     const kit = newKit(ca, old, order)
-    const issued = await carryOutAll(ca, plans, order.idempotency, kit)
+    const issued = await carryOutAll(ca, plans, order, kit)
     if (issued === 'idempotencyKeyTaken') return issued
     if (typeof issued !== 'string')
       return { kit: withMembers(kit, plans), certificates: issued, pfx: new Map(), replayed: false }

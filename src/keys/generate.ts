@@ -61,7 +61,8 @@ export function keyGenerator({
   let running = 0
   const queue = new Set<Waiting>()
   const busy = (why: string) => new CaError('busy', why, { facts: { retryAfterSeconds: 5 } })
-  const gone = 'The client has gone.'
+  const whyAbandoned = ({ reason }: AbortSignal): CaError =>
+    reason instanceof CaError ? reason : busy('The client has gone.')
   const over = 'The service is about to end and begins no more keys.'
   ending?.addEventListener('abort', () => queue.forEach(({ refuse }) => refuse(over)))
 
@@ -77,14 +78,14 @@ export function keyGenerator({
         refuse: (why) => (leave(), reject(busy(why))),
       }
       const late = setTimeout(place.refuse, patience, 'The keys before this one take too long.')
-      const goneNow = () => place.refuse(gone)
+      const goneNow = () => (leave(), reject(whyAbandoned(abandoned!)))
       abandoned?.addEventListener('abort', goneNow)
       queue.add(place)
     })
 
   return async (bits, abandoned) => {
     if (ending?.aborted === true) throw busy(over)
-    if (abandoned?.aborted === true) throw busy(gone)
+    if (abandoned?.aborted === true) throw whyAbandoned(abandoned)
     if (running < atOnce) running++
     else if (queue.size < waiting) await turn(abandoned)
     else throw busy(`${running + queue.size} keys are being made already.`)

@@ -58,13 +58,19 @@ export function issuanceFunctions(database: Database) {
    * idempotency key comes first, because then the request is a repetition and has its answer already.
    *
    * @param options.kit - what the intents are together.
+   * @param options.abandoned - once aborted, nothing is written that has not been begun; rejects with its reason.
    */
   async function recordIntents(
     drafts: readonly IntentDraft[],
     {
       idempotency,
       kit,
-    }: { readonly idempotency?: Idempotency | undefined; readonly kit?: NewKit | undefined },
+      abandoned,
+    }: {
+      readonly idempotency?: Idempotency | undefined
+      readonly kit?: NewKit | undefined
+      readonly abandoned?: AbortSignal | undefined
+    },
   ): Promise<IntentOutcome> {
     const rows: Addition[] = drafts.flatMap(rowsOfIntent)
     const [first] = drafts
@@ -78,7 +84,7 @@ export function issuanceFunctions(database: Database) {
       )
     }
     try {
-      await database.add(rows)
+      await database.add(rows, abandoned)
       return 'recorded'
     } catch (error) {
       const outcome = outcomes[violatedConstraint(error) ?? '']
