@@ -8,6 +8,7 @@ import { createPublicKey, randomBytes, X509Certificate, type KeyObject } from 'n
 import type { Escrow } from '../keys/escrow.ts'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Log } from '../store/log.ts'
 import type { AuthorityRecord, Scope } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -54,6 +55,7 @@ export interface CertificationAuthority {
   readonly escrow: Escrow | null
   readonly now: () => Date
   readonly log: Log
+  readonly metrics: Metrics
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
   /** What whoever asks may ask for; `store` shows no more than that. */

@@ -257,6 +257,9 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       },
     },
   )
+  const { purpose } = intent.lineage
+  if (predecessorId === null) ca.metrics.count('hgsca_certificates_issued_total', { purpose })
+  else ca.metrics.count('hgsca_certificates_renewed_total', { purpose })
   return withLoadedChain(ca, recorded)
 }
 

@@ -9,6 +9,8 @@ import type { Requester } from '../authority/cycle.ts'
 import { seenWithin } from '../authority/scope.ts'
 import { CaError } from '../errors.ts'
 import type { ApiKeyRecord } from '../store/model.ts'
+import { unlimited, type RateLimits } from './rateLimits.ts'
+import { recentScrapers } from './scrapers.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -21,8 +23,13 @@ declare module 'fastify' {
 }
 
 /** Call before any route is declared. */
-export function requirePermissions(app: FastifyInstance, ca: CertificationAuthority): void {
+export function requirePermissions(
+  app: FastifyInstance,
+  ca: CertificationAuthority,
+  limits: RateLimits = unlimited,
+): void {
   app.decorateRequest('apiKey', null)
+  const scraper = recentScrapers<ApiKeyRecord>(ca.now)
 
   app.addHook('onRoute', (route) => {
     // The pages of the API documentation are made by their plugin, which knows nothing of permissions.
@@ -33,25 +40,31 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
     }
   })
 
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
     const { permission } = request.routeOptions.config
     if (permission === 'public' || request.is404) return
     if (request.protocol !== 'https' && !isLoopback(request.socket.remoteAddress)) {
       // The key has been read on the way already; whoever configured the client must learn of it.
       throw new CaError('insecureTransport', 'This request came in clear.')
     }
-    const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(request.headers.authorization ?? '') ?? []
-    if (text === undefined) {
-      const sent =
-        request.headers.authorization === undefined ? 'No API key was sent' : 'The header is not well formed'
-      throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
-    }
-    const apiKey = await authenticate(ca.store, text, ca.now())
+    const apiKey = await limits.ofFailures(request, () => whoAsks(request))
+    await limits.ofIdentity(reply, apiKey.id)
     if (permission === undefined || !permissions[apiKey.role].includes(permission)) {
       throw new CaError('forbidden', `The role ${apiKey.role} does not hold the permission ${permission}.`)
     }
     request.apiKey = apiKey
   })
+
+  async function whoAsks({ headers, routeOptions }: FastifyRequest): Promise<ApiKeyRecord> {
+    const [, text] = /^Bearer +(\S{1,256}) *$/i.exec(headers.authorization ?? '') ?? []
+    if (text === undefined) {
+      const sent =
+        headers.authorization === undefined ? 'No API key was sent' : 'The header is not well formed'
+      throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
+    }
+    const look = () => authenticate(ca.store, text, ca.now())
+    return routeOptions.config.permission === 'metrics.read' ? scraper(text, look) : look()
+  }
 }
 
 const isLoopback = (address: string | undefined): boolean =>

@@ -13,6 +13,7 @@ import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
 import { checkpointFile } from './checkpoints.ts'
 import { custodyFunctions } from './custody.ts'
+import { figureFunctions } from './figures.ts'
 import { inspectionFunctions } from './inspection.ts'
 import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
@@ -80,6 +81,7 @@ export async function openStore(
     ...apiKeyFunctions(database),
     ...custodyFunctions(database),
     ...auditFunctions(database),
+    ...figureFunctions(database, checkpoints),
     ...inspectionFunctions(database),
     ...verificationFunctions(database, chain, checkpoints),
     /** What the last checkpoint said against this record when it was opened; null when nothing. */
