@@ -57,6 +57,8 @@ export interface Config {
   readonly approval: ApprovalPolicy
   /** Whether production mode makes self-signed certificates too. */
   readonly allowSelfSigned: boolean
+  /** Requests a minute of one identity; null for no limit. */
+  readonly rateLimit: number | null
   readonly logLevel: LogLevel | null
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
@@ -64,6 +66,9 @@ export interface Config {
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
 export type LogLevel = (typeof logLevels)[number]
+
+/** Ten a second: what scripts do by themselves, and a thirtieth of what one instance can issue. */
+const usualRateLimit = 600
 
 /** Each setting, with its default and its danger. A secret may also come as a file: NAME_FILE. */
 const settings = {
@@ -102,6 +107,8 @@ const settings = {
     'Which first certificates somebody else must approve: none, the default; always; or outOfScope, those outside of the scope of who asks, which are refused otherwise. For all purposes, or by purpose, such as signing=always,encryption=always,https=outOfScope. New keys in place of old ones, and keys out of escrow, always need an approval; renewals never do.',
   HGSCA_ALLOW_SELF_SIGNED:
     'true or false, the default: whether production mode makes self-signed certificates too. They are for labs; nobody can tell from whom they are.',
+  HGSCA_RATE_LIMIT:
+    'How many requests a minute one identity may make: 1 to 1000000. Default 600; none in lab mode. With it comes a limit of 30 failed authentications a minute from one address.',
   HGSCA_LOG_LEVEL: `One of ${logLevels.join(', ')}. Default info, on a terminal warn.`,
 } as const
 type Setting = keyof typeof settings
@@ -288,6 +295,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
 
+  const rateText = value('HGSCA_RATE_LIMIT')
+  const rateLimit = rateText === null ? (mode === 'lab' ? null : usualRateLimit) : Number(rateText)
+  if (rateText !== null && (!/^\d{1,7}$/.test(rateText) || rateLimit! < 1 || rateLimit! > 1_000_000))
+    fault(`HGSCA_RATE_LIMIT: ${rateText} is not a number from 1 to 1000000.`)
+
   const checkpoints = value('HGSCA_AUDIT_CHECKPOINT_FILE')
   if (checkpoints !== null && !existsSync(dirname(resolve(checkpoints))))
     fault(`HGSCA_AUDIT_CHECKPOINT_FILE: the folder of ${checkpoints} does not exist.`)
@@ -321,6 +333,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     trustedProxies,
     approval,
     ...flags,
+    rateLimit,
     logLevel,
   }
 }

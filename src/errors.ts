@@ -261,9 +261,17 @@ export const codes = {
     remedy:
       'Repeat the request, with the same Idempotency-Key. If it stays so, look at the network or a proxy.',
   },
+  rateLimited: {
+    title: 'That was asked too often.',
+    cause:
+      'An identity may ask so many times a minute (HGSCA_RATE_LIMIT), which the header RateLimit-Limit tells. Or too many requests from this address had no valid credential; those that have one are served.',
+    remedy:
+      'Wait for the seconds in the Retry-After header. A job that runs into it often should ask less often, or the operator raise the limit. When authentication failed, correct the credential first.',
+  },
   busy: {
     title: 'The service has more to do than it can take on.',
-    cause: 'More keys are asked for at the moment than can be made soon, or the service is about to end.',
+    cause:
+      'More orders or more keys are asked for at the moment than can be carried out soon, the order waited too long or its client had gone, or the service is about to end. Nothing was issued.',
     remedy: 'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header.',
   },
   storeUnavailable: {

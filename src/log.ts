@@ -14,6 +14,8 @@ export interface Lines {
   readonly write: (line: string) => void
   /** For the end: waits, and holds everything else, until a slow reader has taken all, but not for long. */
   readonly flush: () => void
+  /** How many lines were dropped in all. */
+  readonly dropped: () => number
 }
 
 /**
@@ -24,7 +26,8 @@ export interface Lines {
 export function lines(descriptor: number, capacity: number, onDropped: (count: number) => void): Lines {
   let waiting: Buffer[] = []
   let octets = 0
-  let dropped = 0
+  let dropped = 0 // and not told yet
+  let droppedInAll = 0
   let retry: NodeJS.Timeout | undefined
 
   /** Writes what waits. What stands in the way, as a code of the system, or null. */
@@ -51,10 +54,12 @@ export function lines(descriptor: number, capacity: number, onDropped: (count: n
   }
 
   return {
+    dropped: () => droppedInAll,
     write: (line) => {
       const chunk = Buffer.from(line)
       if (octets + chunk.length > capacity) {
         dropped++
+        droppedInAll++
         return
       }
       waiting.push(chunk)

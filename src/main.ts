@@ -20,9 +20,11 @@ import { buildServer } from './http/server.ts'
 import { accessTokenVerifier } from './identity/accessToken.ts'
 import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
-import { signerWith } from './keys/signer.ts'
+import { measured, signerWith } from './keys/signer.ts'
 import { labApiKey, labAuthority, labLines, pepperOf, recordOf, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
+import { logged, loggedError, withoutValues } from './logged.ts'
+import { makeMetrics } from './metrics.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import type { Store } from './store/open.ts'
 import { holdRecord, RecordInUseError } from './store/soleProcess.ts'
@@ -45,7 +47,7 @@ const onTerminal = process.stdout.isTTY
 
 async function main(): Promise<void> {
   const { config, named } = await configured()
-  const log = openLog(config)
+  const { log, dropped: linesDropped } = openLog(config)
   process.on('uncaughtException', (error) => end(1, error))
   process.on('unhandledRejection', (error) => end(1, error))
 
@@ -56,8 +58,15 @@ async function main(): Promise<void> {
   let exitCode = 0
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0))
 
+  const metrics = makeMetrics({ version, watchProcess: true })
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
-  const issuer = named ?? (await openLab(lab!))
+  const authority = named ?? (await openLab(lab!))
+  const issuer: Issuer = {
+    ...authority,
+    sign: measured(authority.sign, (seconds, outcome) =>
+      metrics.observe('hgsca_signatures_seconds', { outcome }, seconds),
+    ),
+  }
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
   const letGo = await holding(config)
   opened.unshift(async () => letGo())
@@ -78,8 +87,16 @@ async function main(): Promise<void> {
   const ca: CertificationAuthority = {
     store,
     issuer,
+    metrics,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
-    generateKey: keyGenerator({ ending: ending.signal }),
+    generateKey: keyGenerator({
+      ending: ending.signal,
+      onLoad: (making, waiting) => {
+        metrics.show('hgsca_keys_in_making', {}, making)
+        metrics.show('hgsca_keys_waiting', {}, waiting)
+      },
+      onRefused: () => metrics.count('hgsca_keys_refused_total', {}),
+    }),
     keyEncipherment: config.keyEncipherment,
     approval: config.approval,
     escrow: config.escrow,
@@ -114,6 +131,8 @@ async function main(): Promise<void> {
     readiness,
     apiKeyPepper,
     accessTokens: tokens?.verify ?? null,
+    rateLimit: config.rateLimit,
+    linesDropped,
   })
   opened.unshift(() => server.close())
   const address = readiness.draining ? null : await server.listen({ host: config.host, port: config.port })
@@ -237,7 +256,9 @@ class RecordError extends Error {
   readonly exitCode: number
   constructor(where: string, exitCode: number, cause: unknown) {
     const { message, code } = cause as NodeJS.ErrnoException
-    super(`HGSCA_DATABASE_URL: the record in ${where} cannot be opened: ${message || code}`)
+    super(
+      `HGSCA_DATABASE_URL: the record in ${where} cannot be opened: ${withoutValues(message || String(code))}`,
+    )
     this.exitCode = exitCode
   }
 }
@@ -271,22 +292,24 @@ function recordError(databaseUrl: string, cause: unknown): RecordError {
 }
 
 /** JSON lines on standard output; at a terminal, where people read, only what is wrong. */
-function openLog(config: Config): Logger {
+function openLog(config: Config): { log: Logger; dropped: () => number } {
+  const destination = lines(process.stdout.fd, logCapacity, (dropped) =>
+    log.warn({ dropped }, 'lines of this log were dropped: nobody took them'),
+  )
   const log: Logger = pino(
     {
       level: config.logLevel ?? (onTerminal ? 'warn' : 'info'),
       base: { service: 'hgs-ca' },
       timestamp: pino.stdTimeFunctions.isoTime,
+      ...logged,
     },
-    lines(process.stdout.fd, logCapacity, (dropped) =>
-      log.warn({ dropped }, 'lines of this log were dropped: nobody took them'),
-    ),
+    destination,
   )
-  return log
+  return { log, dropped: destination.dropped }
 }
 
 main().catch((error: unknown) => {
-  const { syscall, message, stack } = error as NodeJS.ErrnoException
+  const { syscall, message } = error as NodeJS.ErrnoException
   const tell = (exitCode: number, text: string): never => {
     process.stderr.write(`${text}\n`)
     process.exit(exitCode)
@@ -305,5 +328,5 @@ main().catch((error: unknown) => {
     tell(wronglySetUp, `hgs-ca cannot listen: ${message}. Set HGSCA_PORT or HGSCA_HOST.`)
   }
   if (syscall !== undefined) tell(wronglySetUp, `hgs-ca could not start: ${message}`) // it names the file
-  tell(1, `hgs-ca could not start: ${stack ?? String(error)}`)
+  tell(1, `hgs-ca could not start: ${JSON.stringify(loggedError(error), null, 2)}`)
 })

@@ -50,6 +50,8 @@ export interface AdoptionOrder {
   readonly sharedWith: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when nobody waits for it any more: then nothing is written down, nor signed. */
+  readonly abandoned: AbortSignal
 }
 
 /** What shows that the requester has the key. */
@@ -80,7 +82,7 @@ export function adopt(ca: CertificationAuthority, order: AdoptionOrder): Promise
   const { proof } = order
   return rememberingRefusals(ca, order, null, () =>
     proof.from === 'request'
-      ? once(ca, order.idempotency, () => adoptOnce(ca, order, readProof(proof)))
+      ? once(ca, order, () => adoptOnce(ca, order, readProof(proof)))
       : withOpenPfx(proof.pfx, (opened) => adoptPfx(ca, order, proof.pfx, opened)),
   )
 }
@@ -99,7 +101,7 @@ async function adoptPfx(
     request: null,
     opened,
   }
-  const issued = await once(ca, order.idempotency, () => adoptOnce(ca, order, proven))
+  const issued = await once(ca, order, () => adoptOnce(ca, order, proven))
   if (waits(issued)) return issued
   if (issued.replayed) {
     const { adoption } = await findLineage(ca, issued.certificate.lineage.id)
@@ -181,6 +183,7 @@ async function adoptOnce(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
+    abandoned: order.abandoned,
     beside: {
       sharedWith: order.sharedWith ?? undefined,
       adoption: {

@@ -8,6 +8,7 @@ import { createPublicKey, randomBytes, X509Certificate, type KeyObject } from 'n
 import type { Escrow } from '../keys/escrow.ts'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Log } from '../store/log.ts'
 import type { AuthorityRecord, Scope } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -36,6 +37,13 @@ export interface Issuer extends SigningKey {
   readonly nameConstraints: readonly Constraint[]
 }
 
+export interface UnderWay {
+  readonly fingerprint: string
+  readonly outcome: Promise<unknown>
+  /** Whether who asked first has gone: then who repeats it takes its place. */
+  readonly abandoned: AbortSignal
+}
+
 export interface CertificationAuthority {
   readonly store: Store
   readonly issuer: Issuer
@@ -50,12 +58,13 @@ export interface CertificationAuthority {
   readonly escrow: Escrow | null
   readonly now: () => Date
   readonly log: Log
+  readonly metrics: Metrics
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
   /** What whoever asks may ask for; `store` shows no more than that. */
   readonly scope: Scope
   /** Issuances under way by Idempotency-Key: a repetition waits for the first instead of racing it. */
-  readonly underWay: Map<string, { readonly fingerprint: string; readonly outcome: Promise<unknown> }>
+  readonly underWay: Map<string, UnderWay>
 }
 
 /** Something is wrong with the authority's own key or certificate. For the operator, who must act. */

@@ -83,6 +83,8 @@ export interface Plan {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when nobody waits for it any more. Once written down, it is finished nevertheless. */
+  readonly abandoned: AbortSignal
   /** What is recorded beside a new lineage. */
   readonly beside?: BesideLineage
 }
@@ -102,7 +104,7 @@ export async function carryOut(
   plan: Plan,
   approval: Approval | null,
 ): Promise<CertificateRecord | Refused> {
-  const issued = await carryOutAll(ca, [plan], plan.idempotency, approval)
+  const issued = await carryOutAll(ca, [plan], plan, approval)
   return typeof issued === 'string' ? issued : issued[0]!
 }
 
@@ -111,11 +113,12 @@ export async function carryOut(
  * will be finished, by whoever meets it.
  *
  * @param kit - what they are together.
+ * @throws CaError `busy` when nobody waits for them any more before they are written down.
  */
 export async function carryOutAll(
   ca: CertificationAuthority,
   plans: readonly Plan[],
-  idempotency: Idempotency | null,
+  { idempotency, abandoned }: Pick<Plan, 'idempotency' | 'abandoned'>,
   approval: Approval | null,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
@@ -130,10 +133,12 @@ export async function carryOutAll(
         event: intended(intent, plan, approval, kit),
       })
     }
+    abandoned.throwIfAborted()
     const outcome = await ca.store.recordIntents(drafts, {
       idempotency: idempotency ?? undefined,
       kit,
       approval: approval?.requestId,
+      abandoned,
     })
     if (outcome === 'recorded') {
       const issued: CertificateRecord[] = []
@@ -263,6 +268,9 @@ export async function finish(ca: CertificationAuthority, intent: Intent): Promis
       },
     },
   )
+  const { purpose } = intent.lineage
+  if (predecessorId === null) ca.metrics.count('hgsca_certificates_issued_total', { purpose })
+  else ca.metrics.count('hgsca_certificates_renewed_total', { purpose })
   return withLoadedChain(ca, recorded)
 }
 

@@ -47,7 +47,7 @@ export interface Order {
   readonly replaces?: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
-  /** Aborted when the client has gone. A key made here is for nobody else. */
+  /** Aborted when nobody waits for it any more: then nothing is written down, nor signed. */
   readonly abandoned: AbortSignal
 }
 
@@ -92,9 +92,7 @@ export type Outline = Omit<Proposal, 'publicKey'> & { readonly publicKey: RsaPub
  * @returns what waits, when it needs an approval that it has not got.
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued | Awaiting> {
-  return rememberingRefusals(ca, order, null, () =>
-    once(ca, order.idempotency, () => issueOnce(ca, order)),
-  )
+  return rememberingRefusals(ca, order, null, () => once(ca, order, () => issueOnce(ca, order)))
 }
 
 async function issueOnce(
@@ -116,7 +114,6 @@ async function issueOnce(
   try {
     const plan = planOf(ca, order, profile, validity, proposal, approval)
     const pin = plan.lineage.publicKeyPin
-    if (order.key.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
     const outcome = await carryOut(ca, plan, approval)
     if (outcome === 'idempotencyKeyTaken') return outcome
@@ -211,6 +208,7 @@ export function planOf(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
+    abandoned: order.abandoned,
     beside: {
       sharedWith: order.sharedWith ?? undefined,
       replaces: order.replaces ?? undefined,
@@ -218,12 +216,6 @@ export function planOf(
     },
   }
 }
-
-/** For who repeats the request, and waits for the answer to the first: this one gives none. */
-export const goneBefore = (): CaError =>
-  new CaError('busy', 'The client that asked first has gone; its key was thrown away.', {
-    facts: { retryAfterSeconds: 1 },
-  })
 
 /** Judges an order before a key is made for it, so that a refusal costs nothing. */
 export const outlineOf = async (
@@ -236,11 +228,7 @@ export const outlineOf = async (
     : judgedBeforeKey(ca, order.key, order, profile)
 
 /** Makes the key that the service is to make. */
-export async function withKey(
-  ca: CertificationAuthority,
-  order: Order,
-  outline: Outline,
-): Promise<Proposal> {
+export async function withKey(ca: CertificationAuthority, order: Order, outline: Outline): Promise<Proposal> {
   const { publicKey } = outline
   if (publicKey !== null) return { ...outline, publicKey }
   return { ...outline, ...(await ca.generateKey((order.key as KeyMadeHere).bits, order.abandoned)) }

@@ -15,7 +15,6 @@ import { approvalFor, waits, type Awaiting, type Wanted } from './approval.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { carryOutAll, finishBegun, type Plan, type Requester } from './cycle.ts'
 import {
-  goneBefore,
   outlineOf,
   pfxOf,
   planOf,
@@ -39,6 +38,8 @@ interface Terms {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when nobody waits for it any more: then nothing is written down, nor signed. */
+  readonly abandoned: AbortSignal
 }
 
 export interface KitOrder extends Terms {
@@ -49,8 +50,6 @@ export interface KitOrder extends Terms {
   /** Further names of the HTTPS address; null when nothing was said. */
   readonly dnsNames: readonly string[] | null
   readonly keys: KitFromRequests | KitMadeHere
-  /** Aborted when the client has gone. Keys made here are for nobody else. */
-  readonly abandoned: AbortSignal
 }
 
 export interface KitFromRequests {
@@ -97,7 +96,7 @@ export const addressOf = ({ serviceName, domain }: Pick<NewKit, 'serviceName' | 
  */
 export function issueKit(ca: CertificationAuthority, order: KitOrder): Promise<IssuedKit | Awaiting> {
   return rememberingRefusals(ca, order, null, () =>
-    onceOf<IssuedKit | Awaiting>(ca, order.idempotency, () => issueOnce(ca, order), {
+    onceOf<IssuedKit | Awaiting>(ca, order, () => issueOnce(ca, order), {
       ...repetition(ca),
       repeat: (first) => (waits(first) ? first : repetition(ca).repeat(first)),
     }),
@@ -116,12 +115,7 @@ export async function renewKit(ca: CertificationAuthority, order: KitRenewalOrde
   return rememberingRefusals(ca, order, kit.id, async () => {
     const sent = await sentFor(ca, kit, order)
     return withOpenFiles(sent, async (opened) => {
-      const issued = await onceOf(
-        ca,
-        order.idempotency,
-        () => renewOnce(ca, order, kit.id, opened),
-        repetition(ca),
-      )
+      const issued = await onceOf(ca, order, () => renewOnce(ca, order, kit.id, opened), repetition(ca))
       const pfx = new Map<Purpose, Uint8Array>()
       for (const { purpose, file } of sent) {
         const certificate = issued.certificates.find((one) => one.purpose === purpose)!
@@ -249,12 +243,11 @@ async function issueOnce(
       const { profile, validity } = termsOfMember(ca, member)
       return planOf(ca, member, profile, validity, proposals.get(member.purpose)!, approval)
     })
-    if (order.keys.from === 'service' && order.abandoned.aborted) throw goneBefore()
 
     const kit = newKit(ca, { organization, serviceName, domain, id: null }, order)
     // In the order of the keys, so that two kits with the same ones do not wait for each other crosswise.
     plans.sort((a, b) => (a.lineage.publicKeyPin < b.lineage.publicKeyPin ? -1 : 1))
-    const issued = await carryOutAll(ca, plans, order.idempotency, approval, kit)
+    const issued = await carryOutAll(ca, plans, order, approval, kit)
     if (issued === 'idempotencyKeyTaken') return issued
     if (issued === 'approvalUsed') return await issueOnce(ca, order) // by a peer: this needs another
     if (typeof issued === 'string') throw await refusalFor(ca, plans)
@@ -433,7 +426,7 @@ async function renewOnce(
     const plans: Plan[] = []
     for (const { purpose, intentId } of inOrder(old.members)) {
       const current = await memberInUse(ca, intentId)
-      const { reason, by } = order
+      const { reason, by, abandoned } = order
       const renewal = {
         reference: current.id,
         file: null,
@@ -443,11 +436,12 @@ async function renewOnce(
         reason,
         by,
         idempotency: null,
+        abandoned,
       }
       plans.push((await planRenewal(ca, renewal, current, opened.get(purpose) ?? null)).plan)
     }
     const kit = newKit(ca, old, order)
-    const issued = await carryOutAll(ca, plans, order.idempotency, null, kit)
+    const issued = await carryOutAll(ca, plans, order, null, kit)
     if (issued === 'idempotencyKeyTaken') return issued
     if (typeof issued !== 'string')
       return { kit: withMembers(kit, plans), certificates: issued, pfx: new Map(), replayed: false }

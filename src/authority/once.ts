@@ -28,6 +28,12 @@ const takenMeanwhile: readonly Code[] = [
   'kitSuperseded',
 ]
 
+/** Of an order: what tells its repetition, and whether anybody still waits for it. */
+interface Claim {
+  readonly idempotency: Idempotency | null
+  readonly abandoned: AbortSignal
+}
+
 /** How a request is answered that was answered before. */
 interface Repetition<T> {
   /** From the record, by the intent that the Idempotency-Key was written down with. */
@@ -43,7 +49,7 @@ interface Repetition<T> {
  */
 export function once<Other extends Awaiting = never>(
   ca: CertificationAuthority,
-  claim: Idempotency | null,
+  claim: Claim,
   issue: () => Promise<Issued | Other | 'idempotencyKeyTaken'>,
 ): Promise<Issued | Other> {
   return onceOf(ca, claim, issue, {
@@ -56,20 +62,26 @@ export function once<Other extends Awaiting = never>(
   })
 }
 
-/** The same for whatever a request is answered with. */
+/**
+ * The same for whatever a request is answered with. Who repeats a request that was given up, since its
+ * client had gone, takes its place.
+ */
 export async function onceOf<T extends object>(
   ca: CertificationAuthority,
-  claim: Idempotency | null,
+  { idempotency: claim, abandoned }: Claim,
   issue: () => Promise<T | 'idempotencyKeyTaken'>,
   { recall, repeat }: Repetition<T>,
 ): Promise<T> {
   if (claim === null) return settled(await issue())
 
   const name = JSON.stringify([claim.principal, claim.key])
-  const first = ca.underWay.get(name)
-  if (first !== undefined) {
+  for (let first = ca.underWay.get(name); first !== undefined; first = ca.underWay.get(name)) {
     if (first.fingerprint !== claim.fingerprint) throw reused()
-    return repeat((await first.outcome) as T)
+    try {
+      return repeat((await first.outcome) as T)
+    } catch (error) {
+      if (!first.abandoned.aborted || abandoned.aborted) throw error
+    }
   }
 
   const replay = async (): Promise<T | null> => {
@@ -91,7 +103,7 @@ export async function onceOf<T extends object>(
     if (result instanceof CaError) throw result
     return settled<T>(result)
   })()
-  ca.underWay.set(name, { fingerprint: claim.fingerprint, outcome })
+  ca.underWay.set(name, { fingerprint: claim.fingerprint, outcome, abandoned })
   try {
     return await outcome
   } finally {

@@ -45,6 +45,8 @@ export async function rememberingRefusals<T>(
   } catch (error) {
     if (error instanceof CaError && remembered.includes(error.code)) {
       const rules = error.errors.flatMap(({ rule }) => rule ?? [])
+      ca.metrics.count('hgsca_refusals_total', { code: error.code })
+      for (const rule of new Set(rules)) ca.metrics.count('hgsca_rules_broken_total', { rule })
       await ca.store.recordEvent({
         at: ca.now(),
         type,

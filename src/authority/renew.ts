@@ -49,6 +49,8 @@ export interface RenewalOrder {
   readonly reason: string | null
   readonly by: Requester
   readonly idempotency: Idempotency | null
+  /** Aborted when nobody waits for it any more: then nothing is written down, nor signed. */
+  readonly abandoned: AbortSignal
 }
 
 /**
@@ -62,7 +64,7 @@ export async function renew(ca: CertificationAuthority, order: RenewalOrder): Pr
   const { pfx } = order
   return rememberingRefusals(ca, order, id, () =>
     pfx === null
-      ? once<never>(ca, order.idempotency, () => renewOnce(ca, order, id, null))
+      ? once<never>(ca, order, () => renewOnce(ca, order, id, null))
       : withOpenPfx(pfx, (opened) => renewPfx(ca, order, id, pfx, opened)),
   )
 }
@@ -75,7 +77,7 @@ async function renewPfx(
   opened: OpenedPfx,
 ): Promise<Issued> {
   refuseAnotherKey(await findCertificate(ca, id), opened.certificate.publicKey, 'PFX')
-  const issued = await once<never>(ca, order.idempotency, () => renewOnce(ca, order, id, opened))
+  const issued = await once<never>(ca, order, () => renewOnce(ca, order, id, opened))
   return { ...issued, pfx: await handedBack(opened, sent, issued.certificate) }
 }
 
@@ -191,6 +193,7 @@ export async function planRenewal(
     reason: order.reason,
     by: order.by,
     idempotency: order.idempotency,
+    abandoned: order.abandoned,
   }
   return { plan, rows }
 }

@@ -79,6 +79,7 @@ export function makeSelfSigned(ca: CertificationAuthority, order: SelfSignedOrde
         key.privateKey.fill(0)
       }
     }
+    order.abandoned.throwIfAborted()
     await ca.store.recordEvent({
       at: ca.now(),
       type: 'selfSigned.made',

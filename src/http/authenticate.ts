@@ -15,6 +15,8 @@ import { isLoopback, isWithin } from '../identity/networks.ts'
 import type { AccessTokenVerifier } from '../identity/recognise.ts'
 import { permissions, type Permission } from '../identity/roles.ts'
 import { useNotes } from '../identity/use.ts'
+import { unlimited, type RateLimits } from './rateLimits.ts'
+import { recentScrapers } from './scrapers.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -43,9 +45,11 @@ export function requirePermissions(
   app: FastifyInstance,
   ca: CertificationAuthority,
   recognition: Recognition,
+  limits: RateLimits = unlimited,
 ): void {
   app.decorateRequest('caller', null)
   const noteUse = useNotes(ca)
+  const scraper = recentScrapers<Caller>(ca.now)
 
   app.addHook('onRoute', (route) => {
     // The pages of the API documentation are made by their plugin, which knows nothing of permissions.
@@ -64,8 +68,13 @@ export function requirePermissions(
       throw new CaError('insecureTransport', 'This request came in clear.')
     }
     if (permission === 'bootstrap') return // its token is looked at where it is used up
-    const caller = await callerOf(request, ca, recognition)
+    const look = () => callerOf(request, ca, recognition)
+    const { authorization } = request.headers
+    const caller = await limits.ofFailures(request, () =>
+      permission === 'metrics.read' && authorization !== undefined ? scraper(authorization, look) : look(),
+    )
     const { identity, until } = caller
+    await limits.ofIdentity(reply, caller.principal)
     if (until.getTime() - ca.now().getTime() < expiryTold)
       reply.header('x-identity-expires', until.toISOString())
     if (identity.networks.length > 0 && !isWithin(request.ip, identity.networks)) {

@@ -110,7 +110,7 @@ export function certificateRoutes(server: FastifyInstance, authority: Certificat
     async (request, reply) => {
       const ca = seenBy(authority, request)
       const body = request.body as RenewalBody | Uint8Array | undefined
-      const order = renewalOrder(request, request.params.ref, body, request.query)
+      const order = renewalOrder(reply, request.params.ref, body, request.query)
       if (request.query.dryRun === 'true') return sendDryRun(reply, await rehearseRenewal(ca, order))
       const format = negotiate(request, order.pfx === null ? certificateFormats : keyFormats)
       return sendIssued(reply, await renew(ca, order), format, ca.now())

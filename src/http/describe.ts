@@ -130,6 +130,7 @@ const meanings: Readonly<Record<number, string>> = {
   413: 'Too large.',
   415: 'The body has a type that this route does not read.',
   422: 'Understood, and refused: errors[] names every broken rule with its fix.',
+  429: 'Asked too often. Repeat it after the seconds in Retry-After.',
   500: 'The service failed. The log holds the story under the requestId.',
   503: 'Not at the moment. Repeat it, a POST with the same Idempotency-Key, after the seconds in Retry-After: what was already begun is finished then.',
 }
@@ -137,13 +138,14 @@ const meanings: Readonly<Record<number, string>> = {
 const problemHeaders: Readonly<Record<number, object>> = {
   401: answerHeaders('www-authenticate'),
   409: answerHeaders('retry-after'),
+  429: answerHeaders('retry-after'),
   503: answerHeaders('retry-after'),
 }
 
-/** The problem answers of a route, and 500, which any may give. */
+/** The problem answers of a route; 429, which any may give that asks who is there; and 500, which any may. */
 export const problems = (...statuses: number[]): Record<number, unknown> =>
   Object.fromEntries(
-    [...statuses, 500].map((status) => [
+    [...statuses, ...(statuses.includes(401) ? [429] : []), 500].map((status) => [
       status,
       {
         description: meanings[status],

@@ -1,6 +1,6 @@
 /** The routes under /v1/kits, with their schemas: decode, call one use case, encode. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { waits } from '../authority/approval.ts'
 import type { CertificationAuthority } from '../authority/authority.ts'
@@ -23,7 +23,7 @@ import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, fileAnswers, problems } from './describe.ts'
 import { kitFiles } from './kitFiles.ts'
 import { awaitingAnswer, sendAwaiting } from './requests.ts'
-import { base64Of, goneBeforeAnswered, idempotencyOf, invalid, refuseWeakPassword } from './order.ts'
+import { abandonedBy, base64Of, idempotencyOf, invalid, refuseWeakPassword } from './order.ts'
 import { certificateView, isEscrowed, keyIsGone, negotiate, sendFile } from './representation.ts'
 import {
   certificateRef,
@@ -282,7 +282,7 @@ export function kitRoutes(server: FastifyInstance, authority: CertificationAutho
         reply,
         await renewKit(
           ca,
-          kitRenewalOrder(request, request.params.id, request.body as KitRenewalBody | undefined),
+          kitRenewalOrder(reply, request.params.id, request.body as KitRenewalBody | undefined),
         ),
         form,
       )
@@ -435,13 +435,12 @@ function kitOrder(reply: FastifyReply, body: KitBody): KitOrder {
             pfx: { password: pfxPassword!, target: pfxTarget ?? 'ws2019' },
           }
         : { from: 'requests', files: requests, provider: body.provider ?? null },
-    ...termsOf(reply.request, body),
-    abandoned: goneBeforeAnswered(reply),
+    ...termsOf(reply, body),
   }
 }
 
 const kitRenewalOrder = (
-  request: FastifyRequest,
+  reply: FastifyReply,
   id: string,
   body: KitRenewalBody | undefined | null,
 ): KitRenewalOrder => {
@@ -450,7 +449,7 @@ const kitRenewalOrder = (
     id,
     pfx: pfx === undefined ? null : sentFiles(pfx),
     // The files must hold the keys of the kit: exported anew, they ask for the same.
-    ...termsOf(request, terms, pfx === undefined ? body : { ...terms, pfx: { target: pfx.target } }),
+    ...termsOf(reply, terms, pfx === undefined ? body : { ...terms, pfx: { target: pfx.target } }),
   }
 }
 
@@ -472,15 +471,16 @@ function sentFiles({ password, newPassword, target, ...files }: SentKitPfx): Kit
 }
 
 function termsOf(
-  request: FastifyRequest,
+  reply: FastifyReply,
   body: Pick<KitRenewalBody, 'validityDays' | 'httpsValidityDays' | 'reason'>,
-  asked = request.body as object | null | undefined,
+  asked = reply.request.body as object | null | undefined,
 ): Omit<KitRenewalOrder, 'id' | 'pfx'> {
   const { validityDays: usual = null, httpsValidityDays: https = null, reason = null } = body
   return {
     validityDays: { signing: usual, encryption: usual, https },
     reason,
-    by: requesterOf(request),
-    idempotency: idempotencyOf(request, asked ?? undefined),
+    by: requesterOf(reply.request),
+    idempotency: idempotencyOf(reply.request, asked ?? undefined),
+    abandoned: abandonedBy(reply),
   }
 }

@@ -64,7 +64,7 @@ export function lineageRoutes(server: FastifyInstance, authority: CertificationA
     },
     async (request, reply) => {
       const ca = seenBy(authority, request)
-      const order = adoptionOrder(request, request.body)
+      const order = adoptionOrder(reply, request.body)
       const format = negotiate(request, order.proof.from === 'pfx' ? keyFormats : certificateFormats)
       const issued = await adopt(ca, order)
       if (waits(issued)) return sendAwaiting(reply, issued, ca.now())

@@ -25,18 +25,31 @@ export function issueOrder(reply: FastifyReply, body: Body<IssueBody>, query: Is
     ...asked,
     by: requesterOf(request),
     idempotency: idempotencyOf(request, body),
-    abandoned: goneBeforeAnswered(reply),
+    abandoned: abandonedBy(reply),
   }
 }
 
 type Asked = Omit<Order, 'by' | 'idempotency' | 'abandoned'>
 
-/** Aborted when the connection ends before the answer is out. */
-export function goneBeforeAnswered({ raw }: FastifyReply): AbortSignal {
-  const gone = new AbortController()
-  if (raw.destroyed) gone.abort()
-  else raw.once('close', () => gone.abort()) // also when it is answered: then nobody looks
-  return gone.signal
+/**
+ * How long an order waits before it is written down, in milliseconds: longer than for a key (keys/generate.ts)
+ * and for the record after it, and half of what an idle connection lasts (server.ts).
+ */
+const patience = 30_000
+
+/** Aborted when the connection ends before the answer is out, or the order has waited too long. */
+export function abandonedBy({ raw }: FastifyReply): AbortSignal {
+  const abandoned = new AbortController()
+  const giveUp = (why: string) =>
+    abandoned.abort(new CaError('busy', `${why} Nothing was signed.`, { facts: { retryAfterSeconds: 1 } }))
+  const late = setTimeout(giveUp, patience, `This order has waited for ${patience / 1_000} s.`).unref()
+  const gone = () => {
+    clearTimeout(late)
+    giveUp('The client that asked first has gone.') // also when it is answered: then nobody looks
+  }
+  if (raw.destroyed) gone()
+  else raw.once('close', gone)
+  return abandoned.signal
 }
 
 function jsonOrder(body: IssueBody | undefined | null, query: IssueQuery): Asked {
@@ -103,11 +116,12 @@ function rawOrder(file: Uint8Array, query: IssueQuery): Asked {
 }
 
 export function renewalOrder(
-  request: FastifyRequest,
+  reply: FastifyReply,
   reference: string,
   body: Body<RenewalBody>,
   query: RenewalQuery,
 ): RenewalOrder {
+  const { request } = reply
   const file = body instanceof Uint8Array ? body : null
   const json = body instanceof Uint8Array || body === undefined ? null : body
   const faults = json === null ? [] : onlyFormat(query)
@@ -132,6 +146,7 @@ export function renewalOrder(
       request,
       sent === undefined ? body : { ...json, pfx: { target: sent.target } },
     ),
+    abandoned: abandonedBy(reply),
   }
 }
 
@@ -163,7 +178,8 @@ export function refuseWeakPassword(
 }
 
 /** @throws CaError `invalidRequest` unless there is one proof of the key, and a certificate. */
-export function adoptionOrder(request: FastifyRequest, body: AdoptionBody): AdoptionOrder {
+export function adoptionOrder(reply: FastifyReply, body: AdoptionBody): AdoptionOrder {
+  const { request } = reply
   const { certificate, csr, pfx, provider } = body
   const faults: Fault[] = []
   if ((csr === undefined) === (pfx === undefined))
@@ -189,6 +205,7 @@ export function adoptionOrder(request: FastifyRequest, body: AdoptionBody): Adop
     by: requesterOf(request),
     // The key of the PFX is compared with the one on record: exported anew, it asks for the same.
     idempotency: idempotencyOf(request, pfx === undefined ? body : { ...body, pfx: { target: pfx.target } }),
+    abandoned: abandonedBy(reply),
   }
 }
 
@@ -204,7 +221,7 @@ export function selfSignedOrder(reply: FastifyReply, body: SelfSignedBody): Self
     pfx: { password: body.pfx.password, target: body.pfx.target ?? 'ws2019' },
     reason: body.reason ?? null,
     by: requesterOf(reply.request),
-    abandoned: goneBeforeAnswered(reply),
+    abandoned: abandonedBy(reply),
   }
 }
 

@@ -45,6 +45,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   validityOutOfRange: 422,
   idempotencyKeyReused: 422,
   escrowNotConfigured: 422,
+  rateLimited: 429,
   headersTooLarge: 431,
   internalError: 500,
   authorityExpiring: 503,

@@ -12,6 +12,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { CaError, type Code } from '../errors.ts'
+import { admitOrders } from './admission.ts'
 import { requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
@@ -22,6 +23,7 @@ import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
 import { kitRoutes, KitView } from './kits.ts'
 import { lineageRoutes } from './lineages.ts'
+import { countRequests, metricsRoute } from './metrics.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
 import { requestRoutes, RequestView } from './requests.ts'
@@ -35,8 +37,10 @@ import {
   sendProblem,
   statuses,
 } from './problem.ts'
+import { rateLimits } from './rateLimits.ts'
 import { selfSignedRoutes } from './selfSigned.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
+import { traceContextOf } from './traceContext.ts'
 
 export interface ServerOptions extends Recognition {
   readonly ca: CertificationAuthority
@@ -55,6 +59,10 @@ export interface ServerOptions extends Recognition {
   /** Addresses of proxies whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
   readonly readiness: Readiness
+  /** Requests a minute of one identity; null for no limits, as when nothing is said. */
+  readonly rateLimit?: number | null
+  /** How many lines of the log were dropped so far. */
+  readonly linesDropped?: () => number
 }
 
 const bodyLimit = 65_536 // octets; the largest genuine body, a request of an 8192-bit key, has 5,000
@@ -62,6 +70,8 @@ const bodyLimit = 65_536 // octets; the largest genuine body, a request of an 81
 const patience = { headersTimeout: 10_000, requestTimeout: 15_000, connectionsCheckingInterval: 1_000 }
 /** What Node would answer itself, without a word; it is told in onRequest. */
 const told = { requireHostHeader: false }
+/** Each takes some 20 kB and a file descriptor. What comes beyond is closed at once, without a word. */
+const maxConnections = 2_048
 const lingering = 1_000 // milliseconds that a client has to read an answer that came before it had sent all
 
 export async function buildServer(options: ServerOptions): Promise<FastifyInstance> {
@@ -83,12 +93,16 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     requestTimeout: patience.requestTimeout, // Fastify's default waits for ever
     connectionTimeout: 60_000, // longer than the making of a queued 4096-bit key
     keepAliveTimeout: 5_000,
+    maxRequestsPerSocket: 1_000, // then it comes over a new connection, to another instance perhaps
     routerOptions: { maxParamLength: 256 },
     // What the router refuses, before there is a route.
     frameworkErrors: (error, request, reply) => void errorHandler(error, request, reply),
     trustProxy: options.trustedProxies.length === 0 ? false : [...options.trustedProxies],
     forceCloseConnections: 'idle',
     return503OnClosing: false, // what still comes over an open connection while draining is answered in full
+    // Each line about a request says which trace it belongs to.
+    childLoggerFactory: (log, bindings, options, raw) =>
+      log.child({ ...bindings, ...traceContextOf(raw.headers['traceparent']) }, options),
     requestIdHeader: false,
     genReqId: (raw) => {
       const given = raw.headers['x-request-id']
@@ -127,6 +141,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   // Node would refuse with a bare 417; whoever does not know an expectation may pass it over (RFC 9110 §10.1.1).
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
 
+  app.server.maxConnections = maxConnections
   app.setErrorHandler(errorHandler)
   app.decorateReply('problem', null)
   tellOfOtherMethods(app)
@@ -173,7 +188,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   readBodies(app)
   refuseOtherBodies(app)
   await describeApi(app, options)
-  requirePermissions(app, options.ca, options)
+  countRequests(app, options.ca.metrics)
+  const limits = await rateLimits(app, options.rateLimit ?? null, options.ca.metrics)
+  requirePermissions(app, options.ca, options, limits)
+  const ordersInFlight = admitOrders(app, options.ca.metrics)
   refuseUnknownQueries(app)
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)
@@ -197,6 +215,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   auditEventRoutes(app, options.ca)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
+  metricsRoute(app, options.ca, { ordersInFlight, linesDropped: options.linesDropped ?? (() => 0) })
   await app.ready()
   return app
 }
@@ -312,7 +331,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         license: { name: 'MIT', identifier: 'MIT' },
         description: [
           "Certificates for Microsoft's Host Guardian Service: issued from certification requests or with keys made here, and renewed with the same key.",
-          'Every answer carries `X-Request-Id`: the one of the request, or a new one. A method that an address does not know is answered with 405 and `Allow`.',
+          'Every answer carries `X-Request-Id`: the one of the request, or a new one. Where requests are limited, an answer to an identity carries `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (draft-ietf-httpapi-ratelimit-headers-06). A method that an address does not know is answered with 405 and `Allow`.',
           ...(lab ? ['**This is a lab authority. Its certificates are not for tenants.**'] : []),
         ].join('\n\n'),
       },

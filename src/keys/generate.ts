@@ -34,11 +34,16 @@ async function generateKey(bits: number): Promise<GeneratedKey> {
 export interface Bounds {
   /** Two less than the threads of the pool (4 by default in Node) leaves room for signatures. */
   readonly atOnce?: number
+  /** Eight turns of two, of half a second and more each: they are done long before patience is over. */
   readonly waiting?: number
   /** Milliseconds that anybody waits at most: less than a client does, and than an idle connection lasts. */
   readonly patience?: number
   /** Once aborted, who waits and who comes is refused: a key may take seconds, and an end has ten. */
   readonly ending?: AbortSignal
+  /** Told how many keys are being made and how many wait, whenever that changes. */
+  readonly onLoad?: (making: number, waiting: number) => void
+  /** Told whenever somebody is refused. */
+  readonly onRefused?: () => void
 }
 
 interface Waiting {
@@ -54,15 +59,23 @@ interface Waiting {
  */
 export function keyGenerator({
   atOnce = 2,
-  waiting = 32,
+  waiting = 16,
   patience = 20_000,
   ending,
+  onLoad = () => {},
+  onRefused = () => {},
 }: Bounds = {}): KeyGenerator {
   let running = 0
   const queue = new Set<Waiting>()
-  const busy = (why: string) => new CaError('busy', why, { facts: { retryAfterSeconds: 5 } })
-  const gone = 'The client has gone.'
+  const busy = (why: string): CaError => {
+    onRefused()
+    return new CaError('busy', why, { facts: { retryAfterSeconds: 5 } })
+  }
+  const tell = () => onLoad(running, queue.size)
+  const whyAbandoned = ({ reason }: AbortSignal): CaError =>
+    reason instanceof CaError ? reason : busy('The client has gone.')
   const over = 'The service is about to end and begins no more keys.'
+  tell()
   ending?.addEventListener('abort', () => queue.forEach(({ refuse }) => refuse(over)))
 
   const turn = (abandoned: AbortSignal | undefined) =>
@@ -71,29 +84,33 @@ export function keyGenerator({
         queue.delete(place)
         clearTimeout(late)
         abandoned?.removeEventListener('abort', goneNow)
+        tell()
       }
       const place: Waiting = {
         begin: () => (leave(), resolve()),
         refuse: (why) => (leave(), reject(busy(why))),
       }
       const late = setTimeout(place.refuse, patience, 'The keys before this one take too long.')
-      const goneNow = () => place.refuse(gone)
+      const goneNow = () => (leave(), reject(whyAbandoned(abandoned!)))
       abandoned?.addEventListener('abort', goneNow)
       queue.add(place)
+      tell()
     })
 
   return async (bits, abandoned) => {
     if (ending?.aborted === true) throw busy(over)
-    if (abandoned?.aborted === true) throw busy(gone)
+    if (abandoned?.aborted === true) throw whyAbandoned(abandoned)
     if (running < atOnce) running++
     else if (queue.size < waiting) await turn(abandoned)
     else throw busy(`${running + queue.size} keys are being made already.`)
+    tell()
     try {
       return await generateKey(bits)
     } finally {
       const [next] = queue
       if (next === undefined) running--
       else next.begin()
+      tell()
     }
   }
 }

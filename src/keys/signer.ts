@@ -9,6 +9,22 @@ import { sign, type KeyObject } from 'node:crypto'
 /** Signs the octets of a tbsCertificate; the result is the signature's octets. */
 export type Signer = (tbs: Uint8Array) => Promise<Uint8Array>
 
+/** @param tell - told of each signature how many seconds it took, and whether it came about. */
+export const measured =
+  (signer: Signer, tell: (seconds: number, outcome: 'success' | 'failure') => void): Signer =>
+  async (tbs) => {
+    const begun = performance.now()
+    const seconds = () => (performance.now() - begun) / 1_000
+    try {
+      const signature = await signer(tbs)
+      tell(seconds(), 'success')
+      return signature
+    } catch (error) {
+      tell(seconds(), 'failure')
+      throw error
+    }
+  }
+
 export const signerWith =
   (privateKey: KeyObject): Signer =>
   (tbs) =>

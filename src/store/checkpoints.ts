@@ -43,6 +43,8 @@ export interface CheckpointFile {
   readonly write: (head: Head, abandons?: number) => void
   /** Takes note of a new head, and writes a checkpoint when one is due. */
   readonly note: (head: Head) => void
+  /** How many events no checkpoint covers yet, and how long the first of them has waited. */
+  readonly lag: () => { readonly events: number; readonly seconds: number }
   /** Writes the last one. */
   readonly close: () => void
 }
@@ -51,6 +53,7 @@ export function checkpointFile(path: string, chain: Chain, log: Log): Checkpoint
   let noted: Head | null = null
   let written = 0 // the sequence of the last one from here
   let timer: NodeJS.Timeout | undefined
+  let waitingSince: number | null = null // on the clock of performance.now
 
   function read(): { checkpoints: Checkpoint[]; forged: number[] } {
     const forged: number[] = []
@@ -85,6 +88,7 @@ export function checkpointFile(path: string, chain: Chain, log: Log): Checkpoint
       closeSync(file)
     }
     written = sequence
+    waitingSince = null
   }
 
   function writeNoted(): void {
@@ -104,9 +108,14 @@ export function checkpointFile(path: string, chain: Chain, log: Log): Checkpoint
     note(head) {
       if (noted === null && written === 0) written = head.sequence - 1
       noted = head
+      waitingSince ??= performance.now()
       if (head.sequence - written >= eventsBetween) return writeNoted()
       timer ??= setTimeout(writeNoted, patience).unref()
     },
+    lag: () => ({
+      events: noted === null ? 0 : Math.max(0, noted.sequence - written),
+      seconds: waitingSince === null ? 0 : (performance.now() - waitingSince) / 1_000,
+    }),
     close: writeNoted,
   }
 }

@@ -48,9 +48,12 @@ export interface Database {
    * Adds rows, all or none, in their order, and their audit events after them: durable when it
    * resolves. When it rejects, nothing was kept, or, after a lost connection, it is not known.
    * @throws CaError `storeUnavailable` when the database is away, full or locked; Error when there is
-   *   no audit event: nothing is done that is not told.
+   *   no audit event: nothing is done that is not told; the reason of `abandoned`, when that is aborted
+   *   before the rows are being written.
    */
-  add: (rows: readonly Addition[]) => Promise<void>
+  add: (rows: readonly Addition[], abandoned?: AbortSignal) => Promise<void>
+  /** How many writes wait for their turn. */
+  queued: () => number
   /**
    * As `add`, for a write that first has to look: runs `act` in a transaction. It may run more than
    * once, so it touches nothing but the transaction. What it did, it tells by `tell`.

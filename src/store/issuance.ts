@@ -61,6 +61,7 @@ export function issuanceFunctions(database: Database) {
    *
    * @param options.kit - what the intents are together.
    * @param options.approval - the id of the request whose approval is used up by this.
+   * @param options.abandoned - once aborted, nothing is written that has not been begun; rejects with its reason.
    */
   async function recordIntents(
     drafts: readonly IntentDraft[],
@@ -68,10 +69,12 @@ export function issuanceFunctions(database: Database) {
       idempotency,
       kit,
       approval,
+      abandoned,
     }: {
       readonly idempotency?: Idempotency | undefined
       readonly kit?: NewKit | undefined
       readonly approval?: string | undefined
+      readonly abandoned?: AbortSignal | undefined
     },
   ): Promise<IntentOutcome> {
     const rows: Addition[] = drafts.flatMap(rowsOfIntent)
@@ -90,7 +93,7 @@ export function issuanceFunctions(database: Database) {
       )
     }
     try {
-      await database.add(rows)
+      await database.add(rows, abandoned)
       return 'recorded'
     } catch (error) {
       const outcome = outcomes[violatedConstraint(error) ?? '']

@@ -12,6 +12,7 @@ import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
 import { checkpointFile } from './checkpoints.ts'
 import { custodyFunctions } from './custody.ts'
+import { figureFunctions } from './figures.ts'
 import { identityFunctions } from './identities.ts'
 import { inspectionFunctions } from './inspection.ts'
 import { issuanceFunctions } from './issuance.ts'
@@ -82,6 +83,7 @@ export async function openStore(
     ...custodyFunctions(database),
     ...requestFunctions(database),
     ...auditFunctions(database),
+    ...figureFunctions(database, checkpoints),
     ...inspectionFunctions(database),
     ...verificationFunctions(database, chain, checkpoints),
     /** What the last checkpoint said against this record when it was opened; null when nothing. */

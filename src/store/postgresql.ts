@@ -14,7 +14,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
-import { nextGroup } from './queue.ts'
+import { nextGroup, stillWanted } from './queue.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import type { Act, Client, Database, Settings, Transaction } from './database.ts'
@@ -80,7 +80,7 @@ export async function openPostgresql(
   let flushing: Promise<void> | undefined
 
   async function flush(): Promise<void> {
-    while (queue.length > 0) await commit(nextGroup(queue))
+    while (queue.length > 0) await commit(stillWanted(nextGroup(queue)))
     flushing = undefined
   }
 
@@ -128,19 +128,20 @@ export async function openPostgresql(
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => bounded(() => question(reader))),
-    async add(additions) {
+    async add(additions, abandoned) {
       const { rows, entries } = apart(additions)
       await gate.pass(() =>
         bounded(
           () =>
             new Promise<void>((resolve, reject) => {
               const until = Date.now() + limits.call
-              queue.push({ rows, entries, resolve, reject, until, alone: false })
+              queue.push({ rows, entries, resolve, reject, until, abandoned, alone: false })
               flushing ??= flush()
             }),
         ),
       )
     },
+    queued: () => queue.length,
     write: <T>(act: Act<T>) =>
       gate.pass(() =>
         bounded(async () => {
@@ -169,6 +170,8 @@ interface Waiting {
   readonly reject: (error: unknown) => void
   /** When nobody waits for it any more, in milliseconds since 1970: then it is not written. */
   readonly until: number
+  /** Once aborted, nobody waits for it any more. */
+  readonly abandoned: AbortSignal | undefined
   /** Its group failed: it is tried again without the others. */
   alone: boolean
 }

@@ -8,3 +8,16 @@ export function nextGroup<Waiting extends { readonly alone: boolean }>(queue: Wa
   const firstAlone = queue.findIndex((waiting) => waiting.alone)
   return queue.splice(0, firstAlone === 0 ? 1 : firstAlone > 0 ? Math.min(firstAlone, groupSize) : groupSize)
 }
+
+/** Those that somebody still waits for. The others are not written, and their callers told why. */
+export function stillWanted<
+  Waiting extends {
+    readonly abandoned: AbortSignal | undefined
+    readonly reject: (reason: unknown) => void
+  },
+>(group: readonly Waiting[]): Waiting[] {
+  return group.filter(({ abandoned, reject }) => {
+    if (abandoned?.aborted === true) reject(abandoned.reason)
+    return abandoned?.aborted !== true
+  })
+}

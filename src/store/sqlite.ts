@@ -17,7 +17,7 @@ import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
-import { nextGroup } from './queue.ts'
+import { nextGroup, stillWanted } from './queue.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
 import { apart, eventRow } from './rows.ts'
 
@@ -77,12 +77,13 @@ export async function openSqlite(
   let flushing: Promise<void> | undefined
 
   async function flush(): Promise<void> {
-    while (queue.length > 0) await commit(nextGroup(queue))
+    while (queue.length > 0) await commit(stillWanted(nextGroup(queue)))
     flushing = undefined
   }
 
   /** Writes a group in one transaction. Who can only be served later goes back to the head of the queue. */
   async function commit(group: readonly Waiting[]): Promise<void> {
+    if (group.length === 0) return
     try {
       const unfit = gate.unfit()
       if (unfit !== undefined) throw unavailable(unfit)
@@ -119,12 +120,13 @@ export async function openSqlite(
     throw translated(error)
   })
 
-  function write<T>(act: Act<T>): Promise<T> {
+  function write<T>(act: Act<T>, abandoned?: AbortSignal): Promise<T> {
     return gate.pass(
       () =>
         new Promise<T>((resolve, reject) => {
           const until = Date.now() + patienceMilliseconds
-          queue.push({ act, resolve: resolve as (result: unknown) => void, reject, until, alone: false })
+          const waiting = { act, resolve: resolve as (result: unknown) => void, reject, until, abandoned }
+          queue.push({ ...waiting, alone: false })
           flushing ??= flush()
         }),
     )
@@ -134,14 +136,15 @@ export async function openSqlite(
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => patiently(() => question(reader))),
-    async add(additions) {
+    async add(additions, abandoned) {
       const { rows, entries } = apart(additions)
       await write(async (transaction, tell) => {
         for (const row of rows) await transaction.$executeRaw(row)
         entries.forEach(tell)
-      })
+      }, abandoned)
     },
-    write,
+    queued: () => queue.length,
+    write: (act) => write(act),
     probe: () => gate.pass(() => roomFor(path)),
     async close() {
       await gate.close()
@@ -171,6 +174,7 @@ export async function openSqliteToRead(path: string): Promise<Database> {
     read: (question) => gate.pass(() => question(reader)),
     add: refuse,
     write: refuse,
+    queued: () => 0,
     probe: refuse,
     async close() {
       await gate.close()
@@ -215,6 +219,8 @@ interface Waiting {
   readonly reject: (error: unknown) => void
   /** When it gives up because the file is locked, in milliseconds since 1970. */
   readonly until: number
+  /** Once aborted, nobody waits for it any more. */
+  readonly abandoned: AbortSignal | undefined
   /** Its group failed: it is tried again without the others. */
   alone: boolean
 }

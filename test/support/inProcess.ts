@@ -13,6 +13,8 @@ import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
 import { labAuditKey, labAuthority, labPepper } from '../../src/lab.ts'
+import { logged } from '../../src/logged.ts'
+import { makeMetrics } from '../../src/metrics.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Role, Scope } from '../../src/store/model.ts'
@@ -87,7 +89,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   const clock = { now: start }
   const now = () => clock.now
   const log: string[] = []
-  const logger = pino({ level: 'trace' }, { write: (line: string) => void log.push(line) })
+  const logger = pino({ level: 'trace', ...logged }, { write: (line: string) => void log.push(line) })
   const url = databaseUrl ?? `file:${join(folder, 'hgs-ca.db')}`
   const { key, certificate } = await labAuthority(folder, now())
   await migrate(url, { log: logger })
@@ -103,6 +105,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     store,
     issuer,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
+    metrics: makeMetrics({ version: '0.0.0', watchProcess: false }),
     generateKey: keyGenerator(),
     keyEncipherment: false,
     approval: { signing: 'none', encryption: 'none', https: 'none' },
@@ -207,7 +210,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
       approved,
-      approver,
+      approver: await usualKey('approver'),
       apiKey,
       again: (more = {}, others = {}) => serve(more, others),
     }

@@ -1,0 +1,86 @@
+/** GET /metrics, for Prometheus: what is counted as it happens, and what is looked up when somebody asks. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance } from 'fastify'
+import type { CertificationAuthority } from '../authority/authority.ts'
+import { figuresOf } from '../authority/figures.ts'
+import type { Metrics } from '../metrics.ts'
+import { problems } from './describe.ts'
+
+const day = 86_400_000 // milliseconds
+
+/** Counts every request, by its route and not by its address. Call before any route is declared. */
+export function countRequests(app: FastifyInstance, metrics: Metrics): void {
+  app.addHook('onResponse', async ({ method, routeOptions: { url } }, reply) => {
+    const status = `${Math.floor(reply.statusCode / 100)}xx`
+    const route = url === undefined ? { method: 'any', route: 'none' } : { method, route: url }
+    metrics.observe('hgsca_http_requests_seconds', { ...route, status }, reply.elapsedTime / 1_000)
+  })
+  app.server.on('drop', () => metrics.count('hgsca_connections_refused_total', {}))
+}
+
+/** What is counted elsewhere. */
+export interface Counted {
+  readonly ordersInFlight: () => number
+  /** Lines of the log, so far. */
+  readonly linesDropped: () => number
+}
+
+export function metricsRoute(
+  server: FastifyInstance,
+  ca: CertificationAuthority,
+  { ordersInFlight, linesDropped }: Counted,
+): void {
+  const app = server.withTypeProvider<TypeBoxTypeProvider>()
+  const { metrics, store, issuer } = ca
+  const figures = figuresOf(ca)
+  const daysUntil = (date: Date) => (date.getTime() - ca.now().getTime()) / day
+
+  async function lookUp(): Promise<void> {
+    metrics.show('hgsca_orders_in_flight', {}, ordersInFlight())
+    metrics.countedSoFar('hgsca_log_lines_dropped_total', {}, linesDropped())
+    metrics.show('hgsca_authority_expiry_days', {}, daysUntil(issuer.certificate.notAfter))
+    metrics.show('hgsca_database_writes_waiting', {}, store.writesWaiting())
+    const lag = store.checkpointLag()
+    metrics.show('hgsca_audit_checkpoint_lag_events', {}, lag && lag.events)
+    metrics.show('hgsca_audit_checkpoint_lag_seconds', {}, lag && lag.seconds)
+    const found = await figures()
+    metrics.show('hgsca_database_up', {}, found === null ? 0 : 1)
+    metrics.show('hgsca_database_latency_seconds', {}, found && found.latencySeconds)
+    if (found === null) return // what was known of the record last still stands
+    metrics.show('hgsca_audit_head_sequence', {}, found.auditHead)
+    for (const [purpose, notAfter] of found.expiries)
+      metrics.show('hgsca_certificate_soonest_expiry_days', { purpose }, notAfter && daysUntil(notAfter))
+  }
+
+  app.get(
+    '/metrics',
+    {
+      config: { permission: 'metrics.read' },
+      schema: {
+        operationId: 'readMetrics',
+        tags: ['health'],
+        summary: 'Read the metrics',
+        description:
+          'In the text format of Prometheus. docs/metrics.md names each. Answered also while the record is away (hgsca_database_up 0), to whoever read them before.',
+        response: {
+          200: {
+            description: 'The metrics.',
+            content: { 'text/plain': { schema: { type: 'string' } } },
+          },
+          ...problems(401, 403, 503),
+        },
+      },
+    },
+    async (_request, reply) => {
+      const connections = new Promise<number>((resolve) =>
+        server.server.getConnections((_error, count) => resolve(count ?? 0)),
+      )
+      metrics.show('hgsca_connections', {}, await connections)
+      await lookUp()
+      return reply
+        .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
+        .serializer((payload: unknown) => payload as string)
+        .send(await metrics.text())
+    },
+  )
+}
