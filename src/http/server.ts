@@ -12,6 +12,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { CaError, type Code } from '../errors.ts'
+import type { ClientIssuer } from '../identity/clientCertificate.ts'
 import { requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
@@ -49,7 +50,7 @@ export interface ServerOptions extends Recognition {
     readonly cert: Buffer
     readonly key: Buffer
     /** The authorities whose certificates clients may show; none when none is asked for. */
-    readonly clientIssuers: readonly { readonly pem: string }[]
+    readonly clientIssuers: readonly ClientIssuer[]
   } | null
   /** Addresses of proxies whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
@@ -172,7 +173,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   readBodies(app)
   refuseOtherBodies(app)
   await describeApi(app, options)
-  requirePermissions(app, options.ca, options)
+  requirePermissions(app, options.ca, options, options.tls?.clientIssuers)
   refuseUnknownQueries(app)
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)
@@ -206,8 +207,7 @@ const offered = ({ cert, key, clientIssuers }: NonNullable<ServerOptions['tls']>
   cert,
   key,
   ...(clientIssuers.length > 0 && {
-    ca: clientIssuers.map(({ pem }) => pem), // these alone: none of those that Node.js brings
-    allowPartialTrustChain: true, // an issuing authority is enough, without the root above it
+    ca: clientIssuers.map(({ x509 }) => x509.toString()), // these alone: none of those that Node.js brings
     requestCert: true,
     rejectUnauthorized: false,
   }),
