@@ -13,6 +13,7 @@ import Sqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { auditRow } from '../src/store/audit.ts'
 import { canonicalJson, chainUnder, hashOf, type LinkedEvent } from '../src/store/chain.ts'
+import { makeApiKey } from '../src/identity/make.ts'
 import { migrate } from '../src/store/migrate.ts'
 import type { NewAuditEvent } from '../src/store/model.ts'
 import { openStore, type Store } from '../src/store/open.ts'
@@ -135,41 +136,33 @@ for (const kind of kinds) {
       const { url, sql } = await emptyDatabase(t, kind)
       await migrate(url)
       const instances = [await open(t, url), await open(t, url)]
-      const key = (id: string) => ({
-        id,
-        secretHash: 'hash',
-        role: 'admin' as const,
-        scope: 'everything' as const,
-        owner: 'owner',
-        createdAt: now,
-        expiresAt: now,
-        revokedAt: null,
-      })
+      await sql(`INSERT INTO "Lineage" VALUES ('L', 'https', 'pin', '2026-11-25 10:00:00')`)
+      const what = { role: 'admin', scope: 'everything', owner: 'owner', purpose: 'tests', days: 1 } as const
+      const pepper = createSecretKey(randomBytes(32))
+      const { record } = makeApiKey(what, { by: 'test', where: 'test', pepper }, now)
+      await instances[0]!.createIdentity(record, event({ type: 'identity.created' }), () => null)
       const outcomes = await Promise.allSettled(
         Array.from({ length: 300 }, async (_, index) => {
           const store = instances[index % 2]!
-          const id = `key ${index % 100}` // every one but the first of each is refused
+          const lineage = index % 3 === 0 ? 'L' : 'none' // those are refused
           if (index % 5 === 4) return store.recordEvent(event({ details: { index } }))
-          return store.createApiKey(key(id), event({ type: 'apiKey.created', objectId: id }))
+          const sharing = { sharedWith: 'a branch', requestedBy: 'guardian', declaredAt: now }
+          return store.declareSharing(lineage, sharing, event({ objectId: lineage }))
         }),
       )
       await Promise.all(
         Array.from({ length: 10 }, (_, index) =>
-          instances[index % 2]!.revokeApiKey(
-            'key 0',
-            now,
-            event({ type: 'apiKey.revoked', objectId: 'key 0' }),
-          ),
+          instances[index % 2]!.revokeIdentity(record.id, now, event({ type: 'identity.revoked' })),
         ),
       )
       t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 80 + 60)
       const rows = await sql('SELECT * FROM "AuditEvent" ORDER BY "sequence"')
       t.strictSame(
         rows.map(({ sequence }) => Number(sequence)),
-        Array.from({ length: 141 }, (_, index) => index + 1),
+        Array.from({ length: 142 }, (_, index) => index + 1),
       )
       t.equal(rows[0]!['previousHash'], '0'.repeat(64))
-      t.match(await instances[0]!.verifyAudit(), { events: 141, damage: [] })
+      t.match(await instances[0]!.verifyAudit(), { events: 142, damage: [] })
       t.equal(python(newFolder(t), await linesOf(instances[0]!)), '')
 
       const other = await openStore(url, { log: mute, auditKey: createSecretKey(randomBytes(32)) })

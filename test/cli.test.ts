@@ -1,10 +1,11 @@
 /** `hgs-ca`, run on the host beside a service that goes on working: API keys are made, listed and revoked. */
-import { createHash, createSecretKey } from 'node:crypto'
+import { createHmac, createSecretKey } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
-import { makeApiKey } from '../src/authority/apiKey.ts'
+import { makeApiKey } from '../src/identity/make.ts'
+import { createdEvent } from '../src/identity/manage.ts'
 import { openStore } from '../src/store/open.ts'
 import { exchange } from './support/load.ts'
 import { newFolder, partsOf, productionIn, runCli, startService } from './support/service.ts'
@@ -12,11 +13,14 @@ import { newFolder, partsOf, productionIn, runCli, startService } from './suppor
 const { folder, env, path, passphrase } = await productionIn(newFolder(t), 2_048)
 const hgsCa = (...args: string[]) => runCli(t, folder, args, env)
 const service = await startService(t, { folder, env })
+const named = ['--owner', 'ops', '--for', 'tests']
 
 const statusFor = async (apiKey: string): Promise<number> => {
   const reply = await exchange({ url: service.url, apiKey }, { method: 'GET', path: '/v1/certificates' })
   return reply.outcome === 'answered' ? reply.status : 0
 }
+
+const secretIn = (name: string) => createSecretKey(Buffer.from(readFileSync(env[name]!, 'utf8'), 'base64'))
 
 function rows(sql: string, ...values: string[]): Record<string, unknown>[] {
   const record = new Sqlite(path('record.db'), { readonly: true })
@@ -31,7 +35,10 @@ t.test('an API key from its making to its end', async (t) => {
   const created = await runCli(
     t,
     folder,
-    ['api-key', 'create', '--owner', 'Backup job', '--role', 'admin', '--days', '30'],
+    [
+      ...['api-key', 'create', '--owner', 'Backup job', '--for', 'tests'],
+      ...['--role', 'admin', '--days', '30'],
+    ],
     env,
     true,
   )
@@ -50,10 +57,10 @@ t.test('an API key from its making to its end', async (t) => {
   })
 
   await t.test('and kept as a digest', async (t) => {
-    const [row] = rows('SELECT * FROM ApiKey WHERE id = ?', id)
+    const [row] = rows('SELECT * FROM Identity WHERE id = ?', id)
     t.equal(
       row!['secretHash'],
-      createHash('sha256')
+      createHmac('sha256', Buffer.from(readFileSync(path('pepper'), 'utf8'), 'base64'))
         .update(apiKey.slice(`hgsca_key_${id}_`.length, -7))
         .digest('hex'),
     )
@@ -61,7 +68,7 @@ t.test('an API key from its making to its end', async (t) => {
     const tables = rows(`SELECT name FROM sqlite_master WHERE type = 'table'`).map(({ name }) => String(name))
     const everything = JSON.stringify(tables.map((name) => rows(`SELECT * FROM "${name}"`)))
     t.notOk(everything.includes(secret.slice(0, 20)), 'the secret stands in no table')
-    const [event] = rows(`SELECT * FROM AuditEvent WHERE type = 'apiKey.created' AND objectId = ?`, id)
+    const [event] = rows(`SELECT * FROM AuditEvent WHERE type = 'identity.created' AND objectId = ?`, id)
     t.match(event, { outcome: 'success', actor: /^the host \(user \d+\)$/ })
   })
 
@@ -75,7 +82,7 @@ t.test('an API key from its making to its end', async (t) => {
     t.strictSame(listed.stdout.filter((line) => line.startsWith(id)).length, 1)
     t.match(
       listed.stdout.find((line) => line.startsWith(id)),
-      /active +admin +until \d{4}.* {2}Backup job {2}\(everything\)$/,
+      /active +admin +until \d{4}.* {2}Backup job {2}for tests, last used \d{4}-\d\d-\d\d {2}\(everything\)$/,
     )
     t.notOk(listed.stdout.join().includes(secret.slice(0, 20)))
   })
@@ -89,7 +96,7 @@ t.test('an API key from its making to its end', async (t) => {
       (await hgsCa('api-key', 'list')).stdout.find((line) => line.startsWith(id)),
       /revoked/,
     )
-    t.equal(rows(`SELECT * FROM AuditEvent WHERE type = 'apiKey.revoked' AND objectId = ?`, id).length, 1)
+    t.equal(rows(`SELECT * FROM AuditEvent WHERE type = 'identity.revoked' AND objectId = ?`, id).length, 1)
   })
 
   await t.test('and is not revoked twice', async (t) => {
@@ -97,7 +104,7 @@ t.test('an API key from its making to its end', async (t) => {
     t.equal(again.code, 1)
     t.equal(again.stderr(), `There is no active key ${id}.\n`)
     t.equal(
-      rows(`SELECT * FROM AuditEvent WHERE type = 'apiKey.revoked' AND objectId = ?`, id).length,
+      rows(`SELECT * FROM AuditEvent WHERE type = 'identity.revoked' AND objectId = ?`, id).length,
       1,
       'nor on record',
     )
@@ -107,21 +114,16 @@ t.test('an API key from its making to its end', async (t) => {
 t.test('a key whose time is over is refused', async (t) => {
   const yesterday = new Date(Date.now() - 86_400_000 - 1_000)
   const { text, record } = makeApiKey(
-    { role: 'admin', scope: 'everything', owner: 'yesterday', where: 'key', days: 1 },
+    { role: 'admin', scope: 'everything', owner: 'yesterday', purpose: 'tests', days: 1 },
+    { by: 'the host', where: 'key', pepper: secretIn('HGSCA_API_KEY_PEPPER_FILE') },
     yesterday,
   )
   const store = await openStore(env['HGSCA_DATABASE_URL']!, {
     log: { info() {}, warn() {}, error() {} },
-    auditKey: createSecretKey(Buffer.from(readFileSync(env['HGSCA_AUDIT_KEY_FILE']!, 'utf8'), 'base64')),
+    auditKey: secretIn('HGSCA_AUDIT_KEY_FILE'),
   })
-  const event = {
-    type: 'apiKey.created',
-    outcome: 'success',
-    actor: 'test',
-    address: null,
-    requestId: null,
-  } as const
-  await store.createApiKey(record, { ...event, at: yesterday, objectId: record.id, details: {} })
+  const test = { name: 'test', owner: 'test', address: null, requestId: null }
+  await store.createIdentity(record, createdEvent(record, test), () => null)
   await store.close()
   t.match(
     (await hgsCa('api-key', 'list')).stdout.find((line) => line.startsWith(record.id)),
@@ -132,16 +134,27 @@ t.test('a key whose time is over is refused', async (t) => {
 
 t.test('a key of a requester has a scope, and an empty one is not made', async (t) => {
   t.match(
-    (await hgsCa('api-key', 'create', '--owner', 'ops')).stderr(),
+    (await hgsCa('api-key', 'create', '--owner', 'ops', '--for', 'tests')).stderr(),
     /^A key with an empty scope may do nothing/,
   )
-  const both = await hgsCa('api-key', 'create', '--owner', 'ops', '--everything', '--name', 'hgs.contoso.com')
+  const both = await hgsCa('api-key', 'create', ...named, '--everything', '--name', 'hgs.contoso.com')
   t.match(both.stderr(), /^--everything has no bounds/)
   const made = await runCli(
     t,
     folder,
     [
-      ...['api-key', 'create', '--owner', 'HGS', '--purpose', 'signing', '--purpose', 'encryption'],
+      ...[
+        'api-key',
+        'create',
+        '--owner',
+        'HGS',
+        '--for',
+        'tests',
+        '--purpose',
+        'signing',
+        '--purpose',
+        'encryption',
+      ],
       ...[
         '--organization',
         'Contoso',
@@ -160,7 +173,11 @@ t.test('a key of a requester has a scope, and an empty one is not made', async (
   const scope =
     'purposes: signing, encryption; organizations: Contoso; names: .contoso.com; lineages: none; keys from: request; at most 730 days'
   t.match(made.stderr(), `Scope: ${scope}.\n`)
-  t.ok((await hgsCa('api-key', 'list')).stdout.some((line) => line.endsWith(`HGS  (${scope})`)))
+  t.ok(
+    (await hgsCa('api-key', 'list')).stdout.some((line) =>
+      line.endsWith(`HGS  for tests, never used  (${scope})`),
+    ),
+  )
 })
 
 t.test('what is not understood ends with 64, EX_USAGE', async (t) => {
@@ -188,7 +205,7 @@ t.test('what is not understood ends with 64, EX_USAGE', async (t) => {
 })
 
 t.test('all that is wrong with a key is told at once', async (t) => {
-  const before = rows('SELECT * FROM ApiKey').length
+  const before = rows('SELECT * FROM Identity').length
   const refused = await runCli(
     t,
     folder,
@@ -217,15 +234,25 @@ t.test('all that is wrong with a key is told at once', async (t) => {
       .trimEnd()
       .split('\n')
       .map((line) => line.slice(0, 8)),
-    ['--owner ', '--role i', '--days i', 'logon is', '* is no ', 'Keys com', 'x is not', '--validi'],
+    [
+      '--owner ',
+      '--for TE',
+      '--role i',
+      '--days i',
+      'logon is',
+      '* is no ',
+      'Keys com',
+      'x is not',
+      '--validi',
+    ],
   )
   for (const days of ['0', '-1', '1.5', '1e2', 'x', ''])
     t.equal(
-      (await hgsCa('api-key', 'create', '--owner', 'ops', '--everything', `--days=${days}`)).code,
+      (await hgsCa('api-key', 'create', ...named, '--everything', `--days=${days}`)).code,
       64,
       `--days ${days}`,
     )
-  t.equal(rows('SELECT * FROM ApiKey').length, before, 'and no key is made')
+  t.equal(rows('SELECT * FROM Identity').length, before, 'and no key is made')
 })
 
 t.test('a set-up that is wrong ends with 78, as with the service', async (t) => {

@@ -33,7 +33,8 @@ async function issue(url: string, apiKey: string): Promise<void> {
 
 t.test('the audit trail on the host', async (t) => {
   const service = await startService(t, { folder, env })
-  const [apiKey] = (await hgsCa('api-key', 'create', '--owner', 'HGS', '--everything')).stdout
+  const [apiKey] = (await hgsCa('api-key', 'create', '--owner', 'HGS', '--for', 'tests', '--everything'))
+    .stdout
   await issue(service.url, apiKey!)
   const backup = join(folder, 'backup.db')
 

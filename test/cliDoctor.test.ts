@@ -33,7 +33,7 @@ const service = await startService(t, { folder, env })
 const created = await runCli(
   t,
   folder,
-  ['api-key', 'create', '--owner', 'ops', '--days', '90', '--everything'],
+  ['api-key', 'create', '--owner', 'ops', '--for', 'tests', '--days', '90', '--everything'],
   env,
 )
 const [apiKey] = created.stdout as [string]
@@ -239,13 +239,14 @@ t.test('API keys', async (t) => {
     { severity: 'warning', found: /^end within 30 days: \w{12} \(ops, \d{4}-\d\d-\d\d\)$/ },
   ])
   t.match(await keysIn(91), [{ severity: 'warning', found: /^none is active, .*; expired: \w{12} \(ops/ }])
-  const revoked = await changed(t, (record) => record.exec(`UPDATE ApiKey SET revokedAt = createdAt`))
+  const revoked = await changed(t, (record) => record.exec(`UPDATE Identity SET revokedAt = createdAt`))
   t.match(about(await look(revoked, inDays(91)), 'api-keys'), [{ found: /^none is active/ }])
   t.notMatch(about(await look(revoked, inDays(91)), 'api-keys')[0]!.found, /expired/)
   const many = await changed(t, (record) =>
     record.exec(
       `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
-       INSERT INTO ApiKey SELECT 'more' || i, secretHash, role, owner, createdAt, expiresAt, NULL, scope FROM ApiKey, n`,
+       INSERT INTO Identity (id, kind, role, scope, owner, purpose, createdBy, createdAt, expiresAt, networks)
+       SELECT 'more' || i, kind, role, scope, owner, purpose, createdBy, createdAt, expiresAt, networks FROM Identity, n`,
     ),
   )
   t.match(about(await look(many, inDays(70)), 'api-keys'), [{ found: / and 3 more$/ }])

@@ -26,7 +26,7 @@ function rows(sql: string): Record<string, unknown>[] {
 }
 
 t.test('the keys in escrow', async (t) => {
-  const created = await hgsCa('api-key', 'create', '--owner', 'HGS', '--everything')
+  const created = await hgsCa('api-key', 'create', '--owner', 'HGS', '--for', 'tests', '--everything')
   const order = {
     purpose: 'signing',
     subject: { organization: 'Contoso' },

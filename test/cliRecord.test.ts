@@ -20,8 +20,9 @@ const { folder, env, path } = await productionIn(newFolder(t), 2_048)
 const hgsCa = (...args: string[]) => runCli(t, folder, args, env)
 const counted = (...args: string[]) => runCli(t, folder, args, env, true)
 const service = await startService(t, { folder, env })
-const [apiKey] = (await hgsCa('api-key', 'create', '--owner', 'load', '--days', '20', '--everything'))
-  .stdout as [string]
+const [apiKey] = (
+  await hgsCa('api-key', 'create', '--owner', 'load', '--for', 'tests', '--days', '20', '--everything')
+).stdout as [string]
 const target = { url: service.url, apiKey }
 
 function rows(file: string, sql: string): Record<string, unknown>[] {

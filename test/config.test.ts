@@ -8,6 +8,7 @@ import { newFolder } from './support/service.ts'
 import { opensslChain, pem } from './support/witnesses.ts'
 
 const auditKey = randomBytes(32).toString('base64')
+const pepper = randomBytes(32).toString('base64')
 
 type Variables = Readonly<Record<string, string>>
 
@@ -44,6 +45,7 @@ function files(t: Test): {
       HGSCA_CA_KEY_PASSPHRASE_FILE: write('passphrase', 'correct horse\n'),
       HGSCA_CA_CERTIFICATE_FILE: write('ca.pem', 'the certificate', 0o644),
       HGSCA_AUDIT_KEY_FILE: write('audit.key', auditKey),
+      HGSCA_API_KEY_PEPPER_FILE: write('pepper', pepper),
     },
   }
 }
@@ -59,6 +61,7 @@ t.test('without any setting', async (t) => {
       databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
       authority: null,
       auditKey: null,
+      apiKeyPepper: null,
       auditCheckpoints: null,
       escrow: null,
       tls: null,
@@ -158,6 +161,7 @@ t.test('a secret comes by variable or by file', async (t) => {
     HGSCA_CA_KEY: 'the key',
     HGSCA_CA_KEY_PASSPHRASE: 'correct horse',
     HGSCA_AUDIT_KEY: auditKey,
+    HGSCA_API_KEY_PEPPER: pepper,
   }
 
   t.test('and is gone from the environment once it is read', async (t) => {
@@ -305,12 +309,12 @@ t.test('each fault has its sentence', async (t) => {
     [
       'a database alone',
       { HGSCA_DATABASE_URL: env['HGSCA_DATABASE_URL']! },
-      `HGSCA_CA_KEY_FILE, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE, HGSCA_AUDIT_KEY_FILE are missing. ${why}`,
+      `HGSCA_CA_KEY_FILE, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE, HGSCA_AUDIT_KEY_FILE, HGSCA_API_KEY_PEPPER_FILE are missing. ${why}`,
     ],
     [
       'a CA key alone',
       { HGSCA_CA_KEY: 'x' },
-      `HGSCA_DATABASE_URL, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE, HGSCA_AUDIT_KEY_FILE are missing. ${why}`,
+      `HGSCA_DATABASE_URL, HGSCA_CA_KEY_PASSPHRASE_FILE, HGSCA_CA_CERTIFICATE_FILE, HGSCA_AUDIT_KEY_FILE, HGSCA_API_KEY_PEPPER_FILE are missing. ${why}`,
     ],
     [
       'all but the passphrase',
@@ -321,6 +325,16 @@ t.test('each fault has its sentence', async (t) => {
       'all but the audit key',
       Object.fromEntries(Object.entries(env).filter(([name]) => !name.includes('AUDIT'))),
       `HGSCA_AUDIT_KEY_FILE is missing. ${why}`,
+    ],
+    [
+      'all but the pepper of API keys',
+      Object.fromEntries(Object.entries(env).filter(([name]) => !name.includes('PEPPER'))),
+      `HGSCA_API_KEY_PEPPER_FILE is missing. ${why}`,
+    ],
+    [
+      'a pepper that is none',
+      { ...env, HGSCA_API_KEY_PEPPER_FILE: write('weak', 'c2FsdA==') },
+      /^the pepper of API keys: .*weak is not 32 octets in base64 or hex\./,
     ],
     [
       'an audit key that is none',

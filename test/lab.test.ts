@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path'
 import t from 'tap'
 import { KeyFileError } from '../src/keys/keyFile.ts'
+import { revokeIdentity } from '../src/identity/manage.ts'
 import { labApiKey, labAuthority, labLines } from '../src/lab.ts'
 import { inProcess } from './support/inProcess.ts'
 import { newFolder } from './support/service.ts'
@@ -113,14 +114,14 @@ t.test('the authority of a lab', async (t) => {
 })
 
 t.test('the API key of a lab', async (t) => {
-  const { ca, clock, get } = await inProcess(t)
+  const { ca, clock, get, pepper } = await inProcess(t)
   const dataDir = newFolder(t)
   const path = join(dataDir, 'lab-api-key')
   const text = () => readFileSync(path, 'utf8').trim()
   const works = async () => (await get('/v1/certificates', { as: text() })).status === 200
   const remade = async (): Promise<boolean> => {
     const before = existsSync(path) ? text() : ''
-    const { made } = await labApiKey(dataDir, ca.store, clock.now)
+    const { made } = await labApiKey(dataDir, ca.store, pepper, clock.now)
     t.equal(text() !== before, made)
     t.ok(await works())
     t.equal(modeOf(path), '600')
@@ -130,15 +131,13 @@ t.test('the API key of a lab', async (t) => {
   t.equal(await remade(), true, 'is made when there is none')
   t.equal(await remade(), false, 'is found the next time')
   t.match(
-    (await ca.store.listApiKeys()).find(({ owner }) => owner === 'lab'),
+    (await ca.store.everyIdentity()).find(({ owner }) => owner === 'lab'),
     { role: 'requester', scope: 'everything' },
     'is one of a requester',
   )
 
-  await ca.store.revokeApiKey(text().split('_')[2]!, clock.now, {
-    ...{ at: clock.now, type: 'apiKey.revoked', outcome: 'success', actor: 'test' },
-    ...{ address: null, requestId: null, objectId: null, details: {} },
-  })
+  const host = { name: 'test', owner: 'test', address: null, requestId: null }
+  await revokeIdentity(ca, text().split('_')[2]!, null, host)
   t.equal(await works(), false)
   t.equal(await remade(), true, 'is made anew when it was revoked')
 
@@ -148,7 +147,7 @@ t.test('the API key of a lab', async (t) => {
 
   const other = await inProcess(t)
   t.equal(
-    (await labApiKey(dataDir, other.ca.store, other.clock.now)).made,
+    (await labApiKey(dataDir, other.ca.store, pepper, other.clock.now)).made,
     true,
     'is made anew over another record',
   )
@@ -157,7 +156,11 @@ t.test('the API key of a lab', async (t) => {
   t.equal(await remade(), true, 'is made anew when the file holds none')
 
   chmodSync(path, 0o644)
-  await t.rejects(labApiKey(dataDir, ca.store, clock.now), KeyFileError, 'is refused when others may read it')
+  await t.rejects(
+    labApiKey(dataDir, ca.store, pepper, clock.now),
+    KeyFileError,
+    'is refused when others may read it',
+  )
 })
 
 t.test('the lines that a newcomer reads', async (t) => {

@@ -298,7 +298,12 @@ t.test('lab mode, at a terminal', async (t) => {
 t.test('production mode', async (t) => {
   const production = await productionIn(newFolder(t))
   const { folder, env, path } = production
-  const created = await runCli(t, folder, ['api-key', 'create', '--owner', 'ops', '--everything'], env)
+  const created = await runCli(
+    t,
+    folder,
+    ['api-key', 'create', '--owner', 'ops', '--for', 'tests', '--everything'],
+    env,
+  )
   t.equal(created.code, 0, created.stderr())
   const service = await startService(t, { folder, env, counted: true })
   const target = { url: service.url, apiKey: created.stdout[0]! }
@@ -613,6 +618,7 @@ t.test('a broken set-up', async (t) => {
     write('passphrase', `${passphrase}\n`)
     write('ca.pem', certificateOf(caKey), 0o644)
     write('audit.key', `${randomBytes(32).toString('base64')}\n`)
+    write('pepper', `${randomBytes(32).toString('base64')}\n`)
     write('record.db', '')
     const env = {
       HGSCA_DATABASE_URL: `file:${path('record.db')}`,
@@ -620,6 +626,7 @@ t.test('a broken set-up', async (t) => {
       HGSCA_CA_KEY_FILE: path('ca.key'),
       HGSCA_CA_KEY_PASSPHRASE_FILE: path('passphrase'),
       HGSCA_AUDIT_KEY_FILE: path('audit.key'),
+      HGSCA_API_KEY_PEPPER_FILE: path('pepper'),
     }
     return { folder, passphrase, path, env, caKey, otherKey }
   }

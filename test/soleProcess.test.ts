@@ -30,7 +30,12 @@ t.test('a record that is in use', async (t) => {
   }
 
   t.equal((await fetch(`${first.url}/readyz`)).status, 200, 'the first goes on')
-  const created = await runCli(t, folder, ['api-key', 'create', '--owner', 'beside', '--everything'], env)
+  const created = await runCli(
+    t,
+    folder,
+    ['api-key', 'create', '--owner', 'beside', '--for', 'tests', '--everything'],
+    env,
+  )
   t.match(created, { code: 0 }, 'and the command line beside it')
   t.equal((statSync(`${path('record.db')}.lock`).mode & 0o777).toString(8), '600')
 

@@ -13,11 +13,11 @@ import t, { type Test } from 'tap'
 import { CaError } from '../src/errors.ts'
 import { migrate } from '../src/store/migrate.ts'
 import type {
-  ApiKeyRecord,
   AuthorityRecord,
   CertificateFilter,
   CertificateState,
   Idempotency,
+  IdentityRecord,
   Intent,
   IntentDraft,
   LineageRecord,
@@ -186,7 +186,7 @@ const tables = [
   'Renewal',
   'IdempotencyKey',
   'AuditEvent',
-  'ApiKey',
+  'Identity',
 ]
 
 async function counts(sql: Open['sql']): Promise<Record<string, number>> {
@@ -385,7 +385,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       )
       await t.rejects(record(store, newIntent(), { newLineage: true, event: event() }))
       await t.rejects(store.recordIssued(certificateOf(waiting), null, event()))
-      await t.rejects(store.createApiKey(apiKey(), event()))
+      await t.rejects(store.createIdentity(apiKey(), event(), () => null))
       await t.rejects(store.recordEvent(event()))
       t.same(await counts(sql), before)
       await sql(`DROP TRIGGER "broken"${kind === 'sqlite' ? '' : ' ON "AuditEvent"'}`)
@@ -688,19 +688,19 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     t.test('revokes an API key once', async (t) => {
       const { store, sql } = await open(t, kind)
       const [key, another] = [apiKey(), apiKey()]
-      await store.createApiKey(key, event({ type: 'apiKey.created' }))
-      await store.createApiKey(another, event({ type: 'apiKey.created' }))
-      t.same(await store.findApiKey(key.id), key)
-      t.equal(await store.findApiKey('nobody'), null)
-      t.same(await store.listApiKeys(), [key, another])
+      t.equal(await store.createIdentity(key, event({ type: 'identity.created' }), () => null), null)
+      await store.createIdentity(another, event({ type: 'identity.created' }), () => null)
+      t.same(await store.findIdentity(key.id), key)
+      t.equal(await store.findIdentity('nobody'), null)
+      t.same(await store.everyIdentity(), [key, another])
       const before = await counts(sql)
       const later = new Date(now.getTime() + day)
       const attempts = [1, 2, 3].map(() =>
-        store.revokeApiKey(key.id, later, event({ type: 'apiKey.revoked' })),
+        store.revokeIdentity(key.id, later, event({ type: 'identity.revoked' })),
       )
       t.same((await Promise.all(attempts)).filter(Boolean), [true])
-      t.equal(await store.revokeApiKey('nobody', later, event()), false)
-      t.same(await store.listApiKeys(), [{ ...key, revokedAt: later }, another])
+      t.equal(await store.revokeIdentity('nobody', later, event()), false)
+      t.same(await store.everyIdentity(), [{ ...key, revokedAt: later }, another])
       t.equal((await counts(sql))['AuditEvent'], (before['AuditEvent'] ?? 0) + 1, 'one event')
     })
 
@@ -751,7 +751,8 @@ async function madeKey(sql: Open['sql']): Promise<string> {
   const { id } = apiKey()
   const at = "'2026-11-23 10:00:00'"
   await sql(
-    `INSERT INTO "ApiKey" ("id", "secretHash", "role", "owner", "createdAt", "expiresAt") VALUES ('${id}', 'hash', 'admin', 'owner', ${at}, ${at})`,
+    `INSERT INTO "Identity" ("id", "kind", "role", "scope", "owner", "purpose", "createdBy", "createdAt", "expiresAt", "networks", "secretHash")
+     VALUES ('${id}', 'apiKey', 'admin', '"everything"', 'owner', 'tests', 'test', ${at}, ${at}, '[]', 'hash')`,
   )
   return id
 }
@@ -781,16 +782,25 @@ async function cuttableNetwork(t: Test, url: string): Promise<{ url: string; cut
 
 const none = { purposes: [], organizations: [], lineages: [], keys: [], validityDays: null }
 
-function apiKey(): ApiKeyRecord {
+function apiKey(changes: Partial<IdentityRecord> = {}): IdentityRecord {
   return {
     id: uuidv7(now),
+    kind: 'apiKey',
     secretHash: 'e'.repeat(64),
+    previousSecretHash: null,
+    previousSecretUntil: null,
+    match: null,
+    networks: ['10.0.0.0/8'],
+    purpose: 'tests',
+    createdBy: 'the host',
+    lastUsedAt: null,
     role: 'requester',
     scope: { ...none, names: ['.contoso.com'] },
     owner: 'guardian team',
     createdAt: now,
     expiresAt: new Date(now.getTime() + 90 * day),
     revokedAt: null,
+    ...changes,
   }
 }
 
@@ -860,7 +870,7 @@ t.test('SQLite', async (t) => {
       // Some hundred attempts were made; a machine that is busy otherwise may stall three of them.
       const stall = stalls.toSorted((a, b) => b - a)[3] ?? 0
       t.ok(stall < 150, `the event loop stood still for ${Math.round(stall)} ms at most`)
-      t.same(await store.listApiKeys(), [], 'reading goes on')
+      t.same(await store.everyIdentity(), [], 'reading goes on')
 
       other.exec('COMMIT')
       other.close()
@@ -938,7 +948,7 @@ t.test('PostgreSQL', async (t) => {
       const attempts = Promise.allSettled([
         store.recordEvent(event()),
         record(store, newIntent(), { newLineage: true, event: event() }),
-        store.revokeApiKey(key, now, event()),
+        store.revokeIdentity(key, now, event()),
       ])
       await sleep(300)
       network.cut()
@@ -961,7 +971,7 @@ t.test('PostgreSQL', async (t) => {
       await t.rejects(store.ping(), storeUnavailable)
       await t.rejects(store.recordEvent(event()), storeUnavailable)
       await t.rejects(store.findCertificate({ id: intent.id }), storeUnavailable)
-      await t.rejects(store.revokeApiKey('nobody', now, event()), storeUnavailable)
+      await t.rejects(store.revokeIdentity('nobody', now, event()), storeUnavailable)
       await t.rejects(record(store, newIntent(), { newLineage: true, event: event() }), storeUnavailable)
       await t.rejects(migrate(postgres.url('test_1')), storeUnavailable)
       await postgres.resume()

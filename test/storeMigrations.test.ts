@@ -3,7 +3,7 @@
  * it keeps history.
  */
 
-import { createHash } from 'node:crypto'
+import { createHash, createSecretKey, randomBytes } from 'node:crypto'
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -18,6 +18,7 @@ import Sqlite from 'better-sqlite3'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { migrate } from '../src/store/migrate.ts'
+import { openStore } from '../src/store/open.ts'
 import { startPostgres } from './support/postgres.ts'
 
 const init = '20261123000000_init'
@@ -26,6 +27,7 @@ const migrations = [
   '20261124000000_custody_and_kits',
   '20261125000000_audit_chain',
   '20261126000000_access',
+  '20261128090000_identities',
 ] as const
 const kinds = ['sqlite', 'postgresql'] as const
 type Kind = (typeof kinds)[number]
@@ -197,6 +199,31 @@ t.test('four instances that start at once migrate once', async (t) => {
   }
 })
 
+for (const kind of kinds) {
+  t.test(`API keys from before there was a pepper are revoked in ${kind}`, async (t) => {
+    const { url, sql } = await emptyDatabase(t, kind)
+    const old = migrations.slice(0, migrations.indexOf('20261128090000_identities'))
+    for (const name of old) await sql(migrationOf(kind, name))
+    const at = "'2026-11-23 10:00:00'"
+    await sql(
+      `INSERT INTO "ApiKey" VALUES ('active', 'hash', 'admin', 'owner', ${at}, ${at}, NULL, '"everything"')`,
+    )
+    await sql(
+      `INSERT INTO "ApiKey" VALUES ('revoked', 'hash', 'admin', 'owner', ${at}, ${at}, ${at}, '"everything"')`,
+    )
+    await sql(migrationOf(kind, '20261128090000_identities'))
+    const store = await openStore(url, {
+      log: { info() {}, warn() {}, error() {} },
+      auditKey: createSecretKey(randomBytes(32)),
+    })
+    t.teardown(() => store.close())
+    const [active, revoked] = await store.everyIdentity()
+    t.match(active, { id: 'active', kind: 'apiKey', scope: 'everything', networks: [], match: null })
+    t.ok(Math.abs(active!.revokedAt!.getTime() - Date.now()) < 60_000, active!.revokedAt!.toISOString())
+    t.same(revoked!.revokedAt, new Date('2026-11-23T10:00:00Z'), 'and those that were are as they were')
+  })
+}
+
 t.test('the schema', async (t) => {
   t.test('has the same models in both databases', async (t) => {
     const models = (kind: Kind) =>
@@ -302,26 +329,61 @@ for (const kind of kinds) {
       })
     }
 
-    t.test('an API key is revoked once, and that is the only change', async (t) => {
-      const never = { message: /API keys are never (changed|deleted)/ }
-      const revoke = `UPDATE "ApiKey" SET "revokedAt" = '2026-11-23 10:00:00'`
-      const [key] = await sql('SELECT * FROM "ApiKey"')
-      for (const column of ['id', 'secretHash', 'role', 'owner']) {
-        await t.rejects(sql(`${revoke}, "${column}" = 'another'`), never, column)
-      }
-      for (const column of ['createdAt', 'expiresAt']) {
-        await t.rejects(sql(`${revoke}, "${column}" = '2099-01-01 00:00:00'`), never, column)
-      }
-      await t.rejects(sql(`UPDATE "ApiKey" SET "revokedAt" = NULL`), never, 'not revoked')
-      await t.rejects(sql('DELETE FROM "ApiKey"'), never)
-      if (kind === 'postgresql') await t.rejects(sql('TRUNCATE "ApiKey"'), never)
-      t.same(await sql('SELECT * FROM "ApiKey"'), [key])
-      await sql(revoke)
-      await t.rejects(sql(revoke), never, 'revoked before')
-      await t.rejects(sql(`UPDATE "ApiKey" SET "revokedAt" = NULL`), never, 'revived')
+    t.test('an identity changes its secret and its last use, and is revoked once', async (t) => {
+      const never = { message: /identities are never (changed|deleted)/ }
+      const change = (text: string) => sql(`UPDATE "Identity" SET ${text}`)
+      const revoke = `"revokedAt" = '2026-11-23 10:00:00'`
+      const rotate = `"secretHash" = 'another', "previousSecretHash" = 'hash', "previousSecretUntil" = ${later}, "expiresAt" = ${later}`
+      const [identity] = await sql('SELECT * FROM "Identity"')
+      for (const column of [
+        'id',
+        'kind',
+        'role',
+        'scope',
+        'owner',
+        'purpose',
+        'createdBy',
+        'networks',
+        'match',
+      ])
+        for (const text of [`"${column}" = 'another'`, `${revoke}, "${column}" = 'another'`])
+          await t.rejects(change(text), never, text)
+      await t.rejects(change(`"createdAt" = ${later}`), never)
+      for (const [column, value] of [
+        ['secretHash', `'another'`],
+        ['previousSecretHash', `'another'`],
+        ['previousSecretUntil', later],
+        ['expiresAt', later],
+      ] as const)
+        await t.rejects(change(`${revoke}, "${column}" = ${value}`), never, `revoked with ${column}`)
+      await t.rejects(sql('DELETE FROM "Identity"'), never)
+      if (kind === 'postgresql') await t.rejects(sql('TRUNCATE "Identity"'), never)
+      t.same(await sql('SELECT * FROM "Identity"'), [identity])
+      await change(rotate)
+      await change(`"lastUsedAt" = ${later}`)
+      await change(revoke)
+      await t.rejects(change(revoke), never, 'revoked before')
+      await t.rejects(change(`"revokedAt" = NULL`), never, 'revived')
+      await t.rejects(change(rotate), never, 'rotated afterwards')
+    })
+
+    t.test('a bootstrap token is used up once, and that is the only change', async (t) => {
+      const never = { message: /bootstrap tokens are never (changed|deleted)/ }
+      const use = `UPDATE "BootstrapToken" SET "usedAt" = ${later}`
+      for (const column of ['id', 'secretHash', 'networks'])
+        await t.rejects(sql(`${use}, "${column}" = 'another'`), never, column)
+      for (const column of ['createdAt', 'expiresAt'])
+        await t.rejects(sql(`${use}, "${column}" = '2099-01-01 00:00:00'`), never, column)
+      await t.rejects(sql(`UPDATE "BootstrapToken" SET "usedAt" = NULL`), never)
+      await t.rejects(sql('DELETE FROM "BootstrapToken"'), never)
+      if (kind === 'postgresql') await t.rejects(sql('TRUNCATE "BootstrapToken"'), never)
+      await sql(use)
+      await t.rejects(sql(use), never, 'used before')
     })
   })
 }
+
+const later = "'2026-11-24 10:00:00'"
 
 function oneRowInEachTable(kind: Kind): string {
   const at = "'2026-11-23 10:00:00'"
@@ -335,7 +397,9 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "Certificate" VALUES ('1', 'L', 1, 'https', '1', '1', 'CN=1', 'cn=1', ${at}, ${at}, ${at}, ${octets});
     INSERT INTO "Revocation" VALUES ('1', 'superseded', 'r', ${at});
     INSERT INTO "IdempotencyKey" VALUES ('p', 'k', 'f', '1', ${at});
-    INSERT INTO "ApiKey" VALUES ('K', 'hash', 'admin', 'owner', ${at}, ${at}, NULL, '"everything"');
+    INSERT INTO "Identity" ("id", "kind", "role", "scope", "owner", "purpose", "createdBy", "createdAt", "expiresAt", "networks", "secretHash")
+      VALUES ('K', 'apiKey', 'admin', '"everything"', 'owner', 'tests', 'test', ${at}, ${at}, '[]', 'hash');
+    INSERT INTO "BootstrapToken" VALUES ('B', 'hash', '[]', ${at}, ${at}, NULL);
     INSERT INTO "AuditEvent" ("id", "sequence", "at", "type", "outcome", "actor", "details", "previousHash", "hash", "mac")
       VALUES ('E', 1, ${at}, 'type', 'success', 'actor', '{}', '', '', '');
     INSERT INTO "Renewal" VALUES ('1', '1', 'record', NULL, 'r', ${at});

@@ -21,6 +21,7 @@ import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
+import { identityRoutes } from './identities.ts'
 import { kitRoutes, KitView } from './kits.ts'
 import { lineageRoutes } from './lineages.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
@@ -193,6 +194,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   custodyRoutes(app, options.ca)
   kitRoutes(app, options.ca)
   auditEventRoutes(app, options.ca)
+  identityRoutes(app, options.ca, options.apiKeyPepper)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   await app.ready()
@@ -310,6 +312,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         description: [
           "Certificates for Microsoft's Host Guardian Service: issued from certification requests or with keys made here, and renewed with the same key.",
           'Every answer carries `X-Request-Id`: the one of the request, or a new one. A method that an address does not know is answered with 405 and `Allow`.',
+          'When the identity that asks, or the secret that it shows, ends within 14 days, the answer says when in `X-Identity-Expires` (RFC 3339): rotate the key, or have it replaced.',
           ...(lab ? ['**This is a lab authority. Its certificates are not for tenants.**'] : []),
         ].join('\n\n'),
       },
@@ -320,6 +323,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'conformance', description: 'What HGS would say.' },
         { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
         { name: 'kits', description: 'All that one HGS needs, together.' },
+        { name: 'identities', description: 'Who may ask, and what it may.' },
         { name: 'audit', description: 'What was done and what was refused.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
@@ -327,7 +331,11 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       ],
       components: {
         securitySchemes: {
-          apiKey: { type: 'http', scheme: 'bearer', description: 'An API key: hgs-ca api-key create.' },
+          apiKey: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'An API key (POST /v1/identities, hgs-ca api-key create), or an access token.',
+          },
         },
       },
       security: [{ apiKey: [] }],

@@ -86,6 +86,8 @@ t.test('a connection', async (t) => {
       },
       trustedProxies: [],
       readiness: { draining: false },
+      apiKeyPepper: service.pepper,
+      accessTokens: null,
     })
     t.teardown(() => server.close())
     const { port } = new URL(await server.listen({ host: '127.0.0.1', port: 0 }))
