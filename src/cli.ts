@@ -7,6 +7,7 @@
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
+import { bootstrap, bootstrapOptionsUsage, bootstrapUsage } from './cli/bootstrap.ts'
 import { actor, event, tell, tellFailure, withStore } from './cli/host.ts'
 import { identityOptions, identityOptionsUsage, identityUsage, onIdentities } from './cli/identities.ts'
 import { processEnvironment, readConfig } from './config.ts'
@@ -15,7 +16,7 @@ import { checkAndTell } from './operation/check.ts'
 import { diagnose, tellFindings } from './operation/doctor.ts'
 import { damages } from './store/verifyAudit.ts'
 
-const usage = `Usage:${identityUsage}
+const usage = `Usage:${bootstrapUsage}${identityUsage}
   hgs-ca escrow verify                           open every key in escrow, compare it with the record, show none
   hgs-ca escrow reseal                           seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
   hgs-ca check                                   read every certificate again, and hold the record against itself
@@ -25,7 +26,7 @@ const usage = `Usage:${identityUsage}
   hgs-ca audit verify                            read the whole audit trail, and say whether it is the one that was written
   hgs-ca audit export                            print the whole audit trail, a line of JSON for each event (docs/verify-audit.py reads it)
   hgs-ca audit accept-rollback                   go on with a record that is older than its last checkpoint, such as a restored backup
-${identityOptionsUsage}
+${identityOptionsUsage}${bootstrapOptionsUsage}
 The configuration is that of the service: environment variables HGSCA_...
 `
 
@@ -35,6 +36,7 @@ async function run(arguments_: string[]): Promise<number> {
     allowPositionals: true,
     options: {
       ...identityOptions,
+      from: { type: 'string', multiple: true, default: [] },
       json: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
@@ -45,6 +47,7 @@ async function run(arguments_: string[]): Promise<number> {
   const words = {
     'api-key': verb === 'revoke' || verb === 'rotate' ? 3 : 2,
     identity: verb === 'revoke' || verb === 'rotate' ? 3 : 2,
+    bootstrap: 1,
     escrow: 2,
     audit: 2,
     check: 1,
@@ -58,6 +61,7 @@ async function run(arguments_: string[]): Promise<number> {
 
   if (noun === 'doctor')
     return tellFindings(await diagnose(processEnvironment(), new Date()), values.json, process)
+  if (noun === 'bootstrap') return bootstrap(values.from)
   if (noun === 'check') return withStore((store) => checkAndTell(store, actor, process))
   if (noun === 'backup' || noun === 'restore') {
     if (verb === undefined) return tell(`Which file?\n${usage}`, 64)

@@ -92,7 +92,7 @@ const settings = {
   HGSCA_TLS_CERTIFICATE_FILE: 'The certificate of this service for HTTPS in PEM, with its chain.',
   HGSCA_TLS_KEY: 'Secret. Its key, PKCS#8 in PEM, not encrypted.',
   HGSCA_CLIENT_CA_FILE:
-    'The authorities in PEM whose certificates clients may show in place of an API key (mTLS). Needs HTTPS by the service itself: not behind a proxy. Each is trusted by itself, so name the issuing authority alone, not a root that others issue under too, and never the authority of this service. No revocation list is read: a certificate is shut out by revoking its identity (hgs-ca identity revoke).',
+    'The authorities in PEM whose certificates clients may show in place of an API key (mTLS), each with those above it up to its root. What an authority issues that is not in this file is not taken, even under a root that is. Needs HTTPS by the service itself: not behind a proxy. No revocation list is read: a certificate is shut out by revoking its identity (hgs-ca identity revoke).',
   HGSCA_OIDC_ISSUER:
     'Whose access tokens are taken in place of an API key: the issuer (OpenID Connect) exactly as it calls itself, such as https://login.microsoftonline.com/TENANT/v2.0. The service asks it for its keys, directly, at /.well-known/openid-configuration. Where its certificate is of a private authority, name that in NODE_EXTRA_CA_CERTS, which Node.js itself reads. Whoever rules the issuer can pass for every identity that is known by a token.',
   HGSCA_OIDC_AUDIENCE:

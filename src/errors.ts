@@ -194,6 +194,12 @@ export const codes = {
     remedy:
       'Use an API key that may, or ask an admin or the operator for one: GET /v1/identities/self tells what this one may.',
   },
+  adminExists: {
+    title: 'There is an admin already.',
+    cause: 'A bootstrap token makes the first admin, and no other.',
+    remedy:
+      'Let that admin make the identity (POST /v1/identities). If nobody has its key any more, make another on the host: hgs-ca identity create --role admin.',
+  },
   rolesExclude: {
     title: 'One owner does not hold these roles together.',
     cause:

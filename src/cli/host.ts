@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs'
 import { ConfigError, processEnvironment, readConfig, type Config } from '../config.ts'
 import { CaError } from '../errors.ts'
-import type { Actor } from '../identity/manage.ts'
-import { recordOf } from '../lab.ts'
+import type { Actor, Keeper } from '../identity/manage.ts'
+import { pepperOf, recordOf } from '../lab.ts'
 import { migrate, MigrationError } from '../store/migrate.ts'
 import type { NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -29,6 +29,13 @@ export async function withStore(act: (store: Store, config: Config) => Promise<n
     await store.close()
   }
 }
+
+/** What changes who may ask. */
+export const keeperOf = async (store: Store, config: Config): Promise<Keeper> => ({
+  store,
+  pepper: await pepperOf(config),
+  now: () => new Date(),
+})
 
 export const event = (
   type: string,

@@ -18,15 +18,13 @@ import {
 import { identityFaults, maximumDays, usualDays, type NewIdentity } from '../identity/make.ts'
 import { plainMatch } from '../identity/recognise.ts'
 import { roles } from '../identity/roles.ts'
-import { pepperOf } from '../lab.ts'
 import type { IdentityKind, IdentityRecord, Role, Scope } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
 import { hexDigest } from '../x509/key.ts'
 import { pemBlocks, PemError } from '../x509/pem.ts'
-import type { Config } from '../config.ts'
-import { host, tell, withStore } from './host.ts'
+import { host, keeperOf, tell, withStore } from './host.ts'
 
 export const identityUsage = `
   hgs-ca api-key create --owner NAME --for TEXT [options]
@@ -128,12 +126,6 @@ export async function onIdentities(
 }
 
 const wordOf = (only: IdentityKind | null): string => (only === null ? 'identity' : 'key')
-
-const keeperOf = async (store: Store, config: Config): Promise<Keeper> => ({
-  store,
-  pepper: await pepperOf(config),
-  now: () => new Date(),
-})
 
 async function withOne(
   only: IdentityKind | null,

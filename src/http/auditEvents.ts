@@ -4,9 +4,10 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
 import type { CertificationAuthority } from '../authority/authority.ts'
+import { CaError } from '../errors.ts'
 import type { AuditFilter } from '../store/audit.ts'
 import type { LinkedEvent } from '../store/chain.ts'
-import { requesterOf } from './authenticate.ts'
+import { callerIn, requesterOf } from './authenticate.ts'
 import { answerHeaders, problems } from './describe.ts'
 import { instantIn, linkTo, pageSize } from './paging.ts'
 import { closed, instant, line, nullable, oneOf, pageLimit, text } from './schemas.ts'
@@ -20,7 +21,7 @@ export const AuditQuery = Type.Object(
   {
     type: Type.Optional(text(64, 'Such as certificate.issued.', { pattern: '^[A-Za-z.]*$' })),
     actor: Type.Optional(line(256, 'Who, exactly as it stands in the trail.')),
-    objectId: Type.Optional(line(128, 'What it was done to: the id of a certificate, lineage or API key.')),
+    objectId: Type.Optional(line(128, 'What it was done to: the id of a certificate, lineage or identity.')),
     from: Type.Optional(instant('Only events at this instant or later, from 1970 to 9999.')),
     to: Type.Optional(instant('Only events before this instant, from 1970 to 9999.')),
     limit: pageLimit('1 to 200; 50 when nothing is said. An export has no limit.'),
@@ -39,7 +40,7 @@ const AuditEventView = Type.Object(
     at: instant('When.'),
     type: text(64, 'What was done.'),
     outcome: oneOf(outcomes, 'What came of it.'),
-    actor: text(256, 'Who: owner and id of an API key, or the host.'),
+    actor: text(256, 'Who: owner and id of an identity, or the host.'),
     address: nullable(text(64, 'An IP address.'), 'Where the request came from.'),
     requestId: nullable(text(128, 'As in X-Request-Id.'), 'Which request.'),
     objectId: nullable(text(128, 'An id.'), 'What it was done to.'),
@@ -91,6 +92,9 @@ export function auditEventRoutes(server: FastifyInstance, ca: CertificationAutho
       },
     },
     async (request, reply) => {
+      // It tells of all that there is, and of who asked for it.
+      if (callerIn(request).identity.scope !== 'everything')
+        throw new CaError('forbidden', 'The audit trail is for those whose scope is everything.')
       const { limit, cursor, format, ...asked } = request.query
       const filter: AuditFilter = {
         ...(asked.type && { type: asked.type }),

@@ -10,7 +10,7 @@ import { seenWithin } from '../authority/scope.ts'
 import { CaError } from '../errors.ts'
 import { looksLikeApiKey } from '../identity/apiKey.ts'
 import { callerByApiKey, callerByCertificate, callerByToken, type Caller } from '../identity/authenticate.ts'
-import { acceptedCertificate, shownCertificate } from '../identity/clientCertificate.ts'
+import { acceptedCertificate, shownCertificate, type ClientIssuer } from '../identity/clientCertificate.ts'
 import { isLoopback, isWithin } from '../identity/networks.ts'
 import type { AccessTokenVerifier } from '../identity/recognise.ts'
 import { permissions, type Permission } from '../identity/roles.ts'
@@ -45,6 +45,7 @@ export function requirePermissions(
   app: FastifyInstance,
   ca: CertificationAuthority,
   recognition: Recognition,
+  clientIssuers: readonly ClientIssuer[] = [],
   limits: RateLimits = unlimited,
 ): void {
   app.decorateRequest('caller', null)
@@ -68,7 +69,7 @@ export function requirePermissions(
       throw new CaError('insecureTransport', 'This request came in clear.')
     }
     if (permission === 'bootstrap') return // its token is looked at where it is used up
-    const look = () => callerOf(request, ca, recognition)
+    const look = () => callerOf(request, ca, recognition, clientIssuers)
     const { authorization } = request.headers
     const caller = await limits.ofFailures(request, () =>
       permission === 'metrics.read' && authorization !== undefined ? scraper(authorization, look) : look(),
@@ -95,10 +96,11 @@ async function callerOf(
   request: FastifyRequest,
   { store, now }: CertificationAuthority,
   { apiKeyPepper, accessTokens }: Recognition,
+  issuers: readonly ClientIssuer[],
 ): Promise<Caller> {
   // Windows and browsers show what they have unasked: who sends a header means that.
   const shown = request.headers.authorization === undefined ? shownCertificate(request.raw.socket) : null
-  if (shown !== null) return callerByCertificate(store, acceptedCertificate(shown, now()), now())
+  if (shown !== null) return callerByCertificate(store, acceptedCertificate(shown, issuers, now()), now())
   const text = bearerOf(request)
   if (looksLikeApiKey(text)) return callerByApiKey(store, text, apiKeyPepper, now())
   if (accessTokens === null)

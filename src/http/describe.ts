@@ -122,9 +122,9 @@ export function fileAnswers(description: string, json: TSchema, offered: readonl
 
 const meanings: Readonly<Record<number, string>> = {
   400: 'The request, or the certification request in it, is not understood.',
-  401: 'No valid API key.',
-  403: 'The API key may not do that.',
-  404: 'There is no such certificate, lineage, kit or request.',
+  401: 'No valid API key, access token or client certificate.',
+  403: 'The identity may not do that.',
+  404: 'There is no such certificate, lineage, kit, request or identity.',
   406: 'The answer has no such form.',
   409: 'It contradicts what is on record; the answer says what to look at instead.',
   413: 'Too large.',

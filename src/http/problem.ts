@@ -22,6 +22,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   requestTimeout: 408,
   keyAlreadyCertified: 409,
   keyAlreadyDelivered: 409,
+  adminExists: 409,
   identityMatchTaken: 409,
   identityNotRotatable: 409,
   requestIsRenewal: 409,

@@ -12,6 +12,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { CaError, type Code } from '../errors.ts'
+import type { ClientIssuer } from '../identity/clientCertificate.ts'
 import { admitOrders } from './admission.ts'
 import { requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
@@ -21,6 +22,7 @@ import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
 import { repeatedMember } from './json.ts'
+import { identityRoutes } from './identities.ts'
 import { kitRoutes, KitView } from './kits.ts'
 import { lineageRoutes } from './lineages.ts'
 import { countRequests, metricsRoute } from './metrics.ts'
@@ -54,7 +56,7 @@ export interface ServerOptions extends Recognition {
     readonly cert: Buffer
     readonly key: Buffer
     /** The authorities whose certificates clients may show; none when none is asked for. */
-    readonly clientIssuers: readonly { readonly pem: string }[]
+    readonly clientIssuers: readonly ClientIssuer[]
   } | null
   /** Addresses of proxies whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
@@ -190,7 +192,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   await describeApi(app, options)
   countRequests(app, options.ca.metrics)
   const limits = await rateLimits(app, options.rateLimit ?? null, options.ca.metrics)
-  requirePermissions(app, options.ca, options, limits)
+  requirePermissions(app, options.ca, options, options.tls?.clientIssuers, limits)
   const ordersInFlight = admitOrders(app, options.ca.metrics)
   refuseUnknownQueries(app)
   app.addSchema(CertificateView)
@@ -213,6 +215,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   kitRoutes(app, options.ca)
   requestRoutes(app, options.ca)
   auditEventRoutes(app, options.ca)
+  identityRoutes(app, options.ca, options.apiKeyPepper)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   metricsRoute(app, options.ca, { ordersInFlight, linesDropped: options.linesDropped ?? (() => 0) })
@@ -228,8 +231,7 @@ const offered = ({ cert, key, clientIssuers }: NonNullable<ServerOptions['tls']>
   cert,
   key,
   ...(clientIssuers.length > 0 && {
-    ca: clientIssuers.map(({ pem }) => pem), // these alone: none of those that Node.js brings
-    allowPartialTrustChain: true, // an issuing authority is enough, without the root above it
+    ca: clientIssuers.map(({ x509 }) => x509.toString()), // these alone: none of those that Node.js brings
     requestCert: true,
     rejectUnauthorized: false,
   }),
@@ -332,6 +334,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         description: [
           "Certificates for Microsoft's Host Guardian Service: issued from certification requests or with keys made here, and renewed with the same key.",
           'Every answer carries `X-Request-Id`: the one of the request, or a new one. Where requests are limited, an answer to an identity carries `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (draft-ietf-httpapi-ratelimit-headers-06). A method that an address does not know is answered with 405 and `Allow`.',
+          'When the identity that asks, or the secret that it shows, ends within 14 days, the answer says when in `X-Identity-Expires` (RFC 3339): rotate the key, or have it replaced.',
           ...(lab ? ['**This is a lab authority. Its certificates are not for tenants.**'] : []),
         ].join('\n\n'),
       },
@@ -343,6 +346,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
         { name: 'kits', description: 'All that one HGS needs, together.' },
         { name: 'requests', description: 'What waits for an approver, and what he decided.' },
+        { name: 'identities', description: 'Who may ask, and what it may.' },
         { name: 'audit', description: 'What was done and what was refused.' },
         { name: 'authority', description: 'What others need to trust the certificates.' },
         { name: 'health', description: 'For orchestrators.' },
@@ -350,7 +354,11 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
       ],
       components: {
         securitySchemes: {
-          apiKey: { type: 'http', scheme: 'bearer', description: 'An API key: hgs-ca api-key create.' },
+          apiKey: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'An API key (POST /v1/identities, hgs-ca api-key create), or an access token.',
+          },
         },
       },
       security: [{ apiKey: [] }],

@@ -6,6 +6,7 @@
  * Only what the client has shown on its own connection counts. A header that tells of a certificate is
  * anybody's word, and whoever is behind a proxy shows its certificate to the proxy.
  */
+import { X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import { CaError } from '../errors.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
@@ -13,7 +14,7 @@ import { DerError } from '../x509/der.ts'
 import { readBasicConstraints, readExtKeyUsage, readKeyUsage } from '../x509/extensions.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
-import { certificateDers, certificatePem } from '../x509/pem.ts'
+import { certificateDers } from '../x509/pem.ts'
 
 /** What a connection shows. */
 export interface ShownCertificate {
@@ -41,14 +42,23 @@ export function shownCertificate(socket: unknown): ShownCertificate | null {
 }
 
 /**
- * The DER of a certificate by which a client may be known.
+ * The DER of a certificate by which a client may be known: OpenSSL has verified its chain up to a root,
+ * and its issuer is one of those that the operator named. The root alone would not do: many others
+ * issue under the root of a company.
  *
  * It is judged at every request, since a connection and its resumptions may outlast it.
  *
  * @throws CaError `unauthenticated` with the cause.
  */
-export function acceptedCertificate({ der, fault }: ShownCertificate, now: Date): Uint8Array {
+export function acceptedCertificate(
+  { der, fault }: ShownCertificate,
+  issuers: readonly ClientIssuer[],
+  now: Date,
+): Uint8Array {
   if (fault !== null) throw refused(faults[fault] ?? `does not verify: ${fault}`)
+  const shown = new X509Certificate(der)
+  if (!issuers.some(({ x509 }) => shown.checkIssued(x509) && shown.verify(x509.publicKey)))
+    throw refused('is by an authority that is not named here, though one above it is')
   try {
     judge(readCertificate(der), now)
   } catch (error) {
@@ -89,31 +99,37 @@ const faults: Readonly<Record<string, string>> = {
     'is not by an issuer that is taken here, or came without the certificates between',
 }
 
-/** An issuer of client certificates, as the operator named it. */
+/** An authority in HGSCA_CLIENT_CA_FILE. */
 export interface ClientIssuer {
-  readonly pem: string
+  readonly x509: X509Certificate
   readonly subject: string
   readonly notBefore: Date
   readonly notAfter: Date
 }
 
 /**
- * The issuers in a PEM file, each trusted by itself: a root for all that is under it, an issuing
- * authority for its own certificates alone.
+ * The authorities in a PEM file: those that issue to clients, each with those above it up to its root.
+ *
+ * OpenSSL is given no part of a chain to believe in, since tls.Server does not pass on
+ * `allowPartialTrustChain` (Node.js 20).
  *
  * @throws DerError or PemError with what is wrong, for the operator.
  */
 export function readClientIssuers(pem: string): readonly ClientIssuer[] {
-  return certificateDers(pem).map((der) => {
+  const issuers = certificateDers(pem).map((der) => {
     const { subject, notBefore, notAfter, extensions } = readCertificate(der)
     const name = describeName(subject)
     const constraints = extensions.get(oids.basicConstraints)
-    // A certificate of a client in this file would be trusted whatever becomes of its issuer.
     if (constraints === undefined || !readBasicConstraints(constraints.value).cA)
       throw new DerError(`${name} is not the certificate of an authority`)
     const usage = extensions.get(oids.keyUsage)
     if (usage !== undefined && !readKeyUsage(usage.value).includes('keyCertSign'))
       throw new DerError(`the key of ${name} is not for signing certificates`)
-    return { pem: certificatePem(der), subject: name, notBefore, notAfter }
+    return { x509: new X509Certificate(der), subject: name, notBefore, notAfter }
   })
+  for (const { x509, subject } of issuers) {
+    if (!issuers.some((above) => x509.checkIssued(above.x509) && x509.verify(above.x509.publicKey)))
+      throw new DerError(`the authority above ${subject} is missing; it must go up to a root`)
+  }
+  return issuers
 }

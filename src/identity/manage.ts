@@ -25,7 +25,7 @@ export interface Actor {
   readonly requestId: string | null
 }
 
-const where = 'key' // what API keys of a production service begin with: hgsca_key_
+export const where = 'key' // what API keys of a production service begin with: hgsca_key_
 
 /**
  * Makes an identity.
@@ -62,7 +62,7 @@ export function createIdentity(
 }
 
 /** Why an identity cannot be beside those that there are. */
-function whyNotBeside(
+export function whyNotBeside(
   { kind, match, role, owner }: IdentityRecord,
   others: readonly IdentityRecord[],
   now: Date,
@@ -123,7 +123,7 @@ export const maximumOverlapDays = 7
  * repeats the request with it. Which of the two of before stays is the one that was shown; nothing makes
  * it good for longer than it was.
  *
- * @throws CaError `notFound`, `identityNotRotatable`.
+ * @throws CaError `notFound`, `identityNotRotatable`; `forbidden` for a new expiry of one's own.
  */
 export async function rotateIdentity(
   { store, pepper, now }: Keeper,
@@ -136,6 +136,11 @@ export async function rotateIdentity(
   const fault = rotationFault(found, overlapDays, days, at)
   return rememberingRefusals(store, at, by, id, { act: 'rotate', overlapDays, days }, async () => {
     if (fault !== null) throw fault
+    if (days !== null && sameOwner(found.owner, by.owner))
+      throw new CaError(
+        'forbidden',
+        'Nobody makes an identity of his own last longer: another admin does, or the host.',
+      )
     const { text, secretHash } = newSecret(id, where, pepper)
     const over = new Date(at.getTime() + overlapDays * day)
     const stays = shown ?? found.secretHash
@@ -215,7 +220,7 @@ async function rememberingRefusals<T>(
   }
 }
 
-const event = (
+export const event = (
   type: string,
   objectId: string | null,
   at: Date,

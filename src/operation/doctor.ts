@@ -10,6 +10,8 @@ import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
+import type { ClientIssuer } from '../identity/clientCertificate.ts'
+import { fetchIssuer, IssuerError } from '../identity/issuer.ts'
 import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
 import { signerWith } from '../keys/signer.ts'
 import { labAuthority, recordOf } from '../lab.ts'
@@ -92,7 +94,11 @@ export async function diagnose(
       findings.push(finding(check, 'skipped', 'the configuration has faults'))
     return findings
   }
-  if (config.tls !== null) findings.push(httpsFinding(config.tls.cert, now))
+  if (config.tls !== null) {
+    findings.push(httpsFinding(config.tls.cert, now))
+    findings.push(...clientIssuersFindings(config.tls.clientIssuers, now))
+  }
+  if (config.tokenIssuer !== null) findings.push(await tokenIssuerFinding(config.tokenIssuer.issuer))
   findings.push(...filesFindings(config), await diskFinding(config), ...(await recordFindings(config, now)))
   return findings
 }
@@ -197,6 +203,43 @@ function httpsFinding(pem: Buffer, now: Date): Finding {
     `${found}: ${left < 0 ? 'expired' : 'it ends soon'}`,
     'Replace HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, and start the service again.',
   )
+}
+
+/** One that has expired shuts out everybody whose certificate it has issued. */
+export function clientIssuersFindings(issuers: readonly ClientIssuer[], now: Date): Finding[] {
+  const remedy =
+    'Name its new certificate in HGSCA_CLIENT_CA_FILE beside or in place of this one, and start the service again.'
+  return issuers.map(({ subject, notBefore, notAfter }) => {
+    const left = notAfter.getTime() - now.getTime()
+    const found = `${subject}, until ${notAfter.toISOString()}`
+    if (now < notBefore)
+      return finding('client-ca', 'error', `${found}: not valid before ${notBefore.toISOString()}`, remedy)
+    if (left >= authoritySoon) return finding('client-ca', 'ok', found)
+    return finding(
+      'client-ca',
+      left < 0 ? 'error' : 'warning',
+      `${found}: ${left < 0 ? 'expired, and with it all it has issued' : 'it ends soon'}`,
+      remedy,
+    )
+  })
+}
+
+/** Asks as the service does: what it may use, the service may too. */
+async function tokenIssuerFinding(issuer: string): Promise<Finding> {
+  try {
+    const { jwksUri, jwks, tokenIssuer } = await fetchIssuer(issuer)
+    const name = tokenIssuer === issuer ? '' : `, as ${tokenIssuer} in its access tokens`
+    const count = `${jwks.keys.length} ${jwks.keys.length === 1 ? 'key' : 'keys'}`
+    return finding('token-issuer', 'ok', `${issuer}${name}: ${count} at ${jwksUri}`)
+  } catch (error) {
+    if (!(error instanceof IssuerError)) throw error
+    return finding(
+      'token-issuer',
+      'error',
+      error.message,
+      'Look at HGSCA_OIDC_ISSUER, at the way to it, and at its certificate (NODE_EXTRA_CA_CERTS for a private authority). Tokens are refused within a day; API keys and client certificates go on.',
+    )
+  }
 }
 
 /** Key files and passphrases are looked at by the configuration. */

@@ -26,9 +26,6 @@ export async function alone({ settings }: Database, transaction: Transaction): P
     await transaction.$queryRaw`SELECT 1 AS "one" FROM (SELECT pg_advisory_xact_lock(${identityLock})) AS "lock"`
 }
 
-/** Those who may ask at this instant. */
-export const activeAt = (now: Date) => ({ revokedAt: null, expiresAt: { gt: now } })
-
 export function identityFunctions(database: Database) {
   return {
     /**
@@ -165,7 +162,7 @@ export const identityRow = (record: IdentityRecord) =>
     networks: JSON.stringify(record.networks),
   })
 
-const asIdentity = (row: Identity): IdentityRecord => ({
+export const asIdentity = (row: Identity): IdentityRecord => ({
   ...row,
   kind: row.kind as IdentityKind,
   role: row.role as Role,

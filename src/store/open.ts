@@ -8,6 +8,7 @@
 
 import type { KeyObject } from 'node:crypto'
 import { auditFunctions, beginChain } from './audit.ts'
+import { bootstrapFunctions } from './bootstrap.ts'
 import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
 import { checkpointFile } from './checkpoints.ts'
@@ -80,6 +81,7 @@ export async function openStore(
     ...lineageFunctions(database),
     ...kitFunctions(database),
     ...identityFunctions(database),
+    ...bootstrapFunctions(database),
     ...custodyFunctions(database),
     ...requestFunctions(database),
     ...auditFunctions(database),
