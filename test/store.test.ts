@@ -5,7 +5,6 @@
 
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
@@ -28,6 +27,7 @@ import type {
 import { openStore, type Store } from '../src/store/open.ts'
 import { isAtLeast } from '../src/store/sqlite.ts'
 import { firstUuidv7, uuidv7 } from '../src/store/uuid.ts'
+import { networkTo } from './support/network.ts'
 import { startPostgres, withClient } from './support/postgres.ts'
 
 const now = new Date('2026-11-23T10:00:00.123Z')
@@ -757,29 +757,6 @@ async function madeKey(sql: Open['sql']): Promise<string> {
   return id
 }
 
-/** A way to the server that can be cut: what travels on it is lost, and new connections go through. */
-async function cuttableNetwork(t: Test, url: string): Promise<{ url: string; cut: () => void }> {
-  const sockets = new Set<Socket>()
-  const server = createServer((near) => {
-    const far = connect(Number(new URL(url).port), '127.0.0.1')
-    near.pipe(far).pipe(near)
-    for (const socket of [near, far]) {
-      sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => sockets.delete(socket))
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const cut = () => sockets.forEach((socket) => socket.destroy())
-  t.teardown(() => {
-    server.close()
-    cut()
-  })
-  const throughHere = new URL(url)
-  throughHere.port = String((server.address() as AddressInfo).port)
-  return { url: throughHere.href, cut }
-}
-
 const none = { purposes: [], organizations: [], lineages: [], keys: [], validityDays: null }
 
 function apiKey(changes: Partial<IdentityRecord> = {}): IdentityRecord {
@@ -938,7 +915,7 @@ t.test('PostgreSQL', async (t) => {
 
   t.test('says that it is unavailable when the network is cut in the middle of a write', async (t) => {
     const { url, sql } = await open(t, 'postgresql')
-    const network = await cuttableNetwork(t, url)
+    const network = await networkTo(t, url)
     const store = await openStore(network.url, { log: mute, auditKey })
     t.teardown(() => store.close())
     const key = await madeKey(sql)
