@@ -16,10 +16,12 @@ import { ConfigError, processEnvironment, readConfig, type Config } from './conf
 import { describeScope, scopeFaults } from './authority/scope.ts'
 import { purposes, type Purpose } from './hgs/profiles.ts'
 import type { Role, Scope } from './store/model.ts'
-import { recordOf } from './lab.ts'
+import type { EventType } from './events.ts'
+import { auditKeyOf, recordOf } from './lab.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import type { Store } from './store/open.ts'
-import { damages } from './store/verifyAudit.ts'
+import { checkpointKeyUnder } from './store/signature.ts'
+import { damages, toldAtMost, type Damage } from './store/verifyAudit.ts'
 
 const usage = `Usage:
   hgs-ca api-key create --owner NAME [options]   make a key, and print it once
@@ -33,7 +35,11 @@ const usage = `Usage:
   hgs-ca doctor [--json]                         look for what is wrong: 0 all well, 1 warnings, 2 errors
   hgs-ca audit verify                            read the whole audit trail, and say whether it is the one that was written
   hgs-ca audit export                            print the whole audit trail, a line of JSON for each event (docs/verify-audit.py reads it)
+  hgs-ca audit public-key                        print the key that checkpoints are verified with, for whoever audits
   hgs-ca audit accept-rollback                   go on with a record that is older than its last checkpoint, such as a restored backup
+  hgs-ca audit accept-damage --reason TEXT       go on with a trail that is damaged, as audit verify tells it
+  hgs-ca audit accept-clock --reason TEXT        go on with a clock that stands before what is on record
+  hgs-ca migrate                                 bring the database to this version, as its owner (prisma/postgresql/grants.sql)
 
 Options of api-key create:
   --role ROLE            ${roles.join(', ')}; requester when left out
@@ -69,6 +75,7 @@ async function run(arguments_: string[]): Promise<number> {
       'validity-days': { type: 'string' },
       json: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
+      reason: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -80,6 +87,7 @@ async function run(arguments_: string[]): Promise<number> {
     audit: 2,
     check: 1,
     doctor: 1,
+    migrate: 1,
     backup: 2,
     restore: 2,
   }
@@ -93,8 +101,9 @@ async function run(arguments_: string[]): Promise<number> {
   if (noun === 'backup' || noun === 'restore') {
     if (verb === undefined) return tell(`Which file?\n${usage}`, 64)
     if (noun === 'backup') return backUp(readConfig(processEnvironment()), verb, actor, process)
-    return values.verify ? verifyBackup(verb, process) : tell(howToRestore, 64)
+    return values.verify ? verifyBackup(verb, actor, process, configIfAny()) : tell(howToRestore, 64)
   }
+  if (noun === 'migrate') return migrateRecord()
   if (noun === 'escrow') {
     if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
     return tell(usage, 64) // EX_USAGE
@@ -102,7 +111,14 @@ async function run(arguments_: string[]): Promise<number> {
   if (noun === 'audit') {
     if (verb === 'verify') return verifyAudit()
     if (verb === 'export') return exportAudit()
+    if (verb === 'public-key') return showPublicKey()
     if (verb === 'accept-rollback') return acceptRollback()
+    if (verb === 'accept-damage' || verb === 'accept-clock') {
+      const reason = values.reason?.trim() ?? ''
+      if (!/^[^\p{C}]{1,256}$/u.test(reason))
+        return tell('--reason TEXT is needed: why, in 256 characters at most.\n', 64)
+      return verb === 'accept-damage' ? acceptDamage(reason) : acceptClock(reason)
+    }
     return tell(usage, 64)
   }
   switch (verb) {
@@ -231,11 +247,8 @@ function onEscrow(verb: 'verify' | 'reseal'): Promise<number> {
 /** Prints a line for each damage, the first first, then what was looked at. That it was looked at is an event too. */
 function verifyAudit(): Promise<number> {
   return withStore(async (store) => {
-    const { damage, events, certificates, checkpoints, head } = await store.verifyAudit()
-    for (const { kind, sequence, detail } of damage)
-      process.stdout.write(
-        `${sequence === null ? '' : `event ${sequence}  `}${kind}  ${damages[kind]} (${detail})\n`,
-      )
+    const { damage, accepted, events, certificates, checkpoints, head } = await store.verifyAudit()
+    printDamage(damage)
     const [first] = damage
     const told = { events, certificates, checkpoints, hash: head.hash, ...(first && { first }) }
     await store
@@ -245,10 +258,77 @@ function verifyAudit(): Promise<number> {
       })
       .catch((error: unknown) => tell(`It could not be recorded: ${(error as Error).message}\n`, 1))
     const counted = `${events} events, ${certificates} certificates and ${checkpoints} checkpoints`
-    return first === undefined
-      ? tell(`${counted}: the audit trail is the one that was written. Its end: ${head.hash}\n`, 0)
-      : tell(`${counted}: the audit trail is damaged, first by ${first.kind}.\n`, 1)
+    tell(`SHA-256 of the key that checkpoints are verified with: ${store.auditPublicKey.fingerprint}\n`, 0)
+    if (first !== undefined)
+      return tell(`${counted}: the audit trail is damaged, first by ${first.kind}.\n`, 1)
+    const but = accepted === 0 ? '' : `, but for ${accepted} damages that were accepted on the host`
+    return tell(`${counted}: the audit trail is the one that was written${but}. Its end: ${head.hash}\n`, 0)
   })
+}
+
+function printDamage(damage: readonly Damage[]): void {
+  for (const { kind, sequence, detail } of damage)
+    process.stdout.write(
+      `${sequence === null ? '' : `event ${sequence}  `}${kind}  ${damages[kind]} (${detail})\n`,
+    )
+}
+
+/** Makes the trail as it is the one that counts. What is accepted stands in the event. */
+function acceptDamage(reason: string): Promise<number> {
+  return withStore(async (store) => {
+    if (store.saidByLastCheckpoint !== null)
+      return tell(
+        'The record is older than its last checkpoint: hgs-ca audit accept-rollback comes first.\n',
+        1,
+      )
+    const { damage } = await store.verifyAudit()
+    if (damage.length === 0) return tell('The audit trail is not damaged.\n', 1)
+    printDamage(damage)
+    if (damage.length >= toldAtMost)
+      return tell('That is too much to be accepted. Restore the record from a backup.\n', 1)
+    await store.recordEvent(event('audit.damageAccepted', null, new Date(), { reason, damage }))
+    return tell(
+      `Accepted: ${damage.length}. The service goes on within a minute, or when it is started.\n`,
+      0,
+    )
+  })
+}
+
+/** Says that the clock is right, although later times are on record. */
+function acceptClock(reason: string): Promise<number> {
+  return withStore(async (store) => {
+    const latest = await store.latestMoment()
+    const now = new Date()
+    if (latest === null || latest.at <= now) return tell('Nothing on record is later than now.\n', 1)
+    await store.recordEvent(event('clock.accepted', null, now, { reason, latest: latest.at }))
+    return tell(`It is ${now.toISOString()}, although ${latest.at.toISOString()} is on record.\n`, 0)
+  })
+}
+
+/** It is derived from the audit key, so there need be no record. */
+async function showPublicKey(): Promise<number> {
+  const { pem, fingerprint } = checkpointKeyUnder(
+    await auditKeyOf(readConfig(processEnvironment())),
+  ).publicKey
+  process.stdout.write(pem)
+  return tell(`SHA-256: ${fingerprint}\n`, 0)
+}
+
+/** A copy can be tried where nothing is configured. */
+function configIfAny(): Config | null {
+  try {
+    return readConfig(processEnvironment())
+  } catch (error) {
+    if (error instanceof ConfigError) return null
+    throw error
+  }
+}
+
+/** For a service whose role may not change the tables. */
+async function migrateRecord(): Promise<number> {
+  const { databaseUrl } = readConfig(processEnvironment())
+  const applied = await migrate(databaseUrl, { log: silent })
+  return tell(applied.length === 0 ? 'Nothing is missing.\n' : `Applied: ${applied.join(', ')}.\n`, 0)
 }
 
 /** That it was taken out is an event too, and the last one in it. */
@@ -287,7 +367,7 @@ async function withStore(act: (store: Store, config: Config) => Promise<number>)
 }
 
 const event = (
-  type: string,
+  type: EventType,
   objectId: string | null,
   at: Date,
   details: Readonly<Record<string, unknown>>,

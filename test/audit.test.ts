@@ -17,6 +17,7 @@ import { migrate } from '../src/store/migrate.ts'
 import type { NewAuditEvent } from '../src/store/model.ts'
 import { openStore, type Store } from '../src/store/open.ts'
 import { apart, insert } from '../src/store/rows.ts'
+import { checkpointKeyUnder } from '../src/store/signature.ts'
 import { startPostgres, withClient } from './support/postgres.ts'
 import { newFolder } from './support/service.ts'
 
@@ -31,7 +32,14 @@ type Row = Record<string, unknown>
 
 function event(changes: Partial<NewAuditEvent> = {}): NewAuditEvent {
   const who = { actor: 'guardian', address: '192.0.2.7', requestId: 'req-1', objectId: null }
-  return { at: now, type: 'test', outcome: 'success', ...who, details: { b: 'ü\u2028"', a: 1 }, ...changes }
+  return {
+    at: now,
+    type: 'record.checked',
+    outcome: 'success',
+    ...who,
+    details: { b: 'ü\u2028"', a: 1 },
+    ...changes,
+  }
 }
 
 const kinds = ['sqlite', 'postgresql'] as const
@@ -69,14 +77,20 @@ async function linesOf(store: Store): Promise<string[]> {
   return lines
 }
 
+const { publicKey } = checkpointKeyUnder(auditKey)
+
 /** What the verifier in Python says of an export: nothing when it is content, else the first damage. */
 function python(folder: string, lines: readonly string[], more: readonly string[] = []): string {
   writeFileSync(join(folder, 'trail.jsonl'), lines.join(''))
   writeFileSync(join(folder, 'audit.key'), octets.toString('base64'))
+  writeFileSync(join(folder, 'audit.pub'), publicKey.pem)
   const verifier = join(import.meta.dirname, '../docs/verify-audit.py')
   const { status, stdout, stderr } = spawnSync(
     'python3',
-    [verifier, join(folder, 'trail.jsonl'), '--key', join(folder, 'audit.key'), ...more],
+    [
+      ...[verifier, join(folder, 'trail.jsonl'), '--key', join(folder, 'audit.key')],
+      ...['--public-key', join(folder, 'audit.pub'), ...more],
+    ],
     { encoding: 'utf8' },
   )
   if (status === 0) return ''
@@ -209,8 +223,8 @@ for (const kind of kinds) {
         { id: '02', hash: '' },
         { id: '03', hash: '' },
         { type: 'audit.chainBegun', hash: /^[0-9a-f]{64}$/ },
-        { type: 'test' },
-        { type: 'test' },
+        { type: 'record.checked' },
+        { type: 'record.checked' },
       ])
       t.match(await store.verifyAudit(), { events: 6, damage: [] })
       t.equal(python(newFolder(t), await linesOf(store)), '')

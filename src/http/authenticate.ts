@@ -47,10 +47,10 @@ export function requirePermissions(app: FastifyInstance, ca: CertificationAuthor
       throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
     }
     const apiKey = await authenticate(ca.store, text, ca.now())
+    request.apiKey = apiKey
     if (permission === undefined || !permissions[apiKey.role].includes(permission)) {
       throw new CaError('forbidden', `The role ${apiKey.role} does not hold the permission ${permission}.`)
     }
-    request.apiKey = apiKey
   })
 }
 

@@ -41,8 +41,10 @@ export const statuses: Readonly<Record<Code, number>> = {
   escrowNotConfigured: 422,
   headersTooLarge: 431,
   internalError: 500,
+  auditDamaged: 503,
   authorityExpiring: 503,
   busy: 503,
+  clockRegression: 503,
   storeUnavailable: 503,
 }
 

@@ -35,6 +35,7 @@ import {
 } from './problem.ts'
 import { selfSignedRoutes } from './selfSigned.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
+import { tellTurnedAway } from './turnedAway.ts'
 
 export interface ServerOptions {
   readonly ca: CertificationAuthority
@@ -160,6 +161,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   refuseOtherBodies(app)
   await describeApi(app, options)
   requirePermissions(app, options.ca)
+  tellTurnedAway(app, options.ca)
   refuseUnknownQueries(app)
   app.addSchema(CertificateView)
   app.addSchema(DryRunView)

@@ -8,6 +8,7 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { makeApiKey } from '../../src/authority/apiKey.ts'
 import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
+import { createGuard } from '../../src/authority/guard.ts'
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
@@ -95,6 +96,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   const ca: CertificationAuthority = {
     store,
     issuer,
+    guard: createGuard({ store, now, log: logger }, () => clock.now.getTime()),
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     generateKey: keyGenerator(),
     keyEncipherment: false,
