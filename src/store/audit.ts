@@ -23,7 +23,7 @@ import type { NewAuditEvent } from './model.ts'
 import { nextTurn } from './scan.ts'
 
 /** How many events are read in one go; SQLite holds the event loop for the time that takes. */
-const atOnce = 200
+const atOnce = 100
 
 /** What a search looks at in one slice, and in all; see scan.ts. */
 const slice = 2_000
