@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""Verifies an export of the audit trail of hgs-ca, with nothing of its code: Python 3.8, standard library.
+"""Verifies an export of the audit trail of hgs-ca, with nothing of its code: Python 3.8 with its standard library,
+and openssl for the signatures of checkpoints.
 
     hgs-ca audit export > trail.jsonl
-    python3 verify-audit.py trail.jsonl [--key audit.key] [--checkpoints checkpoints.jsonl]
+    hgs-ca audit public-key > audit.pub          # once; to be kept by whoever audits
+    python3 verify-audit.py trail.jsonl [--checkpoints checkpoints.jsonl --public-key audit.pub] [--key audit.key]
 
 Each line is canonical JSON (RFC 8785). What is hashed is the line without hash and mac:
 
     hash = SHA-256("hgsca-audit-v1\\n" + record)        previousHash is in the record; 64 zeros in the first
     mac  = HMAC-SHA-256(audit key, hash)                 the key: 32 octets in base64 or hex
 
+Without the key no MAC is looked at: the chain and the checkpoints need no secret. A checkpoint is a line
+of canonical JSON with a signature (Ed25519, base64) over "hgsca-checkpoint-v2\\n" + the line without it.
+
 Events from before there was a chain have neither; they are hashed as if they had been linked, and the
 first event after them (audit.chainBegun) is. Exit codes: 0 as it was written, 1 damaged, 2 wrong usage.
 """
-import argparse, base64, binascii, hashlib, hmac, json, re, sys
+import argparse, base64, binascii, concurrent.futures, hashlib, hmac, json, os, re, subprocess, sys, tempfile
 
 def canonical(value):  # strings, nulls and whole numbers only, so json does what RFC 8785 says
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -62,17 +67,34 @@ def damage(events, key, checkpoints):
             return checkpoint["sequence"], "fork"
     return None
 
-def read_checkpoints(path, key):
-    found = []
-    for line in open(path, encoding="utf-8") if path else []:
+def is_signed(line, public_key, folder):
+    signature = line.pop("signature", None)
+    with tempfile.NamedTemporaryFile(dir=folder) as text, tempfile.NamedTemporaryFile(dir=folder) as signed:
         try:
-            checkpoint = json.loads(line)
+            signed.write(base64.b64decode(signature, validate=True))
+        except (TypeError, ValueError):
+            return False
+        text.write(b"hgsca-checkpoint-v2\n" + canonical(line))
+        text.flush(), signed.flush()
+        files = ["-inkey", public_key, "-in", text.name, "-sigfile", signed.name]
+        command = ["openssl", "pkeyutl", "-verify", "-pubin", "-rawin", *files]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+def read_checkpoints(path, public_key):
+    lines = []
+    for text in open(path, encoding="utf-8") if path else []:
+        try:
+            lines.append(json.loads(text))
         except ValueError:
             continue  # torn by a crash
-        mac = checkpoint.pop("mac")
-        if key and mac_of(key, b"hgsca-checkpoint-v1\n" + canonical(checkpoint)) != mac:
-            sys.exit("checkpoint  a line is not one of the audit key")  # exit code 1
-        found = [checkpoint] if checkpoint["abandons"] is not None else found + [checkpoint]
+    if public_key:
+        open(public_key).close()  # what cannot be read is no forgery
+        with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            if not all(pool.map(lambda line: is_signed(line, public_key, folder), lines)):
+                sys.exit("checkpoint  a line is not signed by that key")  # exit code 1
+    found = []
+    for line in lines:
+        found = [line] if line["abandons"] is not None else found + [line]
     return sorted(found, key=lambda one: one["sequence"])
 
 if __name__ == "__main__":
@@ -80,10 +102,11 @@ if __name__ == "__main__":
     options.add_argument("export")
     options.add_argument("--key", help="the file of HGSCA_AUDIT_KEY_FILE; without it, no MAC is looked at")
     options.add_argument("--checkpoints", help="the file of HGSCA_AUDIT_CHECKPOINT_FILE")
+    options.add_argument("--public-key", help="what hgs-ca audit public-key has printed: verifies the checkpoints")
     given = options.parse_args()
     key = read_key(given.key) if given.key else None
     with open(given.export, encoding="utf-8") as lines:
-        found = damage(map(json.loads, lines), key, read_checkpoints(given.checkpoints, key))
+        found = damage(map(json.loads, lines), key, read_checkpoints(given.checkpoints, given.public_key))
     if found:
         sys.exit("event %d  %s" % found)  # exit code 1
     print("the audit trail is the one that was written")

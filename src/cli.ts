@@ -4,17 +4,17 @@
  *
  * It reads the same environment variables. A new API key is the only thing it ever prints that is secret.
  */
-import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
 import { bootstrap, bootstrapOptionsUsage, bootstrapUsage } from './cli/bootstrap.ts'
-import { actor, event, tell, tellFailure, withStore } from './cli/host.ts'
+import { auditUsage, onAudit } from './cli/audit.ts'
+import { actor, silent, tell, tellFailure, withStore } from './cli/host.ts'
 import { identityOptions, identityOptionsUsage, identityUsage, onIdentities } from './cli/identities.ts'
-import { processEnvironment, readConfig } from './config.ts'
+import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { backUp, howToRestore, verifyBackup } from './operation/backup.ts'
 import { checkAndTell } from './operation/check.ts'
 import { diagnose, tellFindings } from './operation/doctor.ts'
-import { damages } from './store/verifyAudit.ts'
+import { migrate } from './store/migrate.ts'
 
 const usage = `Usage:${bootstrapUsage}${identityUsage}
   hgs-ca escrow verify                           open every key in escrow, compare it with the record, show none
@@ -22,10 +22,8 @@ const usage = `Usage:${bootstrapUsage}${identityUsage}
   hgs-ca check                                   read every certificate again, and hold the record against itself
   hgs-ca backup FILE                             copy the record to a new file, while the service runs (SQLite)
   hgs-ca restore --verify FILE                   see whether a backup is whole and well
-  hgs-ca doctor [--json]                         look for what is wrong: 0 all well, 1 warnings, 2 errors
-  hgs-ca audit verify                            read the whole audit trail, and say whether it is the one that was written
-  hgs-ca audit export                            print the whole audit trail, a line of JSON for each event (docs/verify-audit.py reads it)
-  hgs-ca audit accept-rollback                   go on with a record that is older than its last checkpoint, such as a restored backup
+  hgs-ca doctor [--json]                         look for what is wrong: 0 all well, 1 warnings, 2 errors${auditUsage}
+  hgs-ca migrate                                 bring the database to this version, as its owner (prisma/postgresql/grants.sql)
 ${identityOptionsUsage}${bootstrapOptionsUsage}
 The configuration is that of the service: environment variables HGSCA_...
 `
@@ -39,6 +37,7 @@ async function run(arguments_: string[]): Promise<number> {
       from: { type: 'string', multiple: true, default: [] },
       json: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
+      reason: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -52,6 +51,7 @@ async function run(arguments_: string[]): Promise<number> {
     audit: 2,
     check: 1,
     doctor: 1,
+    migrate: 1,
     backup: 2,
     restore: 2,
   }
@@ -66,18 +66,14 @@ async function run(arguments_: string[]): Promise<number> {
   if (noun === 'backup' || noun === 'restore') {
     if (verb === undefined) return tell(`Which file?\n${usage}`, 64)
     if (noun === 'backup') return backUp(readConfig(processEnvironment()), verb, actor, process)
-    return values.verify ? verifyBackup(verb, process) : tell(howToRestore, 64)
+    return values.verify ? verifyBackup(verb, actor, process, configIfAny()) : tell(howToRestore, 64)
   }
+  if (noun === 'migrate') return migrateRecord()
   if (noun === 'escrow') {
     if (verb === 'verify' || verb === 'reseal') return onEscrow(verb)
     return tell(usage, 64) // EX_USAGE
   }
-  if (noun === 'audit') {
-    if (verb === 'verify') return verifyAudit()
-    if (verb === 'export') return exportAudit()
-    if (verb === 'accept-rollback') return acceptRollback()
-    return tell(usage, 64)
-  }
+  if (noun === 'audit') return (await onAudit(verb, values.reason)) ?? tell(usage, 64)
   const only = noun === 'api-key' ? 'apiKey' : null
   return (await onIdentities(only, verb, id, values)) ?? tell(usage, 64) // EX_USAGE
 }
@@ -100,47 +96,21 @@ function onEscrow(verb: 'verify' | 'reseal'): Promise<number> {
   })
 }
 
-/** Prints a line for each damage, the first first, then what was looked at. That it was looked at is an event too. */
-function verifyAudit(): Promise<number> {
-  return withStore(async (store) => {
-    const { damage, events, certificates, checkpoints, head } = await store.verifyAudit()
-    for (const { kind, sequence, detail } of damage)
-      process.stdout.write(
-        `${sequence === null ? '' : `event ${sequence}  `}${kind}  ${damages[kind]} (${detail})\n`,
-      )
-    const [first] = damage
-    const told = { events, certificates, checkpoints, hash: head.hash, ...(first && { first }) }
-    await store
-      .recordEvent({
-        ...event('audit.verified', null, new Date(), told),
-        outcome: first === undefined ? 'success' : 'failure',
-      })
-      .catch((error: unknown) => tell(`It could not be recorded: ${(error as Error).message}\n`, 1))
-    const counted = `${events} events, ${certificates} certificates and ${checkpoints} checkpoints`
-    return first === undefined
-      ? tell(`${counted}: the audit trail is the one that was written. Its end: ${head.hash}\n`, 0)
-      : tell(`${counted}: the audit trail is damaged, first by ${first.kind}.\n`, 1)
-  })
+/** A copy can be tried where nothing is configured. */
+function configIfAny(): Config | null {
+  try {
+    return readConfig(processEnvironment())
+  } catch (error) {
+    if (error instanceof ConfigError) return null
+    throw error
+  }
 }
 
-/** That it was taken out is an event too, and the last one in it. */
-function exportAudit(): Promise<number> {
-  return withStore(async (store) => {
-    await store.recordEvent(event('audit.exported', null, new Date(), {}))
-    for await (const line of store.auditLines())
-      if (!process.stdout.write(line)) await once(process.stdout, 'drain')
-    return 0
-  })
-}
-
-/** Leaves the checkpoints behind that say that the record was further once. */
-function acceptRollback(): Promise<number> {
-  return withStore(async (store) => {
-    const said = store.saidByLastCheckpoint
-    if (said === null) return tell('No checkpoint speaks against this record.\n', 1)
-    await store.acceptRollback(event('audit.rollbackAccepted', null, new Date(), { ...said }))
-    return tell(`The record is accepted as it is, although ${said.detail}.\n`, 0)
-  })
+/** For a service whose role may not change the tables. */
+async function migrateRecord(): Promise<number> {
+  const { databaseUrl } = readConfig(processEnvironment())
+  const applied = await migrate(databaseUrl, { log: silent })
+  return tell(applied.length === 0 ? 'Nothing is missing.\n' : `Applied: ${applied.join(', ')}.\n`, 0)
 }
 
 run(process.argv.slice(2)).then(

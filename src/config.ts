@@ -5,7 +5,7 @@
  * database or a CA key is configured it is production mode, and nothing is made silently. All faults
  * are told together, before anything starts.
  */
-import { createSecretKey, type KeyObject } from 'node:crypto'
+import { createHash, createSecretKey, type KeyObject } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
@@ -34,7 +34,7 @@ export interface Config {
     readonly key: { readonly pem: Buffer; readonly from: string }
     readonly passphrase: string
   } | null
-  /** 32 octets that make the MACs of the audit trail. Null in lab mode, which may have its own. */
+  /** 32 octets that make the MACs and the checkpoints of the audit trail. Null in lab mode, which may have its own. */
   readonly auditKey: KeyObject | null
   /** 32 octets that go into the digests of API keys. Null in lab mode, which may have its own. */
   readonly apiKeyPepper: KeyObject | null
@@ -62,6 +62,8 @@ export interface Config {
   readonly logLevel: LogLevel | null
   /** Whether requests are kept as they came, with what they tell of persons and machines. */
   readonly keepClientInfo: boolean
+  /** Each setting that is set: the first 16 hex digits of the SHA-256 of its value, or `secret`. */
+  readonly fingerprints: Readonly<Record<string, string>>
 }
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
@@ -81,7 +83,7 @@ const settings = {
   HGSCA_CA_KEY: 'Secret. The key of the authority: PKCS#8 in PEM, encrypted.',
   HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
   HGSCA_AUDIT_KEY:
-    'Secret. What makes the MACs of the audit trail: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
+    'Secret. What makes the MACs of the audit trail, and the key that signs its checkpoints: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
   HGSCA_API_KEY_PEPPER:
     'Secret. What goes into the digests of API keys: 32 random octets in base64 or hex, the same on every instance. Without it, who can write to the database cannot put in a key of his own; who loses it has to make every API key anew.',
   HGSCA_AUDIT_CHECKPOINT_FILE:
@@ -153,6 +155,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     else if (text.trim() === '') fault(`${name} is set, but empty. Give it a value, or leave it out.`)
   }
 
+  const fingerprints = fingerprintsOf(env, known)
   const value = (name: Setting): string | null => env[name]?.trim() || null
   const flag = (name: Setting): boolean => {
     const text = value(name) ?? 'false'
@@ -335,6 +338,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     ...flags,
     rateLimit,
     logLevel,
+    fingerprints,
   }
 }
 
@@ -359,6 +363,17 @@ function approvalPolicy(text: string | null, fault: (sentence: string) => void):
     }
   }
   return chosen
+}
+
+/** Of a secret not even a digest: it would tell whoever guesses that he has guessed right. */
+function fingerprintsOf(env: NodeJS.ProcessEnv, known: readonly string[]): Readonly<Record<string, string>> {
+  const pairs = known.toSorted().flatMap((name) => {
+    const text = env[name]?.trim()
+    if (!text) return []
+    const digest = createHash('sha256').update(text).digest('hex').slice(0, 16)
+    return [[name, secrets.includes(name as Setting) ? 'secret' : digest] as const]
+  })
+  return Object.fromEntries(pairs)
 }
 
 function checkDatabase(url: string, fault: (sentence: string) => void): void {

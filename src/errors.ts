@@ -293,6 +293,20 @@ export const codes = {
     remedy:
       'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header. If it stays so, the operator runs hgs-ca doctor and looks at the log. API keys and client certificates do not need the issuer.',
   },
+  auditDamaged: {
+    title: 'The audit trail is damaged, so nothing is issued.',
+    cause:
+      'The audit trail, or a certificate that it tells of, is not as it was written, or it has lost its end: somebody has written to the database past the service, an old database was put back, or a disk has failed. No act is taken whose evidence cannot be trusted. What is on record can be read.',
+    remedy:
+      'The operator runs `hgs-ca audit verify` on the host, which names each event and what is wrong with it, keeps a copy of the database for whoever looks into it, and restores the record from a backup, or accepts what is damaged: `hgs-ca audit accept-damage --reason TEXT`, which is an event itself. The service then goes on within a minute. Retrying does not help.',
+  },
+  clockRegression: {
+    title: 'The clock of the service stands before what it has already written.',
+    cause:
+      'The time is more than 5 seconds before that of an earlier event of the audit trail, or was set back while the service ran. What is issued now would bear a time that is not true.',
+    remedy:
+      'The operator sets the clock (`timedatectl`, `chronyc tracking`) of every host that serves from this record. If it was ahead before and is right now, `hgs-ca audit accept-clock --reason TEXT` says so, which is an event itself. Repeat the request then, with the same Idempotency-Key.',
+  },
   internalError: {
     title: 'The service failed.',
     cause: 'A fault of the service itself, not of your request.',

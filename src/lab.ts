@@ -133,9 +133,15 @@ export const recordOf = async (
 ): Promise<Store> =>
   openStore(databaseUrl, {
     ...options,
-    auditKey: auditKey ?? (await labAuditKey(dataDir)),
+    auditKey: await auditKeyOf({ auditKey, dataDir }),
     checkpointPath,
   })
+
+/** The audit key as configured, or that of lab mode. */
+export const auditKeyOf = async ({
+  auditKey,
+  dataDir,
+}: Pick<Config, 'auditKey' | 'dataDir'>): Promise<KeyObject> => auditKey ?? (await labAuditKey(dataDir))
 
 export type RecordConfig = Pick<Config, 'databaseUrl' | 'auditKey' | 'auditCheckpoints' | 'dataDir'>
 

@@ -13,7 +13,9 @@ import {
   type CertificationAuthority,
   type Issuer,
 } from './authority/authority.ts'
+import { createGuard } from './authority/guard.ts'
 import { resume } from './authority/resume.ts'
+import { watchAudit } from './authority/watch.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { CaError } from './errors.ts'
 import { buildServer } from './http/server.ts'
@@ -25,6 +27,7 @@ import { labApiKey, labAuthority, labLines, pepperOf, recordOf, type LabAuthorit
 import { lines } from './log.ts'
 import { logged, loggedError, withoutValues } from './logged.ts'
 import { makeMetrics } from './metrics.ts'
+import { keyLoaded, started, stopped } from './operation/life.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import type { Store } from './store/open.ts'
 import { holdRecord, RecordInUseError } from './store/soleProcess.ts'
@@ -34,6 +37,7 @@ import { describeName } from './x509/name.ts'
 
 const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
+const clockInterval = 1_000 // milliseconds between two looks at the clock
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
 const endsSoon = 180 * 86_400_000 // milliseconds: whoever has a root sign a new authority needs months
@@ -54,7 +58,7 @@ async function main(): Promise<void> {
   const readiness = { draining: false }
   const ending = new AbortController()
   const opened: (() => Promise<unknown>)[] = [] // how to close what is open, last opened first
-  let started = false
+  let listens = false
   let exitCode = 0
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0))
 
@@ -70,7 +74,7 @@ async function main(): Promise<void> {
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
   const letGo = await holding(config)
   opened.unshift(async () => letGo())
-  const store = await openRecord(config, log, (reason) => {
+  const { store, migrated } = await openRecord(config, log, (reason) => {
     log.fatal(
       { err: reason },
       'the record is no longer to be trusted: ending, so that a new start can finish what was begun',
@@ -81,11 +85,22 @@ async function main(): Promise<void> {
   refuseEarlierRecord(store)
   await refuseKeyOfHgs(store, issuer)
   await store.registerAuthority(issuer.record)
+  await store.recordEvent(keyLoaded(issuer, now()))
+  await store.recordEvent(await started({ store, config, issuer, version, migrated }, now()))
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
     log.warn(other, 'keys in escrow cannot be opened: this escrow key is not configured')
 
+  const guard = createGuard({ store, now, log }, () => performance.now())
+  const clock = setInterval(() => {
+    guard.watch().catch((error: unknown) => log.error({ err: error }, 'the clock could not be looked at'))
+  }, clockInterval)
+  opened.unshift(async () => clearInterval(clock))
+  const watch = await watchAudit({ store, now, log })
+  opened.unshift(() => watch.stop())
+
   const ca: CertificationAuthority = {
     store,
+    guard,
     issuer,
     metrics,
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
@@ -134,9 +149,14 @@ async function main(): Promise<void> {
     rateLimit: config.rateLimit,
     linesDropped,
   })
+  opened.unshift(() =>
+    store
+      .recordEvent(stopped(exitCode, now()))
+      .catch((error: unknown) => log.error({ err: error }, 'the end could not be recorded')),
+  )
   opened.unshift(() => server.close())
   const address = readiness.draining ? null : await server.listen({ host: config.host, port: config.port })
-  started = true
+  listens = true
   if (address === null || readiness.draining) return conclude()
 
   const facts = {
@@ -174,7 +194,7 @@ async function main(): Promise<void> {
     ending.abort()
     exitCode = code
     setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
-    if (started) await conclude() // else the start does it, once nothing is half open
+    if (listens) await conclude() // else the start does it, once nothing is half open
   }
 
   async function conclude(): Promise<void> {
@@ -273,10 +293,14 @@ async function holding({ databaseUrl }: Config): Promise<() => void> {
   }
 }
 
-async function openRecord(config: Config, log: Logger, onUnfit: (reason: Error) => void): Promise<Store> {
+async function openRecord(
+  config: Config,
+  log: Logger,
+  onUnfit: (reason: Error) => void,
+): Promise<{ store: Store; migrated: readonly string[] }> {
   try {
-    await migrate(config.databaseUrl, { log })
-    return await recordOf(config, { log, onUnfit })
+    const migrated = await migrate(config.databaseUrl, { log })
+    return { store: await recordOf(config, { log, onUnfit }), migrated }
   } catch (error) {
     if (!(error instanceof CaError) || error.code !== 'storeUnavailable') throw error
     throw recordError(config.databaseUrl, error.cause)

@@ -80,6 +80,7 @@ export const table = {
     labels: [],
     help: 'Orders that were refused because too many were in flight.',
   },
+  hgsca_requests_pending: { type: 'gauge', labels: [], help: 'Requests that wait for an approver.' },
   hgsca_rate_limited_total: {
     type: 'counter',
     labels: ['limit'],
@@ -119,6 +120,16 @@ export const table = {
     type: 'gauge',
     labels: [],
     help: 'How long the first of them has waited; more than 60 says that checkpoints cannot be written.',
+  },
+  hgsca_audit_damages: {
+    type: 'gauge',
+    labels: [],
+    help: 'What is wrong with the audit trail and not accepted. Nothing is issued while it is above 0.',
+  },
+  hgsca_audit_verified_age_seconds: {
+    type: 'gauge',
+    labels: [],
+    help: 'How long ago the audit trail was verified here; more than two hours says that it cannot be.',
   },
 
   hgsca_log_lines_dropped_total: {

@@ -2,6 +2,7 @@
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
+import { createHash, createPublicKey } from 'node:crypto'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
 import { attemptService, newFolder, productionIn, runCli, startService } from './support/service.ts'
@@ -43,7 +44,7 @@ t.test('the audit trail on the host', async (t) => {
     t.match(verified, { code: 0, stdout: [] })
     t.match(
       verified.stderr(),
-      /^\d+ events, 1 certificates and \d+ checkpoints: the audit trail is the one that was written/,
+      /^SHA-256 of the key that checkpoints are verified with: [0-9A-F]{64}\n\d+ events, 1 certificates and \d+ checkpoints: the audit trail is the one that was written\. /,
     )
   })
 
@@ -53,12 +54,23 @@ t.test('the audit trail on the host', async (t) => {
     t.match(JSON.parse(stdout.at(-1)!), { type: 'audit.exported', details: '{}' })
     writeFileSync(join(folder, 'trail.jsonl'), stdout.map((line) => `${line}\n`).join(''))
     const verifier = join(import.meta.dirname, '../docs/verify-audit.py')
-    const { status, stdout: said } = spawnSync('python3', [
-      ...[verifier, join(folder, 'trail.jsonl'), '--key', path('audit.key')],
-      ...['--checkpoints', HGSCA_AUDIT_CHECKPOINT_FILE],
-    ])
-    t.equal(status, 0)
-    t.equal(said.toString(), 'the audit trail is the one that was written\n')
+    const shown = await runCli(t, folder, ['audit', 'public-key'], env, true)
+    writeFileSync(join(folder, 'audit.pub'), shown.stdout.map((line) => `${line}\n`).join(''))
+    const checkpoints = ['--checkpoints', HGSCA_AUDIT_CHECKPOINT_FILE]
+    const withoutSecret = ['--public-key', join(folder, 'audit.pub')]
+    for (const more of [withoutSecret, [...withoutSecret, '--key', path('audit.key')]]) {
+      const { status, stdout: said } = spawnSync('python3', [
+        ...[verifier, join(folder, 'trail.jsonl'), ...checkpoints, ...more],
+      ])
+      t.equal(status, 0)
+      t.equal(said.toString(), 'the audit trail is the one that was written\n')
+    }
+    const fingerprint = createHash('sha256')
+      .update(
+        createPublicKey(readFileSync(join(folder, 'audit.pub'))).export({ format: 'der', type: 'spki' }),
+      )
+      .digest('hex')
+    t.equal(shown.stderr(), `SHA-256: ${fingerprint.toUpperCase()}\n`)
   })
 
   await t.test('ends with a checkpoint when the service ends', async (t) => {

@@ -225,7 +225,7 @@ t.test('what is of an earlier version is migrated in a copy', async (t) => {
   const early = join(newFolder(t), 'early.db')
   writeFileSync(early, '', { mode: 0o600 })
   const migrated = outlets()
-  t.equal(await verifyBackup(early, migrated), 0)
+  t.equal(await verifyBackup(early, 'the host', migrated), 0)
   t.match(migrated.told.stderr, /^It is migrated when it is restored: \d+_init, .*\n0 certificates/)
   t.equal(statSync(early).size, 0)
 })

@@ -706,10 +706,10 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
 
     t.test('waits for what is under way when it is closed, and then refuses', async (t) => {
       const { store, sql } = await open(t, kind)
-      const writes = Array.from({ length: 40 }, () => store.recordEvent(event({ type: 'last' })))
+      const writes = Array.from({ length: 40 }, () => store.recordEvent(event({ actor: 'last' })))
       await store.close()
       await Promise.all(writes)
-      t.equal((await sql(`SELECT 1 FROM "AuditEvent" WHERE "type" = 'last'`)).length, 40)
+      t.equal((await sql(`SELECT 1 FROM "AuditEvent" WHERE "actor" = 'last'`)).length, 40)
       await t.rejects(store.ping(), storeUnavailable)
       await t.resolves(store.close(), 'closing twice is no fault')
     })
@@ -837,7 +837,7 @@ t.test('SQLite', async (t) => {
       }, 5)
       const began = performance.now()
       const attempts = await Promise.allSettled(
-        [1, 2, 3].map(() => store.recordEvent(event({ type: 'locked out' }))),
+        [1, 2, 3].map(() => store.recordEvent(event({ actor: 'locked out' }))),
       )
       const waited = performance.now() - began
       clearInterval(watch)
@@ -851,9 +851,9 @@ t.test('SQLite', async (t) => {
 
       other.exec('COMMIT')
       other.close()
-      await store.recordEvent(event({ type: 'let in' }))
-      const types = await sql(`SELECT "type" FROM "AuditEvent" WHERE "type" IN ('locked out', 'let in')`)
-      t.same(types, [{ type: 'let in' }], 'what was refused is not there, what was acknowledged is')
+      await store.recordEvent(event({ actor: 'let in' }))
+      const types = await sql(`SELECT "actor" FROM "AuditEvent" WHERE "actor" IN ('locked out', 'let in')`)
+      t.same(types, [{ actor: 'let in' }], 'what was refused is not there, what was acknowledged is')
     },
   )
 
@@ -873,10 +873,10 @@ t.test('SQLite', async (t) => {
     // A reference that is checked only at COMMIT is one way to make just the COMMIT fail.
     await sql(`CREATE TABLE "late" ("id" TEXT REFERENCES "Lineage" ("id") DEFERRABLE INITIALLY DEFERRED);
                CREATE TRIGGER "late" AFTER INSERT ON "AuditEvent" BEGIN INSERT INTO "late" VALUES ('nobody'); END`)
-    await t.rejects(store.recordEvent(event({ type: 'never' })), storeUnavailable)
+    await t.rejects(store.recordEvent(event({ actor: 'never' })), storeUnavailable)
     t.match(unfit, [{ message: /^COMMIT failed/ }])
     await t.rejects(store.recordEvent(event()), storeUnavailable)
-    t.same(await sql(`SELECT 1 FROM "AuditEvent" WHERE "type" = 'never'`), [])
+    t.same(await sql(`SELECT 1 FROM "AuditEvent" WHERE "actor" = 'never'`), [])
   })
 })
 

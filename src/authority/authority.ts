@@ -20,6 +20,7 @@ import { oids } from '../x509/oids.ts'
 import { pemBlocks, PemError } from '../x509/pem.ts'
 import type { ApprovalPolicy } from './approval.ts'
 import { chainFault } from './chain.ts'
+import type { Guard } from './guard.ts'
 import { constraintOf, type Constraint } from './nameConstraints.ts'
 
 export interface SigningKey {
@@ -57,6 +58,8 @@ export interface CertificationAuthority {
   /** Where keys made here are kept when that is asked for; null when the operator wants none kept. */
   readonly escrow: Escrow | null
   readonly now: () => Date
+  /** What lets nothing be issued while the audit trail or the clock cannot be trusted. */
+  readonly guard: Guard
   readonly log: Log
   readonly metrics: Metrics
   /** Whether requests are kept as they came, with what they tell of persons and machines. */

@@ -8,6 +8,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { CaError } from '../errors.ts'
+import type { EventType } from '../events.ts'
 import { withKeyEncipherment, type Profile } from '../hgs/profiles.ts'
 import type { Row } from '../hgs/rules.ts'
 import type {
@@ -213,10 +214,12 @@ export async function draft(
  * Signs what an intent holds, verifies it, and records it. Doing it twice gives the same certificate
  * and one record of it.
  *
- * @throws CaError `issuanceInterrupted` when it was begun with another key than the one loaded.
+ * @throws CaError `issuanceInterrupted` when it was begun with another key than the one loaded; and what
+ *   the guard says: nothing is signed while the audit trail or the clock cannot be trusted.
  */
 export async function finish(ca: CertificationAuthority, intent: Intent): Promise<CertificateRecord> {
   const { issuer } = ca
+  await ca.guard.pass()
   refuseUnlessBegunBy(issuer, intent)
   const signature = await issuer.sign(intent.tbsCertificate)
   const der = writeCertificate(intent.tbsCertificate, signature)
@@ -320,7 +323,7 @@ function intended(
 const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>
   readSubjectKeyIdentifier(certificate.extensions.get(oids.subjectKeyIdentifier)!.value)
 
-const event = (intent: Intent, type: string, at: Date, address: string | null, kit?: string) => ({
+const event = (intent: Intent, type: EventType, at: Date, address: string | null, kit?: string) => ({
   at,
   type,
   outcome: 'success' as const,

@@ -109,7 +109,7 @@ const eventOf = (
   details: Readonly<Record<string, unknown>>,
 ) => ({
   at: ca.now(),
-  type: `request.${verdict}`,
+  type: `request.${verdict}` as const,
   outcome: 'success' as const,
   actor: by.name,
   address: by.address,

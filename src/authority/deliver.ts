@@ -138,7 +138,7 @@ const eventOf = (
   more: Readonly<Record<string, unknown>>,
 ) => ({
   at: ca.now(),
-  type: 'key.delivered',
+  type: 'key.delivered' as const,
   outcome: 'success' as const,
   actor: by.name,
   address: by.address,

@@ -2,6 +2,7 @@
  * What is done with all keys in escrow at once, on the host: the drill for the day they are needed, and
  * the change to another escrow key. Nothing leaves the service here.
  */
+import type { EventType } from '../events.ts'
 import type { Escrow } from '../keys/escrow.ts'
 import type { EscrowedKeyRecord, NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -73,7 +74,7 @@ interface Done {
  */
 async function forEach(
   keeper: Keeper,
-  type: string,
+  type: EventType,
   tell: (failure: Failure) => void,
   act: (sealed: readonly EscrowedKeyRecord[]) => boolean | Promise<boolean>,
 ): Promise<Tally & Done> {
@@ -102,7 +103,7 @@ async function forEach(
 
 const eventOf = (
   { actor, now }: Keeper,
-  type: string,
+  type: EventType,
   objectId: string | null,
   outcome: NewAuditEvent['outcome'],
   details: NewAuditEvent['details'],

@@ -8,6 +8,7 @@ const patience = 1_000 // milliseconds: who asks has not longer; a record that t
 export interface Figures {
   readonly latencySeconds: number
   readonly auditHead: number
+  readonly requestsPending: number
   /** When the first certificate of a purpose ends; null when there is none. */
   readonly expiries: ReadonlyMap<Purpose, Date | null>
 }
@@ -25,7 +26,8 @@ export function figuresOf({ store, now }: CertificationAuthority): () => Promise
       const latencySeconds = (performance.now() - begun) / 1_000
       const soonest = await store.soonestExpiries(now())
       const expiries = new Map(purposes.map((purpose) => [purpose, soonest.get(purpose) ?? null]))
-      known = { latencySeconds, auditHead: await store.auditHead(), expiries }
+      const requestsPending = await store.requestsPending(now())
+      known = { latencySeconds, auditHead: await store.auditHead(), requestsPending, expiries }
     } catch {
       known = null // the log tells of it where somebody needed the record
     }

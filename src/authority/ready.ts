@@ -7,10 +7,13 @@ const keyEvery = 10_000 // milliseconds between two trials of the key
 
 /**
  * @returns a check that costs next to nothing, however often it is asked.
- *   It throws CaError `authorityExpiring` or `storeUnavailable`, or Error when the key does not sign.
+ *   It throws CaError `authorityExpiring`, `auditDamaged`, `clockRegression` or `storeUnavailable`, or Error when the key does not sign.
  */
 export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
-  const record = atMostEvery(recordEvery, () => ca.store.ping())
+  const record = atMostEvery(recordEvery, async () => {
+    await ca.store.ping()
+    await ca.guard.pass()
+  })
   const key = atMostEvery(keyEvery, async () => {
     if (!(await keyWorks(ca.issuer)))
       throw new Error('what the CA key signs does not verify with its certificate')

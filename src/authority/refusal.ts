@@ -1,5 +1,6 @@
 /** A refusal is history too: what was asked, by whom, and why it was not given. */
 import { CaError, type Code } from '../errors.ts'
+import type { EventType } from '../events.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
 
@@ -29,7 +30,7 @@ const remembered: readonly Code[] = [
 ]
 
 /**
- * Runs `act`; when it refuses, writes the refusal down before it is told.
+ * Runs `act`, unless nothing may be done at all; when it refuses, writes the refusal down before it is told.
  *
  * @param type - of the audit event.
  */
@@ -38,9 +39,10 @@ export async function rememberingRefusals<T>(
   { by, reason }: { readonly by: Requester; readonly reason: string | null },
   objectId: string | null,
   act: () => Promise<T>,
-  type = 'certificate.refused',
+  type: EventType = 'certificate.refused',
 ): Promise<T> {
   try {
+    await ca.guard.pass()
     return await act()
   } catch (error) {
     if (error instanceof CaError && remembered.includes(error.code)) {

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { ConfigError, processEnvironment, readConfig, type Config } from '../config.ts'
 import { CaError } from '../errors.ts'
+import type { EventType } from '../events.ts'
 import type { Actor, Keeper } from '../identity/manage.ts'
 import { pepperOf, recordOf } from '../lab.ts'
 import { migrate, MigrationError } from '../store/migrate.ts'
@@ -12,7 +13,7 @@ import type { Store } from '../store/open.ts'
 export const actor = `the host (user ${process.getuid?.() ?? 'unknown'})`
 export const host: Actor = { name: actor, owner: 'the host', address: null, requestId: null }
 
-const silent = { info: () => {}, warn: () => {}, error: () => {} }
+export const silent = { info: () => {}, warn: () => {}, error: () => {} }
 
 /** Opens the record for one command. @returns what `act` returns: the exit code. */
 export async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
@@ -38,7 +39,7 @@ export const keeperOf = async (store: Store, config: Config): Promise<Keeper> =>
 })
 
 export const event = (
-  type: string,
+  type: EventType,
   objectId: string | null,
   at: Date,
   details: Readonly<Record<string, unknown>>,

@@ -74,19 +74,18 @@ export function requirePermissions(
     const caller = await limits.ofFailures(request, () =>
       permission === 'metrics.read' && authorization !== undefined ? scraper(authorization, look) : look(),
     )
+    request.caller = caller // who is turned away from here on has a name (turnedAway.ts)
     const { identity, until } = caller
     await limits.ofIdentity(reply, caller.principal)
     if (until.getTime() - ca.now().getTime() < expiryTold)
       reply.header('x-identity-expires', until.toISOString())
     if (identity.networks.length > 0 && !isWithin(request.ip, identity.networks)) {
       const detail = `This identity may not ask from ${request.ip}, but from ${identity.networks.join(', ')}.`
-      await remember(ca, request, caller, 'forbidden')
       throw new CaError('forbidden', detail)
     }
     if (permission === undefined || !permissions[identity.role].includes(permission)) {
       throw new CaError('forbidden', `The role ${identity.role} does not hold the permission ${permission}.`)
     }
-    request.caller = caller
     noteUse(identity)
   })
 }
@@ -119,24 +118,6 @@ export function bearerOf({ headers: { authorization } }: FastifyRequest): string
   const sent = authorization === undefined ? 'No API key was sent' : 'The header is not well formed'
   throw new CaError('unauthenticated', `${sent}. It must read \`Authorization: Bearer <API key>\`.`)
 }
-
-/** That somebody who is known was turned away is history too. */
-const remember = (
-  ca: CertificationAuthority,
-  request: FastifyRequest,
-  { identity, name }: Caller,
-  code: 'forbidden',
-): Promise<void> =>
-  ca.store.recordEvent({
-    at: ca.now(),
-    type: 'access.refused',
-    outcome: 'refused',
-    actor: name,
-    address: request.ip,
-    requestId: request.id,
-    objectId: identity.id,
-    details: { code, route: request.routeOptions.url, networks: identity.networks },
-  })
 
 /** @throws Error in a route that is public: a fault of ours. */
 export function callerIn({ caller }: FastifyRequest): Caller {

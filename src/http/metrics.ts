@@ -33,6 +33,7 @@ export function metricsRoute(
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   const { metrics, store, issuer } = ca
   const figures = figuresOf(ca)
+  const secondsSince = (date: Date) => (ca.now().getTime() - date.getTime()) / 1_000
   const daysUntil = (date: Date) => (date.getTime() - ca.now().getTime()) / day
 
   async function lookUp(): Promise<void> {
@@ -40,14 +41,17 @@ export function metricsRoute(
     metrics.countedSoFar('hgsca_log_lines_dropped_total', {}, linesDropped())
     metrics.show('hgsca_authority_expiry_days', {}, daysUntil(issuer.certificate.notAfter))
     metrics.show('hgsca_database_writes_waiting', {}, store.writesWaiting())
-    const lag = store.checkpointLag()
+    const { checkpointLag: lag, verified } = store.auditState()
     metrics.show('hgsca_audit_checkpoint_lag_events', {}, lag && lag.events)
     metrics.show('hgsca_audit_checkpoint_lag_seconds', {}, lag && lag.seconds)
+    metrics.show('hgsca_audit_damages', {}, verified.damage.length)
+    metrics.show('hgsca_audit_verified_age_seconds', {}, verified.at && secondsSince(verified.at))
     const found = await figures()
     metrics.show('hgsca_database_up', {}, found === null ? 0 : 1)
     metrics.show('hgsca_database_latency_seconds', {}, found && found.latencySeconds)
     if (found === null) return // what was known of the record last still stands
     metrics.show('hgsca_audit_head_sequence', {}, found.auditHead)
+    metrics.show('hgsca_requests_pending', {}, found.requestsPending)
     for (const [purpose, notAfter] of found.expiries)
       metrics.show('hgsca_certificate_soonest_expiry_days', { purpose }, notAfter && daysUntil(notAfter))
   }

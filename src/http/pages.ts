@@ -42,7 +42,7 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
         tags: ['health'],
         summary: 'Can it issue?',
         description:
-          'Whether the record answers, the key of the authority signs, its certificate lasts for more than a week, and the process is not about to end.',
+          'Whether the record answers and takes audit events, the audit trail is as it was written, the clock is right, the key of the authority signs, its certificate lasts for more than a week, and the process is not about to end.',
         security: [],
         response: { 200: Health, ...problems(503) },
       },

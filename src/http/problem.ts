@@ -49,8 +49,10 @@ export const statuses: Readonly<Record<Code, number>> = {
   rateLimited: 429,
   headersTooLarge: 431,
   internalError: 500,
+  auditDamaged: 503,
   authorityExpiring: 503,
   busy: 503,
+  clockRegression: 503,
   storeUnavailable: 503,
   issuerUnavailable: 503,
 }

@@ -43,6 +43,7 @@ import { rateLimits } from './rateLimits.ts'
 import { selfSignedRoutes } from './selfSigned.ts'
 import { CertificateView, DryRunView, Problem } from './schemas.ts'
 import { traceContextOf } from './traceContext.ts'
+import { tellTurnedAway } from './turnedAway.ts'
 
 export interface ServerOptions extends Recognition {
   readonly ca: CertificationAuthority
@@ -193,6 +194,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   countRequests(app, options.ca.metrics)
   const limits = await rateLimits(app, options.rateLimit ?? null, options.ca.metrics)
   requirePermissions(app, options.ca, options, options.tls?.clientIssuers, limits)
+  tellTurnedAway(app, options.ca, options.apiKeyPepper)
   const ordersInFlight = admitOrders(app, options.ca.metrics)
   refuseUnknownQueries(app)
   app.addSchema(CertificateView)

@@ -4,6 +4,7 @@
  */
 import type { KeyObject } from 'node:crypto'
 import { CaError, type Code } from '../errors.ts'
+import type { EventType } from '../events.ts'
 import type { IdentityRecord, NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { newSecret } from './apiKey.ts'
@@ -221,7 +222,7 @@ async function rememberingRefusals<T>(
 }
 
 export const event = (
-  type: string,
+  type: EventType,
   objectId: string | null,
   at: Date,
   { name: actor, address, requestId }: Actor,

@@ -13,6 +13,7 @@ import { BackupError, copyRecord, damageOf } from '../store/backup.ts'
 import { locationOf } from '../store/location.ts'
 import { recordOf, type RecordConfig } from '../lab.ts'
 import { migrate, pendingMigrations } from '../store/migrate.ts'
+import type { NewAuditEvent } from '../store/model.ts'
 import { openStore } from '../store/open.ts'
 import { summary, tellFaults, type Outlets } from './check.ts'
 
@@ -43,10 +44,13 @@ export async function backUp(
   const begun = new Date()
   const { sha256, octets } = await copyRecord(location.path, to)
   if (pending.length === 0) {
-    await noted(config, actor, begun, { file: to, sha256, octets }).catch(async (error: unknown) => {
-      await rm(to) // what nobody knows of is no backup
-      throw error
-    })
+    const copy = { at: begun, type: 'record.backedUp', outcome: 'success' } as const
+    await noted(config, actor, { ...copy, details: { file: to, sha256, octets } }).catch(
+      async (error: unknown) => {
+        await rm(to) // what nobody knows of is no backup
+        throw error
+      },
+    )
   } else {
     stderr.write('The record is of an earlier version, so its audit trail does not tell of this backup.\n')
   }
@@ -60,12 +64,18 @@ export async function backUp(
 
 /**
  * Looks whether a copy of a SQLite record is whole, of a version that is known here, and well; a line
- * for each fault.
+ * for each fault. Where there is a record to write to, that it was tried is an event.
  *
+ * @param config - of the record in use; null when there is none.
  * @returns the exit code: 0 when it would do, 1 when not.
  * @throws BackupError when it is no record at all, MigrationError when it is of a version not known here.
  */
-export async function verifyBackup(file: string, outlets: Outlets): Promise<number> {
+export async function verifyBackup(
+  file: string,
+  actor: string,
+  outlets: Outlets,
+  config: RecordConfig | null = null,
+): Promise<number> {
   const path = resolve(file)
   const damage = damageOf(path)
   for (const sentence of damage) outlets.stdout.write(`${sentence}\n`)
@@ -79,7 +89,9 @@ export async function verifyBackup(file: string, outlets: Outlets): Promise<numb
   if ((mode & 0o077) !== 0)
     outlets.stderr.write(`Others than its owner can read it (mode ${(mode & 0o777).toString(8)}).\n`)
 
-  const { faults, newest, text } = await (pending.length === 0 ? checked(path) : checkedAsMigrated(path))
+  const { faults, certificates, newest, text } = await (pending.length === 0
+    ? checked(path)
+    : checkedAsMigrated(path))
   async function checked(copy: string) {
     const store = await openStore(`file:${copy}`, { log: silent, readOnly: true, auditKey: none })
     try {
@@ -106,7 +118,26 @@ export async function verifyBackup(file: string, outlets: Outlets): Promise<numb
       ? 'It holds no certificate.\n'
       : `The newest is ${newest.id}, serial number ${newest.serialNumber}, ${newest.subject}, issued ${newest.issuedAt.toISOString()}.\n`,
   )
+  const told = { file: path, faults, certificates }
+  if (config !== null) await notedIfThere(config, actor, told, faults === 0 ? 'success' : 'failure')
   return faults === 0 ? 0 : 1
+}
+
+/** Where there is no record, or none that can be written to, there is nothing to note it in: it may be the day that it is lost. */
+async function notedIfThere(
+  config: RecordConfig,
+  actor: string,
+  details: Readonly<Record<string, unknown>>,
+  outcome: NewAuditEvent['outcome'],
+): Promise<void> {
+  const location = locationOf(config.databaseUrl)
+  if (location.kind === 'sqlite' && (!existsSync(location.path) || statSync(location.path).size === 0)) return
+  try {
+    if ((await pendingMigrations(config.databaseUrl)).length > 0) return
+    await noted(config, actor, { at: new Date(), type: 'record.restoreVerified', outcome, details })
+  } catch {
+    // the copy is what was asked about
+  }
 }
 
 /** How a copy becomes the record again: by hand, since nobody should do it by mistake. */
@@ -124,21 +155,11 @@ const none = createSecretKey(Buffer.alloc(32))
 async function noted(
   config: RecordConfig,
   actor: string,
-  at: Date,
-  details: Readonly<Record<string, unknown>>,
+  event: Pick<NewAuditEvent, 'at' | 'type' | 'outcome' | 'details'>,
 ): Promise<void> {
   const store = await recordOf(config, { log: silent })
   try {
-    await store.recordEvent({
-      at,
-      type: 'record.backedUp',
-      outcome: 'success',
-      actor,
-      address: null,
-      requestId: null,
-      objectId: null,
-      details,
-    })
+    await store.recordEvent({ ...event, actor, address: null, requestId: null, objectId: null })
   } finally {
     await store.close()
   }

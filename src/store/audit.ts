@@ -4,7 +4,18 @@
  * is it known which one that is.
  */
 
-import { AuditEntry, chainBegun, hashOf, lineOf, noEvent, type Chain, type LinkedEvent } from './chain.ts'
+import type { EventType } from '../events.ts'
+import {
+  AuditEntry,
+  chainBegun,
+  hashOf,
+  headFrom,
+  lineOf,
+  noEvent,
+  type Chain,
+  type Head,
+  type LinkedEvent,
+} from './chain.ts'
 import type { AuditEvent as Stored } from './generated/sqlite/client.ts'
 import type { CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
@@ -12,7 +23,7 @@ import type { NewAuditEvent } from './model.ts'
 import { nextTurn } from './scan.ts'
 
 /** How many events are read in one go; SQLite holds the event loop for the time that takes. */
-const atOnce = 500
+const atOnce = 100
 
 /** What a search looks at in one slice, and in all; see scan.ts. */
 const slice = 2_000
@@ -74,6 +85,17 @@ export function auditFunctions(database: Database) {
     /** Records something that changed nothing else, such as a refusal. */
     recordEvent: (event: NewAuditEvent): Promise<void> => database.add([auditRow(event)]),
 
+    /** The details of the last event of a type; null when there is none. */
+    lastEvent: (type: EventType): Promise<unknown> =>
+      database.read(async (client) => {
+        const row = await client.auditEvent.findFirst({ where: { type }, orderBy: { sequence: 'desc' } })
+        try {
+          return row === null ? null : (JSON.parse(row.details) as unknown)
+        } catch {
+          return null // somebody has made it something else, which the verification tells
+        }
+      }),
+
     /** The trail as lines of canonical JSON with their ends, the first event first; whole, when nothing is asked for. */
     async *auditLines(filter: AuditFilter = {}, after = 0): AsyncGenerator<string> {
       if (after === 0 && Object.keys(filter).length === 0) {
@@ -102,7 +124,7 @@ export async function beginChain(
   const last = await database.read((client) => client.auditEvent.findFirst({ orderBy: { sequence: 'desc' } }))
   if (last === null || last.hash !== '') return
   // Whoever emptied all hashes would otherwise have them made anew, over what he wants to have happened.
-  if (checkpoints !== null && checkpoints.read().checkpoints.length > 0) return
+  if (checkpoints?.furthest() !== undefined) return
   let hash = noEvent.hash
   for await (const event of everyEvent(database)) {
     if (event.hash !== '') return // a peer was faster
@@ -123,24 +145,59 @@ export async function beginChain(
   ])
 }
 
-/** All events in their order, as they are stored. More than one may have the same sequence, if somebody made it so. */
+/** The place of an event as it is stored: more than one may have the same sequence, if somebody made it so. */
+export interface StoredPlace {
+  readonly sequence: number
+  readonly id: string
+}
+
+/** All events in their order, as they are stored. */
 export async function* everyEvent(database: Database): AsyncGenerator<LinkedEvent> {
-  let last: Stored | undefined
-  for (;;) {
-    const beyond = last && {
-      OR: [{ sequence: { gt: last.sequence } }, { sequence: last.sequence, id: { gt: last.id } }],
-    }
+  for await (const slice of eventSlices(database)) yield* slice
+}
+
+/**
+ * Events in their order, as they are stored, so many at once as hold the event loop for some
+ * milliseconds; between two slices whatever else waits is served.
+ *
+ * @param beyond - after which to begin.
+ * @param upTo - the last sequence that is wanted.
+ */
+export async function* eventSlices(
+  database: Database,
+  beyond: StoredPlace | null = null,
+  upTo: number = Number.MAX_SAFE_INTEGER,
+): AsyncGenerator<LinkedEvent[]> {
+  for (let last = beyond; ;) {
+    await nextTurn()
+    // Not as an OR of both cases: SQLite would sort all that follows, for each slice anew.
     const rows = await database.read((client) =>
       client.auditEvent.findMany({
-        ...(beyond && { where: beyond }),
+        where: {
+          sequence: { lte: upTo, ...(last && { gte: last.sequence }) },
+          ...(last && { NOT: { sequence: last.sequence, id: { lte: last.id } } }),
+        },
         orderBy: [{ sequence: 'asc' }, { id: 'asc' }],
         take: atOnce,
       }),
     )
-    for (const row of rows) yield asLinked(row)
+    if (rows.length > 0) yield rows.map(asLinked)
     if (rows.length < atOnce) return
-    last = rows.at(-1)
+    const { sequence, id } = rows.at(-1)!
+    last = { sequence: Number(sequence), id }
   }
+}
+
+/** The last event there is. */
+export async function headOf(database: Database): Promise<Head> {
+  return headFrom(
+    await database.read((client) =>
+      client.auditEvent.findFirst({
+        orderBy: { sequence: 'desc' },
+        select: { sequence: true, hash: true },
+      }),
+    ),
+  )
 }
 
 export const asLinked = (row: Stored): LinkedEvent => ({ ...row, sequence: Number(row.sequence) })

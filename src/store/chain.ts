@@ -72,8 +72,6 @@ export interface Chain {
   readonly link: (head: Head, entries: readonly AuditEntry[]) => LinkedEvent[]
   /** The MAC that belongs to the hash of an event. */
   readonly macOf: (hash: string) => string
-  /** The MAC over a line of text that is no event: `purpose` keeps the two apart. */
-  readonly seal: (purpose: string, text: string) => string
   /** From now on, the hash over the events that are older than the chain stands for the one they lack. */
   readonly begin: (hashOfEarlier: string) => void
   /** Whoever has committed events here says so, with the last of them. */
@@ -87,7 +85,6 @@ export function chainUnder(auditKey: KeyObject): Chain {
     createHmac('sha256', auditKey).update(Buffer.from(hash, 'hex')).digest('hex')
   return {
     macOf,
-    seal: (purpose, text) => createHmac('sha256', auditKey).update(`${purpose}\n${text}`).digest('hex'),
     begin: (hash) => void (hashOfEarlier = hash),
     committed: () => {},
     link(head, entries) {

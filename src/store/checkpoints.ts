@@ -3,8 +3,9 @@
  * the chain itself cannot: a trail whose end was cut off, and a database that was put back to what it
  * was earlier.
  *
- * A line each, canonical JSON (RFC 8785) with a MAC of the audit key over the line without it. Lines
- * are only ever appended.
+ * A line each, canonical JSON (RFC 8785) with an Ed25519 signature over a purpose and the line without
+ * it, so that an auditor verifies them with a public key alone. Lines are only ever appended. When one
+ * is due, and what is looked at before it is published, is in publish.ts.
  */
 
 import {
@@ -18,14 +19,14 @@ import {
   writeSync,
 } from 'node:fs'
 import { canonicalJson } from '../canonicalJson.ts'
-import { isSame, type Chain, type Head } from './chain.ts'
-import type { Log } from './log.ts'
+import type { Head } from './chain.ts'
+import { nextTurn } from './scan.ts'
+import type { CheckpointKey } from './signature.ts'
 
-/** When a checkpoint is due: after so many events, or so many milliseconds after the first that has none. */
-const eventsBetween = 100
-const patience = 60_000
+const purpose = 'hgsca-checkpoint-v2'
 
-const purpose = 'hgsca-checkpoint-v1'
+/** How many signatures are verified in one turn of the event loop, at some 0.1 ms each. */
+const atOnce = 100
 
 export interface Checkpoint extends Head {
   readonly at: string
@@ -33,97 +34,116 @@ export interface Checkpoint extends Head {
   readonly abandons: number | null
 }
 
-export interface CheckpointFile {
-  /**
-   * The checkpoints that count, oldest first. A line that is no JSON was torn by a crash, and says nothing.
-   * `forged` tells the lines, from 1, that are not of the audit key.
-   */
-  readonly read: () => { readonly checkpoints: Checkpoint[]; readonly forged: number[] }
-  /** Writes one, on disk when it returns. */
-  readonly write: (head: Head, abandons?: number) => void
-  /** Takes note of a new head, and writes a checkpoint when one is due. */
-  readonly note: (head: Head) => void
-  /** How many events no checkpoint covers yet, and how long the first of them has waited. */
-  readonly lag: () => { readonly events: number; readonly seconds: number }
-  /** Writes the last one. */
-  readonly close: () => void
+/** A line that is not of the audit key. */
+export interface ForgedLine {
+  /** From 1. */
+  readonly line: number
+  readonly text: string
 }
 
-export function checkpointFile(path: string, chain: Chain, log: Log): CheckpointFile {
-  let noted: Head | null = null
-  let written = 0 // the sequence of the last one from here
-  let timer: NodeJS.Timeout | undefined
-  let waitingSince: number | null = null // on the clock of performance.now
+export interface CheckpointFile {
+  readonly path: string
+  /** The checkpoints that count, oldest first, and the lines that are forged. A line that is no JSON was torn by a crash, and says nothing. */
+  readonly read: () => Promise<{ readonly checkpoints: Checkpoint[]; readonly forged: ForgedLine[] }>
+  /** The one that counts and tells of the furthest event; several processes may write to one file, so it need not be the last. */
+  readonly furthest: () => Checkpoint | undefined
+  /** Writes one, on disk when it returns. */
+  readonly write: (head: Head, abandons?: number) => Checkpoint
+}
 
-  function read(): { checkpoints: Checkpoint[]; forged: number[] } {
-    const forged: number[] = []
-    let checkpoints: Checkpoint[] = []
-    const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
-    for (const [index, line] of lines.entries()) {
-      const found = parsed(line)
-      if (found === null) continue
-      const { mac, ...checkpoint } = found
-      if (typeof mac !== 'string' || !isSame(mac, chain.seal(purpose, canonicalJson(checkpoint)))) {
-        forged.push(index + 1)
-        continue
-      }
-      if (checkpoint.abandons !== null) checkpoints = []
-      checkpoints.push(checkpoint)
-    }
-    return { checkpoints, forged }
-  }
+export function checkpointFile(path: string, key: CheckpointKey): CheckpointFile {
+  /** What was read of the file: up to which octet, and the furthest found. */
+  let seen: { octets: number; furthest: Checkpoint | undefined } = { octets: 0, furthest: undefined }
 
-  function write({ sequence, hash }: Head, abandons: number | null = null): void {
-    const checkpoint = { at: new Date().toISOString(), hash, sequence, abandons }
-    const mac = chain.seal(purpose, canonicalJson(checkpoint))
-    const file = openSync(path, 'a+', 0o600)
-    try {
-      const { size } = fstatSync(file)
-      const last = Buffer.from('\n')
-      if (size > 0) readSync(file, last, 0, 1, size - 1)
-      const torn = last.toString() !== '\n' // a crash came between the line and its end
-      writeSync(file, `${torn ? '\n' : ''}${canonicalJson({ ...checkpoint, mac })}\n`)
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
-    }
-    written = sequence
-    waitingSince = null
-  }
-
-  function writeNoted(): void {
-    clearTimeout(timer)
-    timer = undefined
-    if (noted === null || noted.sequence <= written) return
-    try {
-      write(noted)
-    } catch (error) {
-      log.error({ err: error, path }, 'A checkpoint of the audit trail could not be written.')
-    }
-  }
+  const isGenuine = ({ signature, ...checkpoint }: Line): boolean =>
+    typeof signature === 'string' && key.verifies(`${purpose}\n${canonicalJson(checkpoint)}`, signature)
 
   return {
-    read,
-    write,
-    note(head) {
-      if (noted === null && written === 0) written = head.sequence - 1
-      noted = head
-      waitingSince ??= performance.now()
-      if (head.sequence - written >= eventsBetween) return writeNoted()
-      timer ??= setTimeout(writeNoted, patience).unref()
+    path,
+
+    async read() {
+      const forged: ForgedLine[] = []
+      let checkpoints: Checkpoint[] = []
+      const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
+      for (const [index, text] of lines.entries()) {
+        if (index % atOnce === 0) await nextTurn()
+        const line = parsed(text)
+        if (line === null) continue
+        if (!isGenuine(line)) {
+          forged.push({ line: index + 1, text })
+          continue
+        }
+        if (line.abandons !== null) checkpoints = []
+        checkpoints.push(checkpointIn(line))
+      }
+      return { checkpoints, forged }
     },
-    lag: () => ({
-      events: noted === null ? 0 : Math.max(0, noted.sequence - written),
-      seconds: waitingSince === null ? 0 : (performance.now() - waitingSince) / 1_000,
-    }),
-    close: writeNoted,
+
+    /** Only what was appended since is read, and few signatures are looked at, however long the file is. */
+    furthest() {
+      const { text, octets, anew } = appended(path, seen.octets)
+      const lines = text.split('\n').flatMap((line) => parsed(line) ?? [])
+      const start = lines.findLastIndex((line) => line.abandons !== null && isGenuine(line))
+      const candidates = lines
+        .slice(Math.max(0, start))
+        .toSorted((a, b) => Number(b.sequence) - Number(a.sequence))
+      const before = anew || start >= 0 ? undefined : seen.furthest
+      const best = candidates.find((line) => isGenuine(line))
+      const found = best && checkpointIn(best)
+      const furthest = found === undefined || (before && before.sequence >= found.sequence) ? before : found
+      seen = { octets, furthest }
+      return furthest
+    },
+
+    write({ sequence, hash }, abandons) {
+      const checkpoint = { at: new Date().toISOString(), hash, sequence, abandons: abandons ?? null }
+      const signature = key.sign(`${purpose}\n${canonicalJson(checkpoint)}`)
+      const file = openSync(path, 'a+', 0o600)
+      try {
+        const { size } = fstatSync(file)
+        const last = Buffer.from('\n')
+        if (size > 0) readSync(file, last, 0, 1, size - 1)
+        const torn = last.toString() !== '\n' // a crash came between the line and its end
+        writeSync(file, `${torn ? '\n' : ''}${canonicalJson({ ...checkpoint, signature })}\n`)
+        fsyncSync(file)
+      } finally {
+        closeSync(file)
+      }
+      return checkpoint
+    },
   }
 }
 
-function parsed(line: string): (Checkpoint & { readonly mac: unknown }) | null {
+type Line = Checkpoint & { readonly signature?: unknown }
+
+/** Without what else stands in the line. */
+const checkpointIn = ({ sequence, hash, at, abandons }: Line): Checkpoint => ({
+  sequence,
+  hash,
+  at,
+  abandons,
+})
+
+/** The whole lines behind `from`; all of them (`anew`) when the file has become shorter, and so is another one. */
+function appended(path: string, from: number): { text: string; octets: number; anew: boolean } {
+  if (!existsSync(path)) return { text: '', octets: 0, anew: true }
+  const file = openSync(path, 'r')
   try {
-    const value = JSON.parse(line) as unknown
-    return typeof value === 'object' && value !== null ? (value as Checkpoint & { mac: unknown }) : null
+    const { size } = fstatSync(file)
+    const start = size < from ? 0 : from
+    const octets = Buffer.alloc(size - start)
+    const read = octets.subarray(0, readSync(file, octets, 0, octets.length, start))
+    const end = read.lastIndexOf(0x0a) + 1
+    return { text: read.toString('utf8', 0, end), octets: start + end, anew: start === 0 }
+  } finally {
+    closeSync(file)
+  }
+}
+
+function parsed(text: string): Line | null {
+  try {
+    const value = JSON.parse(text) as unknown
+    return typeof value === 'object' && value !== null ? (value as Line) : null
   } catch {
     return null
   }

@@ -66,6 +66,11 @@ export interface Database {
    */
   probe: () => Promise<void>
   /**
+   * Writes an audit event and takes it back: whether one would be kept.
+   * @throws CaError `storeUnavailable` when not, for whatever reason.
+   */
+  rehearse: () => Promise<void>
+  /**
    * From now on every call is refused, because what was acknowledged may not be what is stored.
    * Gives the refusal, for the caller to throw.
    */

@@ -1,6 +1,5 @@
 /** What is measured of the record, for who watches over it: cheap, and never more than a slice at a time. */
 
-import type { CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
 import type { Purpose } from './model.ts'
 import { nextTurn } from './scan.ts'
@@ -11,14 +10,10 @@ const effort = 20_000
 
 const purposes: readonly Purpose[] = ['signing', 'encryption', 'https']
 
-export function figureFunctions(database: Database, checkpoints: CheckpointFile | null) {
+export function figureFunctions(database: Database) {
   return {
     /** How many writes wait for their turn. */
     writesWaiting: database.queued,
-
-    /** How far the checkpoints of this process are behind its events; null when it makes none. */
-    checkpointLag: (): { readonly events: number; readonly seconds: number } | null =>
-      checkpoints?.lag() ?? null,
 
     /** The number of the last audit event, 0 when there is none. */
     async auditHead(): Promise<number> {

@@ -277,7 +277,7 @@ function rowsOfIntent({ intent, newLineage, beside, event }: IntentDraft): Addit
   if (escrow !== undefined) {
     const { escrowKeyId, sealed } = escrow
     const row = { lineageId: lineage.id, escrowKeyId, sealed: own(sealed), escrowedAt: createdAt }
-    const told = { type: 'key.escrowed', objectId: lineage.id, details: { escrowKeyId } }
+    const told = { type: 'key.escrowed', objectId: lineage.id, details: { escrowKeyId } } as const
     rows.push(insert('EscrowedKey', row), auditRow({ ...event, ...told }))
   }
   rows.push(auditRow(event))

@@ -84,6 +84,9 @@ export async function pendingMigrations(url: string): Promise<string[]> {
   }
 }
 
+/** The name of the last migration of this build, which every record that is opened has. */
+export const lastMigration = (url: string): string => migrationsFor(locationOf(url).kind).at(-1)!.name
+
 function booksOfSqlite(path: string): Applied[] {
   const database = new Sqlite(path, { readonly: true, fileMustExist: true, timeout: 5_000 })
   try {
@@ -104,13 +107,17 @@ async function booksOfPostgresql(url: string): Promise<Applied[]> {
   await client.connect()
   try {
     await client.query('SET search_path TO public')
-    const { rows } = await client.query<{ books: string | null }>(
-      `SELECT to_regclass('_prisma_migrations')::text AS books`,
-    )
-    return rows[0]?.books == null ? [] : (await client.query<Applied>(readBooks)).rows
+    return await readBooksOf(client)
   } finally {
     await client.end()
   }
+}
+
+async function readBooksOf(client: pg.Client): Promise<Applied[]> {
+  const { rows } = await client.query<{ books: string | null }>(
+    `SELECT to_regclass('_prisma_migrations')::text AS books`,
+  )
+  return rows[0]?.books == null ? [] : (await client.query<Applied>(readBooks)).rows
 }
 
 /** The folder is beside src/ and dist/ alike, so the way there is the same from both. */
@@ -188,14 +195,14 @@ async function migrateSqlite(path: string, migrations: Migration[], patience: nu
   // Each attempt blocks the event loop for 50 ms at most; between attempts others have it.
   const database = new Sqlite(path, { timeout: 50 })
   try {
-    const deadline = Date.now() + patience
+    const deadline = performance.now() + patience
     for (;;) {
       try {
         return migrateLocked(database, migrations)
       } catch (error) {
         if (database.inTransaction) database.exec('ROLLBACK')
         if (!isBusy(error)) throw error
-        if (Date.now() >= deadline) throw waitedInVain(patience, error)
+        if (performance.now() >= deadline) throw waitedInVain(patience, error)
         await sleep(50)
       }
     }
@@ -250,6 +257,8 @@ async function migratePostgresql(url: string, migrations: Migration[], patience:
   try {
     // The client of Prisma looks in "public" only, whatever the search path of the role.
     await client.query('SET search_path TO public')
+    // Whoever serves from it need not be the one who may change it: prisma/postgresql/grants.sql.
+    if (missing(migrations, await readBooksOf(client)).length === 0) return []
     await client.query(`SET lock_timeout TO ${Math.max(1, Math.trunc(patience))}`)
     try {
       await client.query(`SELECT pg_advisory_lock(${lockOfPrisma})`)

@@ -3,6 +3,8 @@
  * RFC 5280 and of src/README.md.
  */
 
+import type { EventType } from '../events.ts'
+
 export type Purpose = 'signing' | 'encryption' | 'https'
 /** An identity has one of them, so that none holds what belongs apart: who audits or administers issues nothing. */
 export type Role = 'requester' | 'renewer' | 'approver' | 'auditor' | 'admin'
@@ -273,7 +275,7 @@ export interface CustodyRecord {
 
 export interface NewAuditEvent {
   readonly at: Date
-  readonly type: string
+  readonly type: EventType
   readonly outcome: 'success' | 'refused' | 'failure'
   readonly actor: string
   readonly address: string | null

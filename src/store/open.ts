@@ -20,18 +20,23 @@ import { issuanceFunctions } from './issuance.ts'
 import { kitFunctions } from './kits.ts'
 import { lineageFunctions } from './lineages.ts'
 import { locationOf } from './location.ts'
+import { momentFunctions } from './moments.ts'
 import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
+import { saidByLastCheckpoint } from './publish.ts'
 import { requestFunctions } from './requests.ts'
+import { auditRounds } from './rounds.ts'
+import { checkpointKeyUnder } from './signature.ts'
 import { openSqlite, openSqliteToRead } from './sqlite.ts'
+import { refusingUnaudited } from './unaudited.ts'
 import { uuidv7 } from './uuid.ts'
-import { saidByLastCheckpoint, verificationFunctions, type Damage } from './verifyAudit.ts'
+import type { Damage } from './verifyAudit.ts'
 
 export type Store = Awaited<ReturnType<typeof openStore>>
 
 /**
  * @param url - `file:/path/x.db` or `postgresql://...`.
- * @param options.auditKey - 32 octets that make the MACs of the audit trail.
+ * @param options.auditKey - 32 octets that make the MACs and the checkpoints of the audit trail.
  * @param options.checkpointPath - the file of checkpoints of the audit trail; none are made without it.
  * @param options.onUnfit - called once when it is no longer sure that what was acknowledged is
  *   stored. Every call is refused from then on: stop taking requests, and exit.
@@ -53,27 +58,31 @@ export async function openStore(
   const location = locationOf(url)
   const chain = chainUnder(options.auditKey)
   const { checkpointPath: path } = options
-  const checkpoints = path == null ? null : checkpointFile(path, chain, log)
+  const checkpointKey = checkpointKeyUnder(options.auditKey)
+  const checkpoints = path == null ? null : checkpointFile(path, checkpointKey)
   function onUnfit(reason: Error): void {
     log.error({ err: reason }, 'The record can no longer be trusted. No call is served any more.')
     options.onUnfit?.(reason)
   }
-  const database =
+  const opened =
     location.kind === 'sqlite'
       ? await (options.readOnly === true
           ? openSqliteToRead(location.path)
           : openSqlite(location.path, chain, onUnfit))
       : await openPostgresql(location.url, chain, log, onUnfit)
+  const database = refusingUnaudited(opened)
   let said: Damage | null
+  let rounds: Awaited<ReturnType<typeof auditRounds>>
   try {
     if (options.readOnly !== true) await beginChain(database, chain, checkpoints)
     said = await saidByLastCheckpoint(database, checkpoints)
+    // A record that its checkpoints speak against makes none: nobody could tell afterwards which count.
+    rounds = await auditRounds(database, chain, checkpoints, log, said === null)
   } catch (error) {
     await database.close()
     throw error
   }
-  // A record that its checkpoints speak against makes none: nobody could tell afterwards which count.
-  if (checkpoints !== null && said === null) chain.committed = checkpoints.note
+  const { closeAudit, ...verification } = rounds
 
   return {
     ...issuanceFunctions(database),
@@ -85,25 +94,28 @@ export async function openStore(
     ...custodyFunctions(database),
     ...requestFunctions(database),
     ...auditFunctions(database),
-    ...figureFunctions(database, checkpoints),
+    ...figureFunctions(database),
     ...inspectionFunctions(database),
-    ...verificationFunctions(database, chain, checkpoints),
+    ...verification,
+    ...momentFunctions(database),
+    /** What an auditor verifies checkpoints with. */
+    auditPublicKey: checkpointKey.publicKey,
     /** What the last checkpoint said against this record when it was opened; null when nothing. */
     saidByLastCheckpoint: said,
     /** What was read back from the database when it was opened. */
     settings: database.settings,
     /** A new id that sorts by time; see uuid.ts. Intents and lineages are named so. */
     newId: uuidv7,
-    /** Resolves when both connections answer, and there is room to write. */
+    /** Resolves when both connections answer, there is room to write, and an audit event would be taken. */
     async ping(): Promise<void> {
       await database.probe()
       await database.read((client) => client.$queryRaw`SELECT 1`)
-      await database.write((transaction) => transaction.$queryRaw`SELECT 1`)
+      await database.rehearse()
     },
     /** Waits for what is under way, then lets go of the database. */
     async close(): Promise<void> {
+      await closeAudit()
       await database.close()
-      checkpoints?.close()
     },
   }
 }

@@ -18,7 +18,7 @@ import { nextGroup, stillWanted } from './queue.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import type { Act, Client, Database, Settings, Transaction } from './database.ts'
-import { apart, eventRow } from './rows.ts'
+import { apart, eventRow, rehearsalRow } from './rows.ts'
 import type { Log } from './log.ts'
 
 /** Connections of one instance, for whoever sets max_connections on the server. */
@@ -86,7 +86,7 @@ export async function openPostgresql(
 
   /** Writes a group in one transaction. */
   async function commit(taken: readonly Waiting[]): Promise<void> {
-    const group = taken.filter(({ until }) => until > Date.now())
+    const group = taken.filter(({ until }) => until > performance.now())
     if (group.length === 0) return
     const rows = group.flatMap((waiting) => waiting.rows)
     const entries = group.flatMap((waiting) => waiting.entries)
@@ -134,7 +134,7 @@ export async function openPostgresql(
         bounded(
           () =>
             new Promise<void>((resolve, reject) => {
-              const until = Date.now() + limits.call
+              const until = performance.now() + limits.call
               queue.push({ rows, entries, resolve, reject, until, abandoned, alone: false })
               flushing ??= flush()
             }),
@@ -155,6 +155,18 @@ export async function openPostgresql(
         }),
       ),
     probe: async () => {}, // its disk is seen on the server alone
+    async rehearse() {
+      const takenBack = new Error('taken back')
+      const rehearsal = async (transaction: Transaction): Promise<never> => {
+        await transaction.$executeRaw(rehearsalRow())
+        throw takenBack
+      }
+      await gate
+        .pass(() => bounded(() => writer.$transaction(rehearsal)))
+        .catch((error: unknown) => {
+          if (error !== takenBack) throw error instanceof CaError ? error : unavailable(error)
+        })
+    },
     async close() {
       await gate.close()
       await disconnect()
@@ -168,7 +180,7 @@ interface Waiting {
   readonly entries: readonly AuditEntry[]
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
-  /** When nobody waits for it any more, in milliseconds since 1970: then it is not written. */
+  /** When nobody waits for it any more, by the clock that nobody sets: then it is not written. */
   readonly until: number
   /** Once aborted, nobody waits for it any more. */
   readonly abandoned: AbortSignal | undefined

@@ -52,6 +52,15 @@ export function requestFunctions(database: Database) {
       return addedOr('decided', [row, auditRow(event)])
     },
 
+    /** How many wait for an approver. */
+    async requestsPending(now: Date): Promise<number> {
+      const [found] = await database.read(
+        (client) => client.$queryRaw<{ pending: number | bigint }[]>`
+          SELECT count(*) AS "pending" FROM "PendingRequest" c WHERE ${states.pending(now)}`,
+      )
+      return Number(found?.pending ?? 0)
+    },
+
     findRequest: (id: string): Promise<PendingRequestRecord | null> =>
       database.read(async (client) => {
         const row = await client.pendingRequest.findUnique({ where: { id }, include: beside })

@@ -4,9 +4,11 @@
  * of a row is kept: its types say which columns there are, and every value travels as a parameter.
  */
 
+import { randomInt } from 'node:crypto'
 import { AuditEntry, type LinkedEvent } from './chain.ts'
 import type { Addition } from './database.ts'
 import { Prisma } from './generated/sqlite/client.ts'
+import { uuidv7 } from './uuid.ts'
 
 /** The tables that rows are added to, and what a row of them holds. */
 interface Rows {
@@ -39,6 +41,15 @@ export function insert<Table extends keyof Rows>(table: Table, row: Rows[Table])
 
 /** The row of an event in its place. */
 export const eventRow = (event: LinkedEvent): Prisma.Sql => insert('AuditEvent', { ...event })
+
+/** The row of an event that is taken back at once. Its place is none that an event ever has. */
+export function rehearsalRow(): Prisma.Sql {
+  const id = uuidv7(new Date())
+  const sequence = -randomInt(1, 2 ** 47)
+  const empty = { outcome: '', actor: '', address: null, requestId: null, objectId: null, details: '{}' }
+  const links = { previousHash: '', hash: '', mac: '' }
+  return insert('AuditEvent', { id, sequence, at: new Date(), type: 'rehearsal', ...empty, ...links })
+}
 
 /**
  * What is added, with the events told apart.

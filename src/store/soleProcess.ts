@@ -45,14 +45,14 @@ export async function holdRecord(url: string): Promise<() => void> {
 
 async function lock(path: string): Promise<() => void> {
   const holder = new Sqlite(path, { timeout: 0 })
-  const deadline = Date.now() + patience
+  const deadline = performance.now() + patience
   for (;;) {
     try {
       holder.pragma('journal_mode = MEMORY') // nothing is ever written, so nothing is to lie beside the lock
       holder.exec('BEGIN EXCLUSIVE')
       return () => holder.close()
     } catch (error) {
-      if (!isBusy(error) || Date.now() > deadline) {
+      if (!isBusy(error) || performance.now() > deadline) {
         holder.close()
         if (!isBusy(error)) throw error
         throw new RecordInUseError(

@@ -19,7 +19,7 @@ import { createGate } from './gate.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
 import { nextGroup, stillWanted } from './queue.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
-import { apart, eventRow } from './rows.ts'
+import { apart, eventRow, rehearsalRow } from './rows.ts'
 
 /** Below it, SQLite can corrupt a file in WAL mode ("WAL-reset bug", sqlite.org/wal.html). */
 const oldestVersion = '3.51.3'
@@ -62,12 +62,12 @@ export async function openSqlite(
   })
 
   async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
-    const deadline = Date.now() + patienceMilliseconds
+    const deadline = performance.now() + patienceMilliseconds
     for (;;) {
       try {
         return await attempt()
       } catch (error) {
-        if (!isBusy(error) || Date.now() > deadline) throw error
+        if (!isBusy(error) || performance.now() > deadline) throw error
       }
       await sleep(pauseMilliseconds)
     }
@@ -103,7 +103,7 @@ export async function openSqlite(
       if (unfit !== undefined) {
         for (const waiting of group) waiting.reject(unavailable(unfit))
       } else if (isBusy(error)) {
-        queue.unshift(...group.filter((waiting) => waiting.until > Date.now()))
+        queue.unshift(...group.filter((waiting) => waiting.until > performance.now()))
         for (const waiting of group.filter((waiting) => !queue.includes(waiting))) waiting.reject(error)
         await sleep(pauseMilliseconds)
       } else if (group.length > 1) {
@@ -124,7 +124,7 @@ export async function openSqlite(
     return gate.pass(
       () =>
         new Promise<T>((resolve, reject) => {
-          const until = Date.now() + patienceMilliseconds
+          const until = performance.now() + patienceMilliseconds
           const waiting = { act, resolve: resolve as (result: unknown) => void, reject, until, abandoned }
           queue.push({ ...waiting, alone: false })
           flushing ??= flush()
@@ -146,6 +146,10 @@ export async function openSqlite(
     queued: () => queue.length,
     write: (act) => write(act),
     probe: () => gate.pass(() => roomFor(path)),
+    async rehearse() {
+      const fault = await write(rehearsed)
+      if (fault !== null) throw unavailable(fault)
+    },
     async close() {
       await gate.close()
       await reader.$disconnect()
@@ -176,10 +180,25 @@ export async function openSqliteToRead(path: string): Promise<Database> {
     write: refuse,
     queued: () => 0,
     probe: refuse,
+    rehearse: refuse,
     async close() {
       await gate.close()
       await reader.$disconnect()
     },
+  }
+}
+
+/** Within the transaction of a group, which goes on whatever comes of it. @returns why no event is taken. */
+async function rehearsed(transaction: Transaction): Promise<unknown> {
+  await transaction.$executeRaw`SAVEPOINT "rehearsal"`
+  try {
+    await transaction.$executeRaw(rehearsalRow())
+    return null
+  } catch (error) {
+    return error
+  } finally {
+    await transaction.$executeRaw`ROLLBACK TO "rehearsal"`
+    await transaction.$executeRaw`RELEASE "rehearsal"`
   }
 }
 
@@ -217,7 +236,7 @@ interface Waiting {
   readonly act: Act<unknown>
   readonly resolve: (result: unknown) => void
   readonly reject: (error: unknown) => void
-  /** When it gives up because the file is locked, in milliseconds since 1970. */
+  /** When it gives up because the file is locked, by the clock that nobody sets. */
   readonly until: number
   /** Once aborted, nobody waits for it any more. */
   readonly abandoned: AbortSignal | undefined

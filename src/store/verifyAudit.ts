@@ -1,18 +1,19 @@
 /**
  * The verification of the audit trail: whether it is the one that was written, and whether it tells
- * the same as the rest of the record. It names what is wrong, and where.
+ * the same as the rest of the record. It names what is wrong, and where. Everything is read in small
+ * slices, from any place on, so that it can be done beside a service that works (rounds.ts).
  *
  * docs/verify-audit.py does the first half over an export, without any code of this service.
  */
 
 import { createHash } from 'node:crypto'
 import { CaError } from '../errors.ts'
-import { asLinked, auditRow, everyEvent, issuances } from './audit.ts'
+import { asLinked, eventSlices, issuances, type StoredPlace } from './audit.ts'
 import {
   chainBegun,
   hashOf,
-  headFrom,
   isSame,
+  lineOf,
   noEvent,
   type Chain,
   type Head,
@@ -20,7 +21,7 @@ import {
 } from './chain.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
-import type { NewAuditEvent } from './model.ts'
+import { nextTurn } from './scan.ts'
 
 /** What can be wrong, in the words that an operator sees. */
 export const damages = {
@@ -44,6 +45,8 @@ export interface Damage {
   readonly sequence: number | null
   /** More of it, such as the id of a certificate. */
   readonly detail: string
+  /** SHA-256 of what stands there now, so that another damage in the same place is another one. */
+  readonly state: string
 }
 
 export interface Verification {
@@ -53,126 +56,148 @@ export interface Verification {
   readonly head: Head
   /** The first comes first; 100 at most. */
   readonly damage: readonly Damage[]
+  /** Of what was found, how much was accepted on the host. */
+  readonly accepted: number
 }
 
-const toldAtMost = 100
-const certificatesAtOnce = 500
-
-export function verificationFunctions(database: Database, chain: Chain, file: CheckpointFile | null) {
-  return {
-    /** Reads the whole trail, the certificates and the checkpoints, and tells what does not fit. */
-    async verifyAudit(): Promise<Verification> {
-      const { checkpoints, forged } = file?.read() ?? { checkpoints: [], forged: [] }
-      const found = await verify(database, chain, checkpoints)
-      const lines = forged.map(
-        (line) => ({ kind: 'checkpoint', sequence: null, detail: `line ${line}` }) as const,
-      )
-      return { ...found, damage: [...found.damage, ...lines] }
-    },
-
-    /** Makes the record as it is the one that counts, although its last checkpoint says otherwise. */
-    async acceptRollback(event: NewAuditEvent): Promise<void> {
-      const last = furthestOf(file)
-      if (file === null || last === undefined) throw new Error('there is no checkpoint to be left behind')
-      await database.add([auditRow(event)])
-      file.write(await headOf(database), last.sequence)
-    },
-  }
+/** How far a walk has come. */
+export interface Place extends Head {
+  /** Whether the chain has begun. */
+  readonly sealed: boolean
+  /** The row that was looked at last. */
+  readonly last: StoredPlace | null
 }
 
-/** What the last checkpoint says against this record, which then is older than it was, or another; null when nothing. */
-export async function saidByLastCheckpoint(
-  database: Database,
-  file: CheckpointFile | null,
-): Promise<Damage | null> {
-  const last = furthestOf(file)
-  if (last === undefined) return null
-  const { sequence } = last
-  const row = await database.read((client) => client.auditEvent.findUnique({ where: { sequence } }))
-  if (row === null) {
-    const end = await headOf(database)
-    return {
-      kind: 'truncation',
-      sequence: end.sequence + 1,
-      detail: `there is a checkpoint for ${sequence}`,
-    }
-  }
-  return isSame(row.hash, last.hash)
-    ? null
-    : { kind: 'fork', sequence, detail: 'its checkpoint says otherwise' }
+export const beginning: Place = { ...noEvent, sealed: false, last: null }
+
+/** What was found, in the order in which it was. */
+export interface Findings {
+  readonly damage: Damage[]
+  /** Of every damage that was accepted on the host: see `keyOf`. */
+  readonly accepted: Set<string>
 }
 
-/** Several processes may write to one file, so the last line need not be the furthest. */
-const furthestOf = (file: CheckpointFile | null): Checkpoint | undefined =>
-  file
-    ?.read()
-    .checkpoints.toSorted((a, b) => a.sequence - b.sequence)
-    .at(-1)
+export const nothingFound = (): Findings => ({ damage: [], accepted: new Set() })
 
-async function headOf(database: Database): Promise<Head> {
-  return headFrom(
-    await database.read((client) => client.auditEvent.findFirst({ orderBy: { sequence: 'desc' } })),
-  )
-}
+export const toldAtMost = 100
+const certificatesAtOnce = 100
 
-/** @param checkpoints - what stands outside the database, oldest first. */
-async function verify(
+/** The event of the acceptance of damages: they stand in its details. */
+export const damageAccepted = 'audit.damageAccepted'
+
+/** Reads the whole trail, the certificates and the checkpoints, and tells what does not fit. */
+export async function verifyWhole(
   database: Database,
   chain: Chain,
-  checkpoints: readonly Checkpoint[],
+  file: CheckpointFile | null,
 ): Promise<Verification> {
-  const damage: Damage[] = []
-  const tell = (kind: Damage['kind'], sequence: number | null, detail: string) =>
-    void damage.push({ kind, sequence, detail })
+  const found = nothingFound()
+  const { checkpoints, forged } = (await file?.read()) ?? { checkpoints: [], forged: [] }
+  const { events, place } = await walk(database, chain, beginning, checkpoints, found)
+  if (events > 0 && !place.sealed && !found.damage.some(({ kind }) => kind === 'unreadable'))
+    tell(found, 'unsealed', 1, 'no event has a hash')
+  const furthest = Math.max(0, ...checkpoints.map(({ sequence }) => sequence))
+  if (furthest > place.sequence)
+    tell(found, 'truncation', place.sequence + 1, `there is a checkpoint for ${furthest}`)
+  const certificates = await compareCertificates(database, found)
+  for (const { line, text } of forged) tell(found, 'checkpoint', null, `line ${line}`, text)
 
+  const standing = unaccepted(found)
+  return {
+    events,
+    certificates,
+    checkpoints: checkpoints.length,
+    head: { sequence: place.sequence, hash: place.hash },
+    damage: standing.slice(0, toldAtMost),
+    accepted: found.damage.length - standing.length,
+  }
+}
+
+/** What was found and not accepted, by its place. */
+export const unaccepted = ({ damage, accepted }: Findings): Damage[] =>
+  damage
+    .filter((one) => !accepted.has(keyOf(one)))
+    .toSorted((a, b) => (a.sequence ?? Infinity) - (b.sequence ?? Infinity) || 0)
+
+/** What a damage is known by, when it is accepted and when it is found again. */
+const keyOf = ({ kind, sequence, detail, state }: Damage): string =>
+  JSON.stringify([kind, sequence, detail, state])
+
+function tell(
+  found: Findings,
+  kind: Damage['kind'],
+  sequence: number | null,
+  detail: string,
+  what = '',
+): void {
+  const state = createHash('sha256').update(what).digest('hex')
+  found.damage.push({ kind, sequence, detail, state })
+}
+
+/**
+ * Walks along the events from a place on, and takes note of what does not fit: in the chain, against
+ * checkpoints, and against the certificates that the events tell of.
+ *
+ * @param upTo - the last sequence to look at.
+ */
+export async function walk(
+  database: Database,
+  chain: Chain,
+  from: Place,
+  checkpoints: readonly Checkpoint[],
+  found: Findings,
+  upTo?: number,
+): Promise<{ readonly events: number; readonly place: Place }> {
   const expected = new Map(checkpoints.map(({ sequence, hash }) => [sequence, hash]))
-  /** SHA-256 of the certificate that an event tells of, and where it does, by the id of the certificate. */
-  const told = new Map<string, { readonly sequence: number; readonly sha256: unknown }>()
-  let head = noEvent
+  let place = from
   let events = 0
-  let sealed = false
   try {
-    for await (const event of everyEvent(database)) {
-      events += 1
-      const { sequence } = event
-      const next = head.sequence + 1
-      const follows = sequence === next
-      if (sequence > next) tell('gap', next, sequence - 1 === next ? '1 event' : `${next} to ${sequence - 1}`)
-      if (sequence < next) tell('duplicate', sequence, event.id)
-      if (event.hash === '' && !sealed) {
-        if (event.mac !== '' || event.previousHash !== '') tell('unsealed', sequence, event.id)
-        head = { sequence, hash: hashOf({ ...event, previousHash: head.hash }) }
-      } else {
-        const earlier = sealed ? null : earlierEvents(event)
-        if (!sealed && follows && sequence !== 1 && earlier !== sequence - 1)
-          tell('unsealed', head.sequence, 'no chain begins after it')
-        sealed = true
-        const found = await faultIn(event)
-        if (found !== null) tell(found, sequence, event.id)
-        else if (follows && !isSame(event.previousHash, head.hash)) {
-          if (earlier === null) tell('fork', sequence, event.id)
-          else tell('edit', 1, `one of the events 1 to ${earlier}, which are older than the chain`)
+    for await (const slice of eventSlices(database, from.last, upTo)) {
+      for (const event of slice) {
+        events += 1
+        const { sequence } = event
+        const damaged = (kind: Damage['kind'], where = sequence, detail = event.id) =>
+          tell(found, kind, where, detail, lineOf(event))
+        const next = place.sequence + 1
+        const follows = sequence === next
+        if (sequence > next)
+          tell(found, 'gap', next, sequence - 1 === next ? '1 event' : `${next} to ${sequence - 1}`)
+        if (sequence < next) damaged('duplicate')
+        const head = { sequence: Math.max(sequence, place.sequence), last: { sequence, id: event.id } }
+        if (event.hash === '' && !place.sealed) {
+          if (event.mac !== '' || event.previousHash !== '') damaged('unsealed')
+          place = { ...head, sealed: false, hash: hashOf({ ...event, previousHash: place.hash }) }
+        } else {
+          const earlier = place.sealed ? null : earlierEvents(event)
+          if (!place.sealed && follows && sequence !== 1 && earlier !== sequence - 1)
+            damaged('unsealed', place.sequence, 'no chain begins after it')
+          const fault = await faultIn(event)
+          if (fault !== null) damaged(fault)
+          else {
+            if (follows && !isSame(event.previousHash, place.hash)) {
+              if (earlier === null) damaged('fork')
+              else damaged('edit', 1, `one of the events 1 to ${earlier}, which are older than the chain`)
+            }
+            if (event.type === damageAccepted) for (const key of acceptedIn(event)) found.accepted.add(key)
+          }
+          place = { ...head, sealed: true, hash: event.hash }
         }
-        head = { sequence: Math.max(sequence, head.sequence), hash: event.hash }
+        const checkpoint = expected.get(sequence)
+        if (checkpoint !== undefined && !isSame(checkpoint, event.hash))
+          damaged('fork', sequence, 'its checkpoint says otherwise')
       }
-      const checkpoint = expected.get(sequence)
-      if (checkpoint !== undefined && !isSame(checkpoint, event.hash))
-        tell('fork', sequence, 'its checkpoint says otherwise')
-      if (issuances.includes(event.type) && event.objectId !== null)
-        told.set(event.objectId, { sequence, sha256: sha256In(event) })
+      await compareIssuances(database, slice, found)
     }
-    if (events > 0 && !sealed) tell('unsealed', 1, 'no event has a hash')
   } catch (error) {
     if (error instanceof CaError) throw error // the database is away: nothing is known of the trail
-    tell('unreadable', head.sequence + 1, (error as Error).message.trim().split('\n').at(-1)!)
+    tell(found, 'unreadable', place.sequence + 1, (error as Error).message.trim().split('\n').at(-1)!)
   }
-  const furthest = Math.max(0, ...expected.keys())
-  if (furthest > head.sequence) tell('truncation', head.sequence + 1, `there is a checkpoint for ${furthest}`)
+  return { events, place }
 
   async function faultIn(event: LinkedEvent): Promise<Damage['kind'] | null> {
     if (event.hash === '') return 'unsealed'
     if (isSame(hashOf(event), event.hash)) return isSame(chain.macOf(event.hash), event.mac) ? null : 'mac'
-    if (damage.length > toldAtMost) return 'edit' // nobody is told any more which of the two
+    if (found.damage.length > toldAtMost) return 'edit' // nobody is told any more which of the two
     const [before] = await database.read((client) =>
       client.auditEvent.findMany({ where: { hash: event.previousHash }, take: 1 }),
     )
@@ -181,46 +206,68 @@ async function verify(
     const places = [end + 1, end, event.sequence - 1]
     return places.some((sequence) => isSame(hashOf({ ...event, sequence }), event.hash)) ? 'reorder' : 'edit'
   }
+}
 
-  const certificates = await compare()
-  async function compare(): Promise<number> {
-    let count = 0
-    for (let after = ''; ;) {
-      const rows = await database.read((client) =>
-        client.certificate.findMany({
-          where: { id: { gt: after } },
-          orderBy: { id: 'asc' },
-          take: certificatesAtOnce,
-          select: { id: true, certificate: true },
-        }),
+/** Each issuance that these events tell of has its certificate. */
+async function compareIssuances(
+  database: Database,
+  events: readonly LinkedEvent[],
+  found: Findings,
+): Promise<void> {
+  const told = events.filter(({ type, objectId }) => issuances.includes(type) && objectId !== null)
+  if (told.length === 0) return
+  await nextTurn()
+  const rows = await database.read((client) =>
+    client.certificate.findMany({
+      where: { id: { in: told.map(({ objectId }) => objectId!) } },
+      select: { id: true, certificate: true },
+    }),
+  )
+  const kept = new Map(
+    rows.map(({ id, certificate }) => [id, createHash('sha256').update(certificate).digest('hex')]),
+  )
+  for (const event of told) {
+    const { sequence, objectId } = event
+    const sha256 = kept.get(objectId!)
+    if (sha256 === undefined) tell(found, 'eventWithoutCertificate', sequence, objectId!)
+    else if (parsed(event.details)['sha256'] !== sha256.toUpperCase())
+      tell(
+        found,
+        'certificateWithoutEvent',
+        sequence,
+        `${objectId}, whose event tells of other octets`,
+        sha256,
       )
-      for (const { id, certificate } of rows) {
-        count += 1
-        const event = told.get(id) ?? (await toldSince(id))
-        told.delete(id)
-        if (event === null) tell('certificateWithoutEvent', null, id)
-        else if (event.sha256 !== createHash('sha256').update(certificate).digest('hex').toUpperCase())
-          tell('certificateWithoutEvent', event.sequence, `${id}, whose event tells of other octets`)
-      }
-      if (rows.length < certificatesAtOnce) break
-      after = rows.at(-1)!.id
-    }
-    for (const [id, { sequence }] of told) tell('eventWithoutCertificate', sequence, id)
-    return count
   }
+}
 
-  /** An issuance that was recorded while this was at it. */
-  async function toldSince(id: string): Promise<{ sequence: number; sha256: unknown } | null> {
-    const row = await database.read((client) =>
-      client.auditEvent.findFirst({
-        where: { objectId: id, type: { in: [...issuances] }, sequence: { gt: head.sequence } },
+/** Each certificate has an event that tells of it. @returns how many there are. */
+export async function compareCertificates(database: Database, found: Findings): Promise<number> {
+  let count = 0
+  for (let after = ''; ;) {
+    await nextTurn()
+    const rows = await database.read((client) =>
+      client.certificate.findMany({
+        where: { id: { gt: after } },
+        orderBy: { id: 'asc' },
+        take: certificatesAtOnce,
+        select: { id: true, serialNumber: true },
       }),
     )
-    return row && { sequence: Number(row.sequence), sha256: sha256In(asLinked(row)) }
+    const ids = rows.map(({ id }) => id)
+    const events = await database.read((client) =>
+      client.auditEvent.findMany({
+        where: { objectId: { in: ids }, type: { in: [...issuances] } },
+        select: { objectId: true },
+      }),
+    )
+    const told = new Set(events.map(({ objectId }) => objectId))
+    for (const { id, serialNumber } of rows)
+      if (!told.has(id)) tell(found, 'certificateWithoutEvent', null, id, serialNumber)
+    count += rows.length
+    if (rows.length < certificatesAtOnce) return count
+    after = ids.at(-1)!
   }
-
-  const inOrder = damage.toSorted((a, b) => (a.sequence ?? Infinity) - (b.sequence ?? Infinity) || 0)
-  return { events, certificates, checkpoints: checkpoints.length, head, damage: inOrder.slice(0, toldAtMost) }
 }
 
 /** How many events are older than the chain, by the event that begins it; null for any other. */
@@ -230,7 +277,10 @@ function earlierEvents({ type, details }: LinkedEvent): number | null {
   return typeof earlierEvents === 'number' ? earlierEvents : null
 }
 
-const sha256In = ({ details }: LinkedEvent): unknown => parsed(details)['sha256']
+function acceptedIn({ details }: LinkedEvent): string[] {
+  const { damage } = parsed(details)
+  return Array.isArray(damage) ? (damage as Damage[]).map(keyOf) : []
+}
 
 /** The details as they are, which may be no JSON any more. */
 function parsed(details: string): Readonly<Record<string, unknown>> {

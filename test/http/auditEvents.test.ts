@@ -18,7 +18,7 @@ for (const database of ['SQLite', 'PostgreSQL'])
     for (let index = 0; index < 20; index += 1)
       await store.recordEvent({
         at: new Date(start + index * day),
-        type: index % 2 === 0 ? 'test.even' : 'test.odd',
+        type: index % 2 === 0 ? 'record.checked' : 'escrow.verified',
         outcome: 'success',
         actor: `actor ${index % 3}`,
         address: null,
@@ -51,10 +51,10 @@ for (const database of ['SQLite', 'PostgreSQL'])
         Array.from({ length: sequences.length }, (_, index) => index + 1),
       )
       t.ok(sequences.length >= 22)
-      const { json } = await service.get('/v1/audit-events?limit=1&type=test.odd')
+      const { json } = await service.get('/v1/audit-events?limit=1&type=escrow.verified')
       t.match(json.items, [
         {
-          type: 'test.odd',
+          type: 'escrow.verified',
           at: /Z$/,
           details: { index: 1 },
           previousHash: /^[0-9a-f]{64}$/,
@@ -65,9 +65,9 @@ for (const database of ['SQLite', 'PostgreSQL'])
 
     t.test('is searched by type, actor, object and time', async (t) => {
       const at = (days: number) => new Date(start + days * day).toISOString()
-      t.strictSame(await found('type=test.odd&objectId=object+1'), [1, 11])
+      t.strictSame(await found('type=escrow.verified&objectId=object+1'), [1, 11])
       t.strictSame(await found('actor=actor+2&objectId=object+0'), [5])
-      t.strictSame(await found(`type=test.even&from=${at(4)}&to=${at(8)}`), [4, 6])
+      t.strictSame(await found(`type=record.checked&from=${at(4)}&to=${at(8)}`), [4, 6])
       t.strictSame(await found(`from=${at(18)}&to=${at(20)}`), [18, 19])
       t.strictSame(await found('type=nothing'), [])
       t.strictSame(await found('cursor=999999'), [])
@@ -101,12 +101,12 @@ for (const database of ['SQLite', 'PostgreSQL'])
       writeFileSync(trail, text.replace('actor 2', 'actor 1'))
       t.match(verify().stderr.toString(), /^event \d+ {2}edit$/m)
 
-      const some = await service.get('/v1/audit-events?format=jsonl&type=test.odd&cursor=15')
+      const some = await service.get('/v1/audit-events?format=jsonl&type=escrow.verified&cursor=15')
       t.ok(
         some.text
           .trimEnd()
           .split('\n')
-          .every((line) => (JSON.parse(line) as { type: string }).type === 'test.odd'),
+          .every((line) => (JSON.parse(line) as { type: string }).type === 'escrow.verified'),
       )
     })
   })

@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
+import { createGuard } from '../../src/authority/guard.ts'
 import { makeApiKey } from '../../src/identity/make.ts'
 import { createdEvent } from '../../src/identity/manage.ts'
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
@@ -104,6 +105,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   const ca: CertificationAuthority = {
     store,
     issuer,
+    guard: createGuard({ store, now, log: logger }, () => clock.now.getTime()),
     rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
     metrics: makeMetrics({ version: '0.0.0', watchProcess: false }),
     generateKey: keyGenerator(),

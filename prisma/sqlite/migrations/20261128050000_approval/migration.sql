@@ -45,6 +45,9 @@ CREATE TABLE "ApprovalUse" (
 CREATE UNIQUE INDEX "PendingRequest_principal_digest_attempt_key" ON "PendingRequest"("principal", "digest", "attempt");
 
 -- CreateIndex
+CREATE INDEX "PendingRequest_expiresAt_idx" ON "PendingRequest"("expiresAt");
+
+-- CreateIndex
 CREATE UNIQUE INDEX "ApprovalUse_intentId_key" ON "ApprovalUse"("intentId");
 
 -- CreateIndex

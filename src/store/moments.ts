@@ -1,0 +1,52 @@
+/**
+ * The times that the audit trail bears. Its order is that of the sequence; but nothing is issued at a
+ * time before what was already written (authority/guard.ts), and here stands when that was.
+ */
+
+import { headOf } from './audit.ts'
+import type { Database } from './database.ts'
+import { nextTurn } from './scan.ts'
+
+/** The event that the clock was accepted as it is: what was written before it no longer counts. */
+export const clockAccepted = 'clock.accepted'
+
+/** How far back the latest time is looked for once: events, and how many in one go. */
+const reach = 10_000
+const atOnce = 1_000
+
+export interface Moment {
+  /** The latest time that an event bears since the clock was last accepted. */
+  readonly at: Date
+  /** The event by which it was; 0 when none is found. */
+  readonly accepted: number
+}
+
+export function momentFunctions(database: Database) {
+  let latest: Moment | null = null
+  let seen: number | null = null // the last event that was looked at
+
+  return {
+    /** What the trail says of the time; null when there is no event. */
+    async latestMoment(): Promise<Moment | null> {
+      let beyond = seen ?? Math.max(0, (await headOf(database)).sequence - reach)
+      for (;;) {
+        const rows = await database.read((client) =>
+          client.auditEvent.findMany({
+            where: { sequence: { gt: beyond } },
+            orderBy: { sequence: 'asc' },
+            take: atOnce,
+            select: { sequence: true, at: true, type: true },
+          }),
+        )
+        for (const { at, type, ...row } of rows) {
+          beyond = Number(row.sequence)
+          if (type === clockAccepted) latest = { at, accepted: beyond }
+          else if (latest === null || at > latest.at) latest = { at, accepted: latest?.accepted ?? 0 }
+        }
+        seen = beyond
+        if (rows.length < atOnce) return latest
+        await nextTurn()
+      }
+    },
+  }
+}
