@@ -41,7 +41,7 @@ const arrows: Readonly<Record<string, Arrows>> = {
   store: { values: ['canonicalJson', 'errors'], types: ['hgs'] },
   authority: { values: ['hgs', 'x509', 'canonicalJson', 'errors'], types: ['store', 'keys'] },
   http: { values: ['authority', 'hgs', 'x509', 'errors'], types: ['store', 'keys'] },
-  operation: { values: ['config', 'lab', 'keys', 'store', 'authority', 'x509', 'errors'], types: [] },
+  operation: { values: ['config', 'lab', 'keys', 'store', 'authority', 'hgs', 'x509', 'errors'], types: [] },
   config: { values: everything, types: [] },
   lab: { values: everything, types: [] },
   main: { values: everything, types: [] },

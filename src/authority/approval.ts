@@ -142,7 +142,9 @@ export function whyNeeded(
           : []),
         ...(outside === undefined
           ? []
-          : [`The certificate for ${lineage.purpose} is outside of the scope of who asks: ${outside.found}.`]),
+          : [
+              `The certificate for ${lineage.purpose} is outside of the scope of who asks: ${outside.found}.`,
+            ]),
       ]
     }),
   ]
@@ -323,7 +325,10 @@ const adoptedBy = ({ beside }: Plan): string | null =>
   beside?.adoption === undefined ? null : hexDigest('sha256', beside.adoption.certificate)
 
 /** Rehearsed, so that it is known to come out well. */
-async function asked(ca: CertificationAuthority, { plan, rows, bitsToMake }: Wanted): Promise<AskedCertificate> {
+async function asked(
+  ca: CertificationAuthority,
+  { plan, rows, bitsToMake }: Wanted,
+): Promise<AskedCertificate> {
   const rehearsed = await dryRunOf(ca, plan, rows, bitsToMake, [])
   const { purpose, subject, dnsNames, keyUsage, keyBits, keyOrigin, provider } = rehearsed
   const { publicKeyPin, ignored, notes, verdict } = rehearsed

@@ -60,10 +60,7 @@ export function listRequests<T>(
  *
  * @throws CaError `notFound`, `forbidden`, `requestDecided`, `requestExpired`.
  */
-export async function decide(
-  ca: CertificationAuthority,
-  decision: Decision,
-): Promise<PendingRequestRecord> {
+export async function decide(ca: CertificationAuthority, decision: Decision): Promise<PendingRequestRecord> {
   const request = await findRequest(ca, decision.id, decision.by)
   try {
     return await decideOnce(ca, decision, request)

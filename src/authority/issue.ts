@@ -92,9 +92,7 @@ export type Outline = Omit<Proposal, 'publicKey'> & { readonly publicKey: RsaPub
  * @returns what waits, when it needs an approval that it has not got.
  */
 export function issue(ca: CertificationAuthority, order: Order): Promise<Issued | Awaiting> {
-  return rememberingRefusals(ca, order, null, () =>
-    once(ca, order.idempotency, () => issueOnce(ca, order)),
-  )
+  return rememberingRefusals(ca, order, null, () => once(ca, order.idempotency, () => issueOnce(ca, order)))
 }
 
 async function issueOnce(
@@ -236,11 +234,7 @@ export const outlineOf = async (
     : judgedBeforeKey(ca, order.key, order, profile)
 
 /** Makes the key that the service is to make. */
-export async function withKey(
-  ca: CertificationAuthority,
-  order: Order,
-  outline: Outline,
-): Promise<Proposal> {
+export async function withKey(ca: CertificationAuthority, order: Order, outline: Outline): Promise<Proposal> {
   const { publicKey } = outline
   if (publicKey !== null) return { ...outline, publicKey }
   return { ...outline, ...(await ca.generateKey((order.key as KeyMadeHere).bits, order.abandoned)) }

@@ -118,7 +118,8 @@ const isVisible = (
   if (scope === 'everything' || scope.lineages.includes(lineage.id) || requestedBy === asker) return true
   const read = readCertificate(certificate)
   return (
-    outsideOf(scope, { purpose, subject: read.subject, subjectAltNames: subjectAltNamesOf(read) }).length === 0
+    outsideOf(scope, { purpose, subject: read.subject, subjectAltNames: subjectAltNamesOf(read) }).length ===
+    0
   )
 }
 

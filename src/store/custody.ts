@@ -153,7 +153,8 @@ export function custodyFunctions(database: Database) {
       } catch (error) {
         if (violatedConstraint(error) === null) throw error
         // Both may be taken: then the request is a repetition, and has its answer.
-        const repeated = idempotency !== null && (await database.read((client) => findClaim(client, idempotency))) !== null
+        const repeated =
+          idempotency !== null && (await database.read((client) => findClaim(client, idempotency))) !== null
         return repeated ? 'idempotencyKeyTaken' : 'approvalUsed'
       }
     },
