@@ -64,7 +64,7 @@ t.test('all is well, beside the service that runs', async (t) => {
     checks.map(({ check }) => check),
     [
       ...['node', 'secrets', 'configuration', 'authority', 'chain', 'files', 'disk', 'migrations'],
-      ...['database', 'issuances', 'api-keys', 'escrow', 'clock'],
+      ...['database', 'issuances', 'api-keys', 'approvers', 'escrow', 'clock'],
     ],
   )
   const bad = checks.filter(({ check, severity }) => severity !== 'ok' && !ofMachine.includes(check))
@@ -250,6 +250,28 @@ t.test('API keys', async (t) => {
     ),
   )
   t.match(about(await look(many, inDays(70)), 'api-keys'), [{ found: / and 3 more$/ }])
+})
+
+t.test('approvers', async (t) => {
+  const seen = async (more: object) => about(await look({ ...env, ...more }), 'approvers')
+  t.match(await seen({}), [{ severity: 'ok', found: /^none; rekeys and keys out of escrow/ }])
+  t.match(await seen({ HGSCA_APPROVAL: 'https=always, signing=outOfScope' }), [
+    {
+      severity: 'warning',
+      found: /^none is active, so that orders for signing, https wait in vain/,
+      remedy: /--role approver/,
+    },
+  ])
+  const approvers = (revokedAt: string) =>
+    changed(t, (record) =>
+      record.exec(
+        `INSERT INTO ApiKey SELECT 'approver', secretHash, 'approver', owner, createdAt, expiresAt, ${revokedAt}, scope FROM ApiKey LIMIT 1`,
+      ),
+    )
+  const found = async (of: Record<string, string | undefined>) =>
+    about(await look({ ...of, HGSCA_APPROVAL: 'always' }), 'approvers')
+  t.match(await found(await approvers('NULL')), [{ severity: 'ok', found: '1 active' }])
+  t.match(await found(await approvers('createdAt')), [{ severity: 'warning' }], 'one that is revoked is none')
 })
 
 t.test('the clock', async (t) => {

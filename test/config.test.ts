@@ -67,6 +67,7 @@ t.test('without any setting', async (t) => {
       tls: null,
       trustedProxies: [],
       keyEncipherment: false,
+      approval: { signing: 'none', encryption: 'none', https: 'none' },
       allowSelfSigned: false,
       logLevel: null,
       keepClientInfo: false,
@@ -95,6 +96,32 @@ t.test('without any setting', async (t) => {
     },
     'lab mode can be moved',
   )
+})
+
+t.test('which first certificates need an approval', async (t) => {
+  const policy = (text: string) => readConfig({ HGSCA_APPROVAL: text }).approval
+  const none = { signing: 'none', encryption: 'none', https: 'none' }
+  t.strictSame(policy('none'), none)
+  t.strictSame(policy('always'), { signing: 'always', encryption: 'always', https: 'always' })
+  t.strictSame(policy('https=outOfScope'), { ...none, https: 'outOfScope' }, 'the others need none')
+  t.strictSame(policy(' signing=always, encryption = always ,https=none'), {
+    ...none,
+    signing: 'always',
+    encryption: 'always',
+  })
+  for (const [text, fault] of [
+    ['sometimes', /sometimes is neither one of none, outOfScope, always for all purposes, nor/],
+    ['Always', /Always is neither/],
+    ['true', /true is neither/],
+    ['tls=always', /tls=always is neither/],
+    ['https=', /https= is neither/],
+    ['https=always=none', /https=always=none is neither/],
+    ['always,https=none', /always is neither/],
+    ['https=always,', /nothing is neither/],
+    ['https=always,https=none', /https is told twice/],
+  ] as const)
+    t.throws(() => policy(text), { message: fault }, text)
+  t.throws(() => policy('a=b,c'), { message: /a=b is neither.*\n.*c is neither/ }, 'all of them are told')
 })
 
 t.test('a switch is true or false', async (t) => {

@@ -27,6 +27,7 @@ const migrations = [
   '20261124000000_custody_and_kits',
   '20261125000000_audit_chain',
   '20261126000000_access',
+  '20261128050000_approval',
   '20261128090000_identities',
 ] as const
 const kinds = ['sqlite', 'postgresql'] as const
@@ -304,6 +305,9 @@ const kept = {
   Delivery: /deliveries are never changed or deleted: /,
   Kit: /kits are never changed or deleted: /,
   KitMember: /kits are never changed or deleted: /,
+  PendingRequest: /requests are never changed or deleted: /,
+  Decision: /decisions are never changed or deleted: /,
+  ApprovalUse: /uses of approvals are never changed or deleted: /,
 } as const
 
 for (const kind of kinds) {
@@ -328,6 +332,17 @@ for (const kind of kinds) {
         t.same(await sql(`SELECT * FROM "${table}"`), [row])
       })
     }
+
+    t.test('nothing is carried out for a request that nobody approved', async (t) => {
+      const at = "'2026-11-23 10:00:00'"
+      await sql(
+        `INSERT INTO "PendingRequest" VALUES ('R', 'p', 'digest', 2, 'kit', '{}', NULL, 'r', 'o', 'h', 'q', ${at}, ${at})`,
+      )
+      const use = `INSERT INTO "ApprovalUse" VALUES ('R', NULL, NULL, NULL, ${at})`
+      await t.rejects(sql(use), { message: /not approved/ }, 'not decided')
+      await sql(`INSERT INTO "Decision" VALUES ('R', 'rejected', 'no', 'a', ${at})`)
+      await t.rejects(sql(use), { message: /not approved/ }, 'rejected')
+    })
 
     t.test('an identity changes its secret and its last use, and is revoked once', async (t) => {
       const never = { message: /identities are never (changed|deleted)/ }
@@ -409,7 +424,10 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "EscrowedKey" VALUES ('L', 'k', ${octets}, ${at});
     INSERT INTO "Delivery" VALUES ('D', 'L', '1', 'rebuilt', 'r', ${at});
     INSERT INTO "Kit" VALUES ('K', 'Contoso', 'hgs', 'contoso.com', NULL, NULL, 'r', ${at});
-    INSERT INTO "KitMember" VALUES ('K', 'https', '1');`
+    INSERT INTO "KitMember" VALUES ('K', 'https', '1');
+    INSERT INTO "PendingRequest" VALUES ('Q', 'p', 'digest', 1, 'kit', '{}', NULL, 'r', 'o', 'the host', 'q', ${at}, ${at});
+    INSERT INTO "Decision" VALUES ('Q', 'approved', NULL, 'a', ${at});
+    INSERT INTO "ApprovalUse" VALUES ('Q', NULL, 'K', NULL, ${at});`
 }
 
 const filters = { externalTables: [], externalEnums: [] }

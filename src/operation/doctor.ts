@@ -10,6 +10,7 @@ import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
+import { purposes } from '../hgs/profiles.ts'
 import type { ClientIssuer } from '../identity/clientCertificate.ts'
 import { fetchIssuer, IssuerError } from '../identity/issuer.ts'
 import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
@@ -339,7 +340,7 @@ async function recordFindings(config: Config, now: Date): Promise<Finding[]> {
   try {
     findings.push(durabilityFinding(store.settings))
     findings.push(await issuancesFinding(store, now))
-    findings.push(await identitiesFinding(store, now))
+    findings.push(await identitiesFinding(store, now), await approversFinding(store, config, now))
     findings.push(...(await escrowFindings(store, escrow?.keyIds ?? [])))
     findings.push(clockFinding(await store.newestMoment(), now))
   } catch (error) {
@@ -427,6 +428,26 @@ async function identitiesFinding(store: Store, now: Date): Promise<Finding> {
         faults.join('; '),
         'Make new ones for those who need them (hgs-ca api-key create), and revoke the rest (hgs-ca api-key revoke).',
       )
+}
+
+/** Where nobody may approve, what needs an approval waits until it expires. */
+async function approversFinding(store: Store, { approval }: Config, now: Date): Promise<Finding> {
+  const active = (await store.everyIdentity()).filter(
+    ({ role, revokedAt, expiresAt }) => role === 'approver' && revokedAt === null && expiresAt > now,
+  ).length
+  const waiting = purposes.filter((purpose) => approval[purpose] !== 'none')
+  if (active > 0 || waiting.length === 0)
+    return finding(
+      'approvers',
+      'ok',
+      active > 0 ? `${active} active` : 'none; rekeys and keys out of escrow, which need one, would wait',
+    )
+  return finding(
+    'approvers',
+    'warning',
+    `none is active, so that orders for ${waiting.join(', ')} wait in vain (HGSCA_APPROVAL)`,
+    'Make an identity for somebody else than those who order: hgs-ca api-key create --role approver --owner NAME --for TEXT.',
+  )
 }
 
 async function escrowFindings(store: Store, keyIds: readonly string[]): Promise<Finding[]> {

@@ -116,7 +116,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       t.match(await run(verifyEscrow, escrow), { keys: 3, failures: 0 })
     const renewed = await service.again({ ...service.parts, escrow: young })
     const body = { reason: 'rebuilt', pfx: { password: 'correct horse battery' } }
-    const delivered = await renewed.post(`/v1/lineages/${lineages[0]}/deliveries`, { body })
+    const delivered = await renewed.approved(`/v1/lineages/${lineages[0]}/deliveries`, { body })
     t.equal(delivered.status, 201)
     t.match((await renewed.get(`/v1/lineages/${lineages[0]}/custody`)).json, {
       escrow: { escrowKeyId: young.keyId, opens: true },

@@ -120,6 +120,8 @@ t.test('hostile requests', async (t) => {
     '/v1/self-signed-certificates': [{ subject, key: { bits: 2048 } }],
     '/v1/kits': [{ organization: 'Contoso', serviceName: 'hgs', domain: 'contoso.com', requests: {} }],
     '/v1/kits/{id}/renewals': [{}, { pfx: { signing: pfx, encryption: pfx, password } }],
+    '/v1/requests/{id}/approval': [{}, { comment: 'yes' }],
+    '/v1/requests/{id}/rejection': [{ comment: 'no' }],
     '/v1/conformance-checks': [
       { purpose: 'signing', request: asPem(csr) },
       { certificates: asPem(certificate, 'CERTIFICATE') },

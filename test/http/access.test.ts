@@ -29,6 +29,10 @@ const routes: [string, string][] = [
   ['POST', '/v1/lineages/x/deliveries'],
   ['GET', '/v1/lineages/x/custody'],
   ['GET', '/v1/audit-events'],
+  ['GET', '/v1/requests'],
+  ['GET', '/v1/requests/x'],
+  ['POST', '/v1/requests/x/approval'],
+  ['POST', '/v1/requests/x/rejection'],
 ]
 
 t.test('an API key', async (t) => {

@@ -440,7 +440,7 @@ t.test('on PostgreSQL: adopted, shared, replaced, proved', async (t) => {
   const adopted = await service.post('/v1/adoptions', { body })
   t.equal(adopted.status, 201, adopted.text)
   const { lineage } = adopted.json.certificate
-  const rekeyed = await service.post(`/v1/lineages/${lineage}/rekeys`, {
+  const rekeyed = await service.approved(`/v1/lineages/${lineage}/rekeys`, {
     body: { ...rekeyExamples[0], csr: asPem(freshRequest()) },
   })
   t.equal(rekeyed.status, 201, rekeyed.text)
@@ -455,7 +455,7 @@ t.test('on PostgreSQL: adopted, shared, replaced, proved', async (t) => {
   })
   const proof = (await service.get(`/v1/lineages/${lineage}/proof`)).text
   t.ok(await opensslVerifiesJws(t, proof, new X509Certificate(service.ca.issuer.certificate.der).toString()))
-  const again = await service.post(`/v1/lineages/${lineage}/rekeys`, {
+  const again = await service.approved(`/v1/lineages/${lineage}/rekeys`, {
     body: { ...rekeyExamples[0], csr: asPem(freshRequest()) },
   })
   t.match(again.json, { code: 'alreadyRekeyed' })

@@ -92,7 +92,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const body = { reason: 'rebuilt', pfx: { password: own } }
       const key = await keyIn(
         t,
-        pfxOf(await service.post(`/v1/lineages/${lineage}/deliveries`, { body })),
+        pfxOf(await service.approved(`/v1/lineages/${lineage}/deliveries`, { body })),
         own,
       )
       const numbers = key.export({ format: 'jwk' })
@@ -160,7 +160,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       service.clock.now = new Date(service.clock.now.getTime() + 1_000)
       const headers: Record<string, string> = n % 2 === 0 ? {} : { 'idempotency-key': `delivery-${n}` }
       const body = { reason: `for cluster ${n}`, pfx: { password } }
-      given.push((await service.post(`/v1/lineages/${lineage}/deliveries`, { body, headers })).json.id)
+      given.push((await service.approved(`/v1/lineages/${lineage}/deliveries`, { body, headers })).json.id)
     }
     const whole = (await service.get(url)).json
     t.match(whole.handovers, [

@@ -24,11 +24,11 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
 
     t.test('says when the key was replaced', async (t) => {
       const { lineage } = await issued()
-      const deliver = () => service.post(deliveries(lineage), { body: wanted() })
+      const deliver = () => service.approved(deliveries(lineage), { body: wanted() })
       t.strictSame((await deliver()).json.notes, [])
       const { purpose: _, ...body } = order()
       const rekey = { ...body, acknowledge: rekeyAcknowledgement, reason: 'stolen' }
-      t.equal((await service.post(`/v1/lineages/${lineage}/rekeys`, { body: rekey })).status, 201)
+      t.equal((await service.approved(`/v1/lineages/${lineage}/rekeys`, { body: rekey })).status, 201)
       t.match((await deliver()).json.notes, [/This key was replaced.*do not make this certificate primary/])
     })
 
@@ -40,7 +40,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       for (const target of ['ws2016', 'ws2019']) {
         const own = 'another password 漢字'
         const body = wanted({ pfx: { password: own, target }, reason: `for ${target}` })
-        const answer = await service.post(deliveries(lineage), { body })
+        const answer = await service.approved(deliveries(lineage), { body })
         t.match(answer, {
           status: 201,
           json: { lineage, reason: `for ${target}`, certificate: { id: renewed.id, publicKeyPin } },
@@ -75,7 +75,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
           ],
         )
       }
-      const file = await service.post(`${deliveries(lineage)}?format=pfx`, { body: wanted() })
+      const file = await service.approved(`${deliveries(lineage)}?format=pfx`, { body: wanted() })
       t.match(file, {
         status: 201,
         headers: {
@@ -105,10 +105,10 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
         ...service.parts,
         store: { ...service.ca.store, recordDelivery: died },
       })
-      const unrecorded = await unable.post(deliveries(lineage), { body: wanted() })
+      const unrecorded = await unable.approved(deliveries(lineage), { body: wanted() })
       t.match(unrecorded, { status: 500, json: { pfx: undefined } })
       const headers = { 'idempotency-key': 'told-before-answered' }
-      t.equal((await service.post(deliveries(lineage), { body: wanted(), headers })).status, 201)
+      t.equal((await service.approved(deliveries(lineage), { body: wanted(), headers })).status, 201)
       const store = { ...service.ca.store, recordEvent: died }
       const dying = await service.again({ ...service.parts, store })
       const repeated = await dying.post(deliveries(lineage), { body: wanted(), headers })
@@ -120,6 +120,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const original = await keyIn(t, Buffer.from(pfx, 'base64'))
       const headers = { 'idempotency-key': `repeated-${kind}` }
       const body = wanted({ reason: 'a branch office' })
+      await service.approve(deliveries(lineage), { body })
       const answers = await Promise.all(
         [1, 2, 3].map(() => service.post(deliveries(lineage), { body, headers })),
       )
@@ -172,7 +173,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const lineage = String(row!['lineageId'])
       const ledger = await service.get(`/v1/lineages/${lineage}/custody`)
       t.match(ledger.json, { keyOrigin: 'service', handovers: [], escrow: { opens: true } })
-      const answer = await service.post(deliveries(lineage), { body: wanted() })
+      const answer = await service.approved(deliveries(lineage), { body: wanted() })
       t.equal(answer.status, 201)
       t.ok(isKeyOf(await keyIn(t, pfxOf(answer)), answer.json.certificate.certificate))
     })
@@ -244,7 +245,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const nobody = '018f3a5e-7b2c-7000-8000-0123456789ab'
       t.equal((await service.post(deliveries(nobody), { body: wanted() })).status, 404)
       t.equal((await service.post(deliveries('x'), { body: wanted() })).status, 400)
-      t.equal((await service.post(deliveries(lost.lineage.toUpperCase()), { body: wanted() })).status, 201)
+      t.equal((await service.approved(deliveries(lost.lineage.toUpperCase()), { body: wanted() })).status, 201)
     })
 
     t.test('never gives a key that is not the one on record', async (t) => {
@@ -273,7 +274,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
             (await store.escrowedKeys(lineage)).map((row) => ({ ...row, sealed })),
         }
         const tampered = await service.again({ ...service.parts, store: swapped })
-        const answer = await tampered.post(deliveries(one.lineage), { body: wanted() })
+        const answer = await tampered.approved(deliveries(one.lineage), { body: wanted() })
         t.match(answer, { status: 500, json: { code: 'internalError', pfx: undefined } }, what)
       }
       t.same(await service.sql(`SELECT * FROM "Delivery" WHERE "lineageId" = '${one.lineage}'`), before)

@@ -254,7 +254,7 @@ t.test('a rekey', async (t) => {
     },
   })
   const send = (ask: { url: string; body: object }, headers: Record<string, string> = {}) =>
-    service.post(ask.url, { body: ask.body, headers })
+    service.approved(ask.url, { body: ask.body, headers })
 
   t.test('starts a new lineage, linked to the old one, and answers with the runbook', async (t) => {
     const old = await issued()
@@ -353,6 +353,7 @@ t.test('a rekey', async (t) => {
     const peer = await service.again()
     const headers = { 'idempotency-key': 'rekey-me-once' }
     const ask = rekey(service, old.lineage)
+    await service.approve(ask.url, { body: ask.body })
     const same = await Promise.all([
       send(ask, headers),
       peer.post(ask.url, { body: ask.body, headers }),
@@ -364,9 +365,11 @@ t.test('a rekey', async (t) => {
     )
     const other = await issued()
     const two = await Promise.all(
-      [service, peer].map((one) =>
-        one.post(ask.url.replace(old.lineage, other.lineage), rekey(one, other.lineage)),
-      ),
+      [service, peer].map(async (one) => {
+        const { url, body } = rekey(one, other.lineage)
+        await one.approve(url, { body })
+        return one.post(url, { body })
+      }),
     )
     t.strictSame(new Set(two.map(({ status }) => status)), new Set([201, 409]))
     t.ok(two.some(({ json }) => json.code === 'alreadyRekeyed'))
@@ -397,7 +400,7 @@ t.test('a rekey', async (t) => {
     for (const example of rekeyExamples) {
       const { lineage } = await issued()
       const body = 'csr' in example ? { ...example, csr: asPem(freshRequest()) } : example
-      const answer = await service.post(`/v1/lineages/${lineage}/rekeys`, { body })
+      const answer = await service.approved(`/v1/lineages/${lineage}/rekeys`, { body })
       t.equal(answer.status, 201, answer.text)
       t.equal('pfx' in answer.json.certificate, 'pfx' in example)
     }

@@ -92,7 +92,7 @@ t.test('its examples work as they stand', async (t) => {
   const { lineage } = (await keeping.post('/v1/certificates', { body: kept })).json
   const deliveries = document.paths['/v1/lineages/{id}/deliveries']!['post']!.requestBody!.content
   for (const [name, { value }] of Object.entries(deliveries['application/json']!.examples!)) {
-    const answer = await keeping.post(`/v1/lineages/${lineage}/deliveries`, { body: value })
+    const answer = await keeping.approved(`/v1/lineages/${lineage}/deliveries`, { body: value })
     t.equal(answer.status, 201, name)
   }
 
@@ -158,6 +158,8 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'get /v1/lineages/{id}',
     'get /v1/lineages/{id}/custody',
     'get /v1/lineages/{id}/proof',
+    'get /v1/requests',
+    'get /v1/requests/{id}',
     'post /v1/adoptions',
     'post /v1/certificates',
     'post /v1/certificates/{ref}/renewals',
@@ -168,6 +170,8 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/lineages/{id}/rekeys',
     'post /v1/lineages/{id}/sharings',
     'post /v1/pfx-conversions',
+    'post /v1/requests/{id}/approval',
+    'post /v1/requests/{id}/rejection',
     'post /v1/self-signed-certificates',
   ])
   for (const { name, operation } of operations) {

@@ -21,7 +21,7 @@ const contoso = {
   validityDays: 730,
 } as const satisfies Scope
 
-const roles: readonly Role[] = ['requester', 'renewer', 'auditor', 'admin']
+const roles: readonly Role[] = ['requester', 'renewer', 'approver', 'auditor', 'admin']
 
 /** Who may use a route at all. The rest is 403, whatever the object. */
 const writers: Readonly<Record<string, readonly Role[]>> = {
@@ -35,6 +35,8 @@ const writers: Readonly<Record<string, readonly Role[]>> = {
   'post /v1/lineages/{id}/deliveries': ['admin'],
   'post /v1/kits': ['requester'],
   'post /v1/kits/{id}/renewals': ['requester', 'renewer'],
+  'post /v1/requests/{id}/approval': ['approver'],
+  'post /v1/requests/{id}/rejection': ['approver'],
 }
 const open = /^get (\/|\/livez|\/readyz|\/v1\/authority.*|\/problems\/.*|\/docs.*)$/
 
@@ -58,10 +60,18 @@ t.test('each route, by each role, over an object of its scope and over another',
         },
       })
     ).json
-  const objects = {
-    own: { certificate: await issue('Contoso'), kit: await kitOf('Contoso') },
-    foreign: { certificate: await issue('Fabrikam'), kit: await kitOf('Fabrikam') },
+  /** A delivery that an admin without bounds asks for. */
+  const requestFor = async (lineage: string) =>
+    (
+      await service.post(`/v1/lineages/${lineage}/deliveries`, {
+        body: { reason: 'rebuilt', pfx: { password } },
+      })
+    ).json
+  const objectsOf = async (organization: string) => {
+    const certificate = await issue(organization)
+    return { certificate, kit: await kitOf(organization), request: await requestFor(certificate.lineage) }
   }
+  const objects = { own: await objectsOf('Contoso'), foreign: await objectsOf('Fabrikam') }
   const keys = new Map<Role, string>()
   for (const role of roles) keys.set(role, await service.apiKey(role, 30, contoso))
 
@@ -74,8 +84,14 @@ t.test('each route, by each role, over an object of its scope and over another',
       const route = `${method} ${path}`
       if (open.test(route) || /\{(id|ref)\}/.test(path) === false) continue
       for (const role of roles) {
-        for (const [whose, { certificate, kit }] of Object.entries(objects)) {
-          const id = path.includes('/kits/') ? kit.id : certificate.lineage
+        for (const [whose, { certificate, kit, request }] of Object.entries(objects)) {
+          const id = path.includes('/kits/')
+            ? kit.id
+            : path.includes('/requests/')
+              ? request.id
+              : certificate.lineage
+          // Requests of others are for those who decide or oversee.
+          const isSeen = whose === 'own' && !(path.includes('/requests/') && role.startsWith('re'))
           const url = path.replace('{ref}', certificate.id).replace('{id}', id)
           const allowed = writers[route]?.includes(role) ?? method === 'get'
           // A body that each of these routes refuses, so that nothing changes: only who may try is asked.
@@ -86,7 +102,7 @@ t.test('each route, by each role, over an object of its scope and over another',
           })
           const what = `${route} by ${role} on ${whose}: ${answer.status}`
           if (!allowed) t.match(answer, { status: 403, json: { code: 'forbidden' } }, what)
-          else if (method === 'get') t.equal(answer.status, whose === 'own' ? 200 : 404, what)
+          else if (method === 'get') t.equal(answer.status, isSeen ? 200 : 404, what)
           else t.not(answer.status, 403, what)
           walked++
         }
@@ -125,7 +141,7 @@ t.test('each route, by each role, over an object of its scope and over another',
     const delivery = { body: { reason: 'mine?', pfx: { password } }, as: admin }
     t.equal((await service.post(`/v1/lineages/${certificate.lineage}/deliveries`, delivery)).status, 404)
     const own = `/v1/lineages/${objects.own.certificate.lineage}/deliveries`
-    t.equal((await service.post(own, delivery)).status, 201)
+    t.equal((await service.approved(own, delivery)).status, 201)
     const listed = (await service.get('/v1/certificates?limit=200', { as })).json.items
     t.strictSame(
       new Set(listed.map((one: { subject: string }) => /O=(\w+)/.exec(one.subject)![1])),

@@ -52,13 +52,15 @@ export interface InProcess {
   readonly clock: { now: Date }
   readonly post: (url: string, ask?: Ask) => Promise<Answer>
   readonly get: (url: string, ask?: Ask) => Promise<Answer>
-  /** As `post`; what waits for an approver is approved, and sent again. */
+  /** Posts what waits for an approver, and approves it. */
+  readonly approve: (url: string, ask?: Ask) => Promise<Answer>
+  /** The same, and sent again once it is approved. */
   readonly approved: (url: string, ask?: Ask) => Promise<Answer>
   /** The key of an approver who sees everything. */
   readonly approver: string
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
   /** @param scope - everything, unless told otherwise. */
-  readonly apiKey: (role: Role, days?: number, scope?: Scope) => Promise<string>
+  readonly apiKey: (role: Role, days?: number, scope?: Scope, owner?: string) => Promise<string>
   /** The service once more over the same record, with parts of its authority exchanged. */
   readonly again: (
     parts?: Partial<CertificationAuthority>,
@@ -119,8 +121,13 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     underWay: new Map(),
   }
   const pepper = await labPepper(folder)
-  const apiKey = async (role: Role, days = 365, scope: Scope = 'everything'): Promise<string> => {
-    const what = { role, scope, owner: `a ${role}`, purpose: 'tests', days }
+  const apiKey = async (
+    role: Role,
+    days = 365,
+    scope: Scope = 'everything',
+    owner = `a ${role}`,
+  ): Promise<string> => {
+    const what = { role, scope, owner, purpose: 'tests', days }
     const { text, record } = makeApiKey(what, { by: 'test', where: 'test', pepper }, now())
     const test = { name: 'test', owner: 'test', address: null, requestId: null }
     await store.createIdentity(record, createdEvent(record, test), () => null)
@@ -191,15 +198,17 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
         json: body,
       }
     }
-    const approved = async (url: string, ask?: Ask): Promise<Answer> => {
+    const approve = async (url: string, ask?: Ask): Promise<Answer> => {
       const first = await send('POST', url, ask)
       if (first.status !== 202) return first
-      const decided = await send('POST', `${String(first.headers['location'])}/approval`, {
+      return send('POST', `${String(first.headers['location'])}/approval`, {
         body: {},
         as: await usualKey('approver'),
       })
-      if (decided.status !== 200) throw new Error(decided.text)
-      return send('POST', url, ask)
+    }
+    const approved = async (url: string, ask?: Ask): Promise<Answer> => {
+      const decided = await approve(url, ask)
+      return decided.json.state === 'approved' ? send('POST', url, ask) : decided
     }
     return {
       ca: own,
@@ -211,6 +220,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       send,
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
+      approve,
       approved,
       approver: await usualKey('approver'),
       apiKey,
