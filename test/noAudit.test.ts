@@ -23,8 +23,9 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
       if (url !== undefined) return withClient(url, async (client) => (await client.query(text)).rows)
       const file = new Sqlite(`${service.folder}/hgs-ca.db`, { timeout: 5_000 })
       try {
-        if (!text.startsWith('SELECT')) return void file.exec(text) ?? []
-        return file.prepare<[], Record<string, unknown>>(text).all()
+        if (text.startsWith('SELECT')) return file.prepare<[], Record<string, unknown>>(text).all()
+        file.exec(text)
+        return []
       } finally {
         file.close()
       }
