@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { makeApiKey } from '../src/authority/apiKey.ts'
+import { makeApiKey } from '../src/identity/make.ts'
+import { createdEvent } from '../src/identity/manage.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { openStore } from '../src/store/open.ts'
 import { pino } from 'pino'
@@ -40,18 +41,11 @@ async function apiKeyIn(url: string, production: Production): Promise<string> {
   await migrate(url, { log: silent })
   const store = await openStore(url, { log: silent, auditKey })
   const now = new Date()
-  const where = { role: 'requester', scope: 'everything', owner: 'canary', where: 'test', days: 1 } as const
-  const { text, record } = makeApiKey(where, now)
-  await store.createApiKey(record, {
-    at: now,
-    type: 'apiKey.created',
-    outcome: 'success',
-    actor: 'test',
-    address: null,
-    requestId: null,
-    objectId: record.id,
-    details: {},
-  })
+  const pepper = createSecretKey(Buffer.from(readFileSync(production.path('pepper'), 'utf8'), 'base64'))
+  const what = { role: 'requester', scope: 'everything', owner: 'canary', purpose: 'tests', days: 1 } as const
+  const { text, record } = makeApiKey(what, { by: 'test', where: 'test', pepper }, now)
+  const test = { name: 'test', owner: 'test', address: null, requestId: null }
+  await store.createIdentity(record, createdEvent(record, test), () => null)
   await store.close()
   return text
 }

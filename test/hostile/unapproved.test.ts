@@ -174,17 +174,7 @@ t.test('nothing comes of', async (t) => {
   const leaver = await service.apiKey('requester', 30, 'everything', 'a leaver')
   const leaving = { ...asking({ reason: 'on the last day' }), as: leaver }
   t.equal((await approval(await waits(leaving), approver)).status, 200)
-  const id = leaver.split('_')[2]!
-  await service.ca.store.revokeApiKey(id, service.clock.now, {
-    at: service.clock.now,
-    type: 'apiKey.revoked',
-    outcome: 'success',
-    actor: 'test',
-    address: null,
-    requestId: null,
-    objectId: id,
-    details: {},
-  })
+  await service.revoke(leaver)
   await nothing(
     'what was approved for an identity that is revoked',
     () => post('/v1/certificates', leaving),

@@ -145,7 +145,7 @@ t.test('GET /metrics', async (t) => {
         metrics,
         store: {
           ...store,
-          findApiKey: async (id) => (await gone(), store.findApiKey(id)),
+          findIdentity: async (id) => (await gone(), store.findIdentity(id)),
           ping: async () => (await gone(), store.ping()),
         },
       })
@@ -176,22 +176,13 @@ t.test('GET /metrics', async (t) => {
     const shaky = await service.again({
       store: {
         ...store,
-        findApiKey: (id) =>
-          away ? Promise.reject(new CaError('storeUnavailable', 'away')) : store.findApiKey(id),
+        findIdentity: (id) =>
+          away ? Promise.reject(new CaError('storeUnavailable', 'away')) : store.findIdentity(id),
       },
     })
     const as = await service.apiKey('auditor')
     t.equal((await shaky.get('/metrics', { as })).status, 200)
-    await store.revokeApiKey(as.split('_')[2]!, service.clock.now, {
-      at: service.clock.now,
-      type: 'apiKey.revoked',
-      outcome: 'success',
-      actor: 'test',
-      address: null,
-      requestId: null,
-      objectId: null,
-      details: {},
-    })
+    await service.revoke(as)
     away = true
     t.equal((await shaky.get('/metrics', { as })).status, 200)
     away = false

@@ -1,14 +1,18 @@
 /** How often an identity may ask, and how often an address may fail. */
-import { randomBytes } from 'node:crypto'
+import { createSecretKey, randomBytes } from 'node:crypto'
 import { Agent } from 'node:http'
 import t, { type Test } from 'tap'
-import { makeApiKey } from '../../src/authority/apiKey.ts'
+import { makeApiKey } from '../../src/identity/make.ts'
 import { inProcess, type InProcess } from '../support/inProcess.ts'
 import { exchange } from '../support/load.ts'
 
 /** A key as one is made, that nobody has. */
 const unknownKey = (): string =>
-  makeApiKey({ role: 'auditor', scope: 'everything', owner: 'x', where: 'test', days: 1 }, new Date()).text
+  makeApiKey(
+    { role: 'auditor', scope: 'everything', owner: 'x', purpose: 'tests', days: 1 },
+    { by: 'test', where: 'test', pepper: createSecretKey(randomBytes(32)) },
+    new Date(),
+  ).text
 
 async function limited(t: Test, rateLimit: number): Promise<InProcess> {
   const service = await inProcess(t)
@@ -67,14 +71,14 @@ t.test('an order that is one too many is refused before its body is read', async
 t.test('an address that fails', async (t) => {
   const service = await limited(t, 100_000)
   const lookups: string[] = []
-  const { findApiKey } = service.ca.store
+  const { findIdentity } = service.ca.store
   const watched = await service.again(
     {
       store: {
         ...service.ca.store,
-        findApiKey: (id) => {
+        findIdentity: (id) => {
           lookups.push(id)
-          return findApiKey(id)
+          return findIdentity(id)
         },
       },
     },

@@ -9,7 +9,7 @@ import type { Test } from 'tap'
 import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
 import { createGuard } from '../../src/authority/guard.ts'
 import { makeApiKey } from '../../src/identity/make.ts'
-import { createdEvent } from '../../src/identity/manage.ts'
+import { createdEvent, revokeIdentity } from '../../src/identity/manage.ts'
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
@@ -61,6 +61,7 @@ export interface InProcess {
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
   /** @param scope - everything, unless told otherwise. */
   readonly apiKey: (role: Role, days?: number, scope?: Scope, owner?: string) => Promise<string>
+  readonly revoke: (apiKey: string) => Promise<void>
   /** The service once more over the same record, with parts of its authority exchanged. */
   readonly again: (
     parts?: Partial<CertificationAuthority>,
@@ -121,6 +122,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
     underWay: new Map(),
   }
   const pepper = await labPepper(folder)
+  const test = { name: 'test', owner: 'test', address: null, requestId: null }
   const apiKey = async (
     role: Role,
     days = 365,
@@ -129,10 +131,11 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   ): Promise<string> => {
     const what = { role, scope, owner, purpose: 'tests', days }
     const { text, record } = makeApiKey(what, { by: 'test', where: 'test', pepper }, now())
-    const test = { name: 'test', owner: 'test', address: null, requestId: null }
     await store.createIdentity(record, createdEvent(record, test), () => null)
     return text
   }
+  const revoke = async (key: string): Promise<void> =>
+    void (await revokeIdentity({ store, now }, key.split('_')[2]!, null, test))
   // Tests go to other years, and no key lasts for more than one.
   const usualKeys = new Map<Role, { readonly text: string; readonly until: number }>()
   const usualKey = async (role: 'requester' | 'approver' | 'admin'): Promise<string> => {
@@ -224,6 +227,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       approved,
       approver: await usualKey('approver'),
       apiKey,
+      revoke,
       again: (more = {}, others = {}) => serve(more, others),
     }
   }
