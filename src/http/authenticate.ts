@@ -68,7 +68,7 @@ export function requirePermissions(
       // The key has been read on the way already; whoever configured the client must learn of it.
       throw new CaError('insecureTransport', 'This request came in clear.')
     }
-    if (permission === 'bootstrap') return // its token is looked at where it is used up
+    if (permission === 'bootstrap') return // the route looks at its token
     const look = () => callerOf(request, ca, recognition, clientIssuers)
     const { authorization } = request.headers
     const caller = await limits.ofFailures(request, () =>

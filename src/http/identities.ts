@@ -5,7 +5,7 @@ import type { KeyObject } from 'node:crypto'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { scopeFaults } from '../authority/scope.ts'
 import { CaError } from '../errors.ts'
-import { makeFirstAdmin } from '../identity/bootstrap.ts'
+import { bootstrapToken, makeFirstAdmin, type Origin } from '../identity/bootstrap.ts'
 import {
   createIdentity,
   maximumOverlapDays,
@@ -192,6 +192,8 @@ export function identityRoutes(server: FastifyInstance, ca: CertificationAuthori
     '/v1/bootstrap',
     {
       config: { permission: 'bootstrap' },
+      // Before the body is looked at: to whom has no token, nothing else is told.
+      onRequest: async (request) => void (await bootstrapToken(keeper, bearerOf(request), originOf(request))),
       schema: {
         operationId: 'bootstrap',
         tags: ['identities'],
@@ -214,7 +216,7 @@ export function identityRoutes(server: FastifyInstance, ca: CertificationAuthori
         keeper,
         bearerOf(request),
         { owner, purpose, days, networks },
-        { address: request.ip, local: isLocal(request), requestId: request.id },
+        originOf(request),
       )
       return reply
         .code(201)
@@ -223,6 +225,12 @@ export function identityRoutes(server: FastifyInstance, ca: CertificationAuthori
     },
   )
 }
+
+const originOf = (request: FastifyRequest): Origin => ({
+  address: request.ip,
+  local: isLocal(request),
+  requestId: request.id,
+})
 
 /** Whether there is no proxy between, known or not: one on this host would make everybody local. */
 const isLocal = ({ socket, ip, headers }: FastifyRequest): boolean =>

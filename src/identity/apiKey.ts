@@ -38,7 +38,7 @@ export function parseApiKey(text: string, pepper: KeyObject): { id: string; secr
   return { id: id!, secretHash: digest(secret!, pepper) }
 }
 
-const nothing = '0'.repeat(64) // the digest of no secret: nobody knows what gives it
+const something = '0'.repeat(64) // what is compared with where there is no digest; it never opens anything
 
 /**
  * Which secret of the identity a digest is of; null when of none. An unknown identity takes as long as
@@ -49,8 +49,10 @@ export function secretOf(
   shown: Buffer,
   now: Date,
 ): 'current' | 'previous' | null {
-  const isOf = (known: string | null | undefined) =>
-    timingSafeEqual(shown, Buffer.from(known ?? nothing, 'hex'))
+  const isOf = (known: string | null | undefined) => {
+    const same = timingSafeEqual(shown, Buffer.from(known ?? something, 'hex'))
+    return same && known != null
+  }
   const [current, previous] = [isOf(record?.secretHash), isOf(record?.previousSecretHash)]
   if (current) return 'current'
   return previous && record!.previousSecretUntil! > now ? 'previous' : null

@@ -8,6 +8,7 @@
 import { createHmac, randomBytes, type KeyObject } from 'node:crypto'
 import { CaError } from '../errors.ts'
 import type { BootstrapRecord, IdentityRecord, NewAuditEvent } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
 import { newIdentityId } from './apiKey.ts'
 import { makeIdentity, type NewIdentity } from './make.ts'
 import { createdEvent, event, where, whyNotBeside, type Actor, type Keeper } from './manage.ts'
@@ -41,11 +42,11 @@ export async function makeBootstrapToken(
     usedAt: null,
   }
   const { id, expiresAt } = record
-  const told = event('bootstrap.tokenCreated', id, at, by, { networks, expiresAt })
-  const refusal = await store.createBootstrapToken(record, told, (identities) => whyNotFirst(identities, at))
+  const made = event('bootstrap.tokenCreated', id, at, by, { networks, expiresAt })
+  const refusal = await store.createBootstrapToken(record, made, (identities) => whyNotFirst(identities, at))
   if (refusal === null) return { text, record }
-  const refused = event('bootstrap.refused', null, at, by, { code: refusal.code })
-  await store.recordEvent({ ...refused, outcome: 'refused' })
+  const told = event('bootstrap.refused', null, at, by, { code: refusal.code })
+  await store.recordEvent({ ...told, outcome: 'refused' })
   throw refusal
 }
 
@@ -58,22 +59,37 @@ export interface Origin {
 }
 
 /**
+ * The token that a text is, as long as it is good.
+ *
+ * @throws CaError `unauthenticated` for one that is unknown, over or used; `forbidden` from elsewhere.
+ */
+export async function bootstrapToken(
+  { store, pepper, now }: Keeper,
+  text: string,
+  origin: Origin,
+): Promise<BootstrapRecord> {
+  const token = shape.test(text) ? await store.findBootstrapToken(digest(text, pepper)) : null
+  if (token === null) throw new CaError('unauthenticated', 'The bootstrap token is unknown.')
+  const refusal = whyNotBy(token, now()) ?? whyNotFrom(token, origin)
+  if (refusal !== null) throw await refused(store, token, origin, refusal, now())
+  return token
+}
+
+/**
  * Makes the first admin and burns the token.
  *
- * @throws CaError `unauthenticated` for a token that is unknown, over or used; `forbidden` from
- *   elsewhere; `adminExists`; `rolesExclude`.
+ * @throws CaError as bootstrapToken; `adminExists`; `rolesExclude`.
  */
 export async function makeFirstAdmin(
-  { store, pepper, now }: Keeper,
+  keeper: Keeper,
   text: string,
   what: Pick<NewIdentity, 'owner' | 'purpose' | 'days' | 'networks'>,
   origin: Origin,
 ): Promise<{ text: string; record: IdentityRecord }> {
-  const token = shape.test(text) ? await store.findBootstrapToken(digest(text, pepper)) : null
-  if (token === null) throw new CaError('unauthenticated', 'The bootstrap token is unknown.')
+  const { store, pepper, now } = keeper
+  const token = await bootstrapToken(keeper, text, origin)
   const at = now()
-  const { address, requestId } = origin
-  const by: Actor = { name: `the bootstrap token ${token.id}`, owner: 'the host', address, requestId }
+  const by = bearerOf(token, origin)
   const order = { ...what, kind: 'apiKey', role: 'admin', scope: 'everything', match: null } as const
   const made = makeIdentity(order, { by: by.owner, where, pepper }, at)
   const { record } = made
@@ -81,20 +97,35 @@ export async function makeFirstAdmin(
     event('bootstrap.tokenUsed', token.id, at, by, { identity: record.id }),
     createdEvent(record, by),
   ]
-  const refusal =
-    whyNotBy(token, at) ??
-    whyNotFrom(token, origin) ??
-    (await store.useBootstrapToken(
-      token.id,
-      record,
-      events,
-      (now, identities) =>
-        whyNotBy(now, at) ?? whyNotFirst(identities, at) ?? whyNotBeside(record, identities, at),
-    ))
-  if (refusal === null) return { text: made.text!, record }
-  const refused = event('bootstrap.refused', token.id, at, by, { code: refusal.code })
-  await store.recordEvent({ ...refused, outcome: 'refused' })
-  throw refusal
+  const refusal = await store.useBootstrapToken(
+    token.id,
+    record,
+    events,
+    (current, identities) =>
+      whyNotBy(current, at) ?? whyNotFirst(identities, at) ?? whyNotBeside(record, identities, at),
+  )
+  if (refusal !== null) throw await refused(store, token, origin, refusal, at)
+  return { text: made.text!, record }
+}
+
+const bearerOf = ({ id }: BootstrapRecord, { address, requestId }: Origin): Actor => ({
+  name: `the bootstrap token ${id}`,
+  owner: 'the host',
+  address,
+  requestId,
+})
+
+/** Writes a refusal down. @returns it, to be thrown. */
+async function refused(
+  store: Store,
+  token: BootstrapRecord,
+  origin: Origin,
+  refusal: CaError,
+  at: Date,
+): Promise<CaError> {
+  const told = event('bootstrap.refused', token.id, at, bearerOf(token, origin), { code: refusal.code })
+  await store.recordEvent({ ...told, outcome: 'refused' })
+  return refusal
 }
 
 function whyNotBy({ usedAt, expiresAt }: BootstrapRecord, at: Date): CaError | null {

@@ -22,26 +22,63 @@ const contoso = {
 } as const satisfies Scope
 
 const roles: readonly Role[] = ['requester', 'renewer', 'approver', 'auditor', 'admin']
+const everybody = roles
 
-/** Who may use a route at all. The rest is 403, whatever the object. */
-const writers: Readonly<Record<string, readonly Role[]>> = {
-  'post /v1/certificates': ['requester'],
-  'post /v1/certificates/{ref}/renewals': ['requester', 'renewer'],
-  'post /v1/pfx-conversions': ['requester', 'renewer'],
-  'post /v1/adoptions': ['requester'],
-  'post /v1/lineages/{id}/rekeys': ['requester'],
-  'post /v1/lineages/{id}/sharings': ['requester'],
-  'post /v1/self-signed-certificates': ['requester'],
-  'post /v1/lineages/{id}/deliveries': ['admin'],
-  'post /v1/kits': ['requester'],
-  'post /v1/kits/{id}/renewals': ['requester', 'renewer'],
-  'post /v1/requests/{id}/approval': ['approver'],
-  'post /v1/requests/{id}/rejection': ['approver'],
+interface Rule {
+  /** Who may use the route at all, within its scope. The rest is 403, whatever the object. */
+  readonly by: readonly Role[] | 'public' | 'bootstrap'
+  /** What stands in its address; what is foreign is 404 to all who may use it. */
+  readonly object?: 'certificate' | 'lineage' | 'kit' | 'request' | 'identity'
+  /** Whether bounds alone are in the way: with `everything` for a scope, the same roles may. */
+  readonly unbounded?: true
 }
-const open = /^get (\/|\/livez|\/readyz|\/v1\/authority.*|\/problems\/.*|\/docs.*)$/
+
+/** Each route. One that is not here makes the test fail: say who may use it. */
+const rules: Readonly<Record<string, Rule>> = {
+  'get /livez': { by: 'public' },
+  'get /readyz': { by: 'public' },
+  'get /problems/{code}': { by: 'public' },
+  'get /v1/authority': { by: 'public' },
+  'get /v1/authority/certificate': { by: 'public' },
+  'get /v1/authority/chain': { by: 'public' },
+  'post /v1/bootstrap': { by: 'bootstrap' },
+  'get /v1/certificates': { by: everybody },
+  'get /v1/certificates/{ref}': { by: everybody, object: 'certificate' },
+  'get /v1/certificates/{ref}/history': { by: everybody, object: 'certificate' },
+  'get /v1/certificates/{ref}/renewal-info': { by: everybody, object: 'certificate' },
+  'post /v1/certificates': { by: ['requester'] },
+  'post /v1/certificates/{ref}/renewals': { by: ['requester', 'renewer'], object: 'certificate' },
+  'post /v1/conformance-checks': { by: everybody },
+  'post /v1/pfx-conversions': { by: ['requester', 'renewer'] },
+  'post /v1/adoptions': { by: ['requester'] },
+  'get /v1/lineages/{id}': { by: everybody, object: 'lineage' },
+  'get /v1/lineages/{id}/proof': { by: everybody, object: 'lineage' },
+  'get /v1/lineages/{id}/custody': { by: everybody, object: 'lineage' },
+  'post /v1/lineages/{id}/rekeys': { by: ['requester'], object: 'lineage' },
+  'post /v1/lineages/{id}/sharings': { by: ['requester'], object: 'lineage' },
+  'post /v1/lineages/{id}/deliveries': { by: ['admin'], object: 'lineage' },
+  'post /v1/self-signed-certificates': { by: ['requester'] },
+  'get /v1/kits/{id}': { by: everybody, object: 'kit' },
+  'post /v1/kits': { by: ['requester'] },
+  'post /v1/kits/{id}/renewals': { by: ['requester', 'renewer'], object: 'kit' },
+  'get /v1/requests': { by: everybody },
+  'get /v1/requests/{id}': { by: everybody, object: 'request' },
+  'post /v1/requests/{id}/approval': { by: ['approver'], object: 'request' },
+  'post /v1/requests/{id}/rejection': { by: ['approver'], object: 'request' },
+  'get /metrics': { by: everybody },
+  'get /v1/audit-events': { by: ['auditor', 'admin'], unbounded: true },
+  'get /v1/identities': { by: ['admin'], unbounded: true },
+  'post /v1/identities': { by: ['admin'], unbounded: true },
+  'get /v1/identities/{id}': { by: everybody, object: 'identity' },
+  'post /v1/identities/{id}/rotations': { by: everybody, object: 'identity' },
+  'post /v1/identities/{id}/revocation': { by: ['admin'], object: 'identity', unbounded: true },
+}
 
 t.test('each route, by each role, over an object of its scope and over another', async (t) => {
-  const service = await keeping(t)
+  const kept = await keeping(t)
+  const service = await kept.again(kept.ca, {
+    accessTokens: async (text) => ({ subject: 'job 1', client: 'no client', roles: [text] }),
+  })
   const issue = async (organization: string) =>
     (
       await service.post('/v1/certificates', {
@@ -72,44 +109,93 @@ t.test('each route, by each role, over an object of its scope and over another',
     return { certificate, kit: await kitOf(organization), request: await requestFor(certificate.lineage) }
   }
   const objects = { own: await objectsOf('Contoso'), foreign: await objectsOf('Fabrikam') }
-  const keys = new Map<Role, string>()
-  for (const role of roles) keys.set(role, await service.apiKey(role, 30, contoso))
+  const keys = new Map<string, string>()
+  for (const role of roles) {
+    keys.set(role, await service.apiKey(role, 30, contoso))
+    keys.set(`${role} without bounds`, await service.apiKey(role, 30))
+    // The same role and scope, for whoever shows an access token.
+    const body = { kind: 'accessToken', role, scope: contoso, owner: `a ${role}`, purpose: 'tests' }
+    const made = await service.post('/v1/identities', { body: { ...body, match: `role:token-of-${role}` } })
+    t.equal(made.status, role === 'admin' ? 403 : 201, 'and nobody makes one for himself')
+    if (role !== 'admin') keys.set(`${role} by token`, `token-of-${role}`)
+  }
+  const idOf = async (as: string) => (await service.get('/v1/identities/self', { as })).json.id as string
+  const stranger = await idOf(await service.apiKey('requester', 30))
 
   const { paths } = parse(readFileSync(openApiFile, 'utf8')) as {
     paths: Record<string, Record<string, object>>
   }
+  const routes = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => ({ path, method, route: `${method} ${path}` })),
+  )
+  t.strictSame(routes.map(({ route }) => route).sort(), Object.keys(rules).sort(), 'each has its rule')
+
   let walked = 0
-  for (const [path, methods] of Object.entries(paths)) {
-    for (const method of Object.keys(methods)) {
-      const route = `${method} ${path}`
-      if (open.test(route) || /\{(id|ref)\}/.test(path) === false) continue
-      for (const role of roles) {
-        for (const [whose, { certificate, kit, request }] of Object.entries(objects)) {
-          const id = path.includes('/kits/')
-            ? kit.id
-            : path.includes('/requests/')
-              ? request.id
-              : certificate.lineage
-          // Requests of others are for those who decide or oversee.
-          const isSeen = whose === 'own' && !(path.includes('/requests/') && role.startsWith('re'))
-          const url = path.replace('{ref}', certificate.id).replace('{id}', id)
-          const allowed = writers[route]?.includes(role) ?? method === 'get'
-          // A body that each of these routes refuses, so that nothing changes: only who may try is asked.
-          const body = method === 'post' ? { nothing: 'of this' } : undefined
-          const answer = await service.send(method.toUpperCase(), url, {
-            as: keys.get(role)!,
-            ...(body !== undefined && { body }),
-          })
-          const what = `${route} by ${role} on ${whose}: ${answer.status}`
-          if (!allowed) t.match(answer, { status: 403, json: { code: 'forbidden' } }, what)
-          else if (method === 'get') t.equal(answer.status, isSeen ? 200 : 404, what)
-          else t.not(answer.status, 403, what)
-          walked++
+  for (const { path, method, route } of routes) {
+    const { by, object, unbounded } = rules[route]!
+    // A body that each of these routes refuses, so that nothing changes: only who may try is asked.
+    const body = method === 'post' ? { body: { nothing: 'of this' } } : {}
+    const ask = (url: string, as: string | null) => service.send(method.toUpperCase(), url, { as, ...body })
+    const plain = path.replace(/\{\w+\}/, 'notFound')
+    const stranded = await ask(plain, null)
+    if (by === 'public') {
+      t.not(stranded.status, 401, `${route} is for everybody`)
+      continue
+    }
+    t.equal(stranded.status, 401, `${route} by nobody`)
+    if (by === 'bootstrap') {
+      for (const as of keys.values()) t.equal((await ask(plain, as)).status, 401, `${route} by an identity`)
+      continue
+    }
+    for (const [who, as] of keys) {
+      const role = who.split(' ')[0] as Role
+      const bounded = !who.endsWith('without bounds')
+      for (const whose of object === undefined ? (['own'] as const) : (['own', 'foreign'] as const)) {
+        const { certificate, kit, request } = objects[whose]
+        const ids = {
+          certificate: certificate.id,
+          lineage: certificate.lineage,
+          kit: kit.id,
+          request: request.id,
+          identity: whose === 'own' ? await idOf(as) : stranger,
         }
+        const answer = await ask(object === undefined ? path : path.replace(/\{\w+\}/, ids[object]), as)
+        const what = `${route} by ${who} on ${whose}: ${answer.status}`
+        // Who may see all there is; of identities, that is an admin alone.
+        const within = whose === 'own' || (!bounded && (object !== 'identity' || role === 'admin'))
+        // What others ask for is for those who decide or oversee.
+        const seen = within && !(object === 'request' && role.startsWith('re'))
+        walked++
+        if (!by.includes(role)) t.match(answer, { status: 403, json: { code: 'forbidden' } }, what)
+        else if (method === 'post') t.ok(answer.status === 400 || (bounded && unbounded), what)
+        else if (unbounded && bounded) t.match(answer, { status: 403, json: { code: 'forbidden' } }, what)
+        else t.equal(answer.status, seen ? 200 : 404, what)
       }
     }
   }
-  t.ok(walked >= 80, `${walked} asked`)
+  t.ok(walked >= 500, `${walked} asked`)
+
+  await t.test('what changes identities is for an admin without bounds, and for oneself', async (t) => {
+    const bounded = keys.get('admin')!
+    const body = { role: 'requester', scope: 'everything', owner: 'somebody', purpose: 'tests' }
+    for (const [url, more, status] of [
+      ['/v1/identities', body, 403],
+      [`/v1/identities/${stranger}/revocation`, {}, 403],
+      [`/v1/identities/${stranger}/rotations`, {}, 404],
+    ] as const)
+      t.equal((await service.post(url, { body: more, as: bounded })).status, status, url)
+    const requester = keys.get('requester')!
+    t.equal(
+      (await service.post(`/v1/identities/${stranger}/rotations`, { body: {}, as: requester })).status,
+      404,
+    )
+    t.equal((await service.post('/v1/identities/self/rotations', { body: {}, as: requester })).status, 201)
+    const byToken = { body: {}, as: keys.get('requester by token')! }
+    t.match(await service.post('/v1/identities/self/rotations', byToken), {
+      status: 409,
+      json: { code: 'identityNotRotatable' },
+    })
+  })
 
   t.test('what is outside of a scope is not there, and not told apart from what never was', async (t) => {
     const as = keys.get('requester')!
