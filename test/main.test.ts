@@ -660,18 +660,22 @@ t.test('a broken set-up', async (t) => {
     })
   }
 
-  void t.test('a CA certificate that ends in ten days is none, but is told', { buffered: true }, async (t) => {
-    const { folder, env, path } = await fixture(t)
-    writeFileSync(path('ca.pem'), certificateOf(caKey, { notAfter: days(10) }))
-    const service = await startService(t, { folder, env })
-    t.equal((await fetch(`${service.url}/readyz`)).status, 200)
-    await service.stop()
-    const told = service.stdout.filter((line) => /the CA certificate ends soon/.test(line))
-    t.match(
-      told.map((line) => JSON.parse(line) as object),
-      [{ level: 40, notAfter: days(10).toISOString().slice(0, 10) }],
-    )
-  })
+  void t.test(
+    'a CA certificate that ends in ten days is none, but is told',
+    { buffered: true },
+    async (t) => {
+      const { folder, env, path } = await fixture(t)
+      writeFileSync(path('ca.pem'), certificateOf(caKey, { notAfter: days(10) }))
+      const service = await startService(t, { folder, env })
+      t.equal((await fetch(`${service.url}/readyz`)).status, 200)
+      await service.stop()
+      const told = service.stdout.filter((line) => /the CA certificate ends soon/.test(line))
+      t.match(
+        told.map((line) => JSON.parse(line) as object),
+        [{ level: 40, notAfter: days(10).toISOString().slice(0, 10) }],
+      )
+    },
+  )
 
   void t.test('with several faults', { buffered: true }, async (t) => {
     const { folder, env, path } = await fixture(t)
