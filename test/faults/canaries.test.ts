@@ -288,7 +288,9 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
     pfxPassword,
   }
   const kit = await well('issueKit', { body: order })
-  await badly('issueKit', { body: { ...order, pfxPassword: word('the password of no kit'), domain: 'x' } })
+  await badly('issueKit', {
+    body: { ...order, pfxPassword: word('the password of no kit'), pfxTarget: 'ws2012' },
+  })
   const { read, manifest } = await unpacked(t, kit.octets)
   const members: Record<string, string> = {}
   for (const purpose of ['signing', 'encryption']) {

@@ -5,12 +5,13 @@
  *
  *     npx tap run --disable-coverage test/faults/crashPostgresql.test.ts
  *
- * HGSCA_TEST_FAULTS=full dies before every message; otherwise before some.
+ * HGSCA_TEST_FAULTS=full dies at every step and before every message; otherwise at every other step, and
+ * before some messages.
  */
 import t from 'tap'
-import { countOf, dieAtEachPoint, orders, repeat } from '../support/crashPoints.ts'
+import { countOf, dieAtEach, orders, points, repeat } from '../support/crashPoints.ts'
 import { estateOn } from '../support/estate.ts'
-import { isFullRun } from '../support/faults.ts'
+import { isFullRun, sampled } from '../support/faults.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { exchange, type Message, type Receipt } from '../support/load.ts'
 import { networkTo } from '../support/network.ts'
@@ -21,7 +22,9 @@ const postgres = await startPostgres()
 t.teardown(() => postgres.stop())
 
 t.jobs = 2
-void t.test('at each step', { buffered: true }, async (t) => dieAtEachPoint(t, await estateOn(t, postgres)))
+void t.test('at each step', { buffered: true }, async (t) =>
+  dieAtEach(t, await estateOn(t, postgres), sampled(points, 2)),
+)
 
 void t.test('before a message to the server', { buffered: true }, async (t) => {
   const estate = await estateOn(t, postgres)
@@ -43,7 +46,7 @@ void t.test('before a message to the server', { buffered: true }, async (t) => {
   const perOrder = messages - before
   t.ok(perOrder >= 12, `an order takes ${perOrder} messages`)
 
-  const step = isFullRun ? 1 : Math.ceil(perOrder / 6)
+  const step = isFullRun ? 1 : Math.ceil(perOrder / 4)
   let owed: Message | null = null
   let deaths = 0
   for (let number = 1; number <= perOrder; number += step) {

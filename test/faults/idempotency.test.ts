@@ -24,11 +24,9 @@ const pool = requests(14)
 const receipts: { id: string; serialNumber: string; certificate: string }[] = []
 const inParallel = 100
 
-const targetOf = (t: Test, { url }: Service): Target => {
-  const agent = new Agent({ keepAlive: true, maxSockets: inParallel })
-  t.teardown(() => agent.destroy())
-  return { url, apiKey: estate.apiKey, agent }
-}
+/** A connection to each request: one that is kept may be closed by the service just when it is used again. */
+const agent = new Agent({ keepAlive: false })
+const targetOf = ({ url }: Service): Target => ({ url, apiKey: estate.apiKey, agent })
 
 /** The same to each of `targets`, so many times at once. */
 const ask = (targets: readonly Target[], message: Message): Promise<Exchange[]> =>
@@ -51,7 +49,7 @@ function told(t: Test, replies: readonly Exchange[], { mayBeCut = false } = {}):
   let originals = 0
   for (const reply of replies) {
     if (reply.outcome !== 'answered') {
-      if (!mayBeCut) t.fail(`an answer was ${reply.outcome}`)
+      if (!mayBeCut) t.fail(JSON.stringify(reply))
       continue
     }
     const body = JSON.parse(reply.body.toString())
@@ -68,12 +66,22 @@ function told(t: Test, replies: readonly Exchange[], { mayBeCut = false } = {}):
   return { ids, others, originals }
 }
 
+/** Asks as often as it is refused for now, which on a busy machine may be all of the first. */
+async function asked(target: Target, message: Message): Promise<string> {
+  for (const end = Date.now() + 30_000; ;) {
+    const reply = await exchange(target, message)
+    if (reply.outcome === 'answered' && reply.status === 201) return JSON.parse(reply.body.toString()).id
+    if (Date.now() > end) throw new Error(JSON.stringify(reply))
+    await sleep(200)
+  }
+}
+
 const order = (key: string): Message =>
   jsonMessage('/v1/certificates', { purpose: 'signing', csr: pool.next().value }, { 'idempotency-key': key })
 
 t.test('two instances', async (t) => {
   const [one, two] = await Promise.all([estate.start(), estate.start()])
-  const targets = [targetOf(t, one), targetOf(t, two)]
+  const targets = [targetOf(one), targetOf(two)]
 
   await t.test('one Idempotency-Key, 100 times at once at each: one serial number', async (t) => {
     const keys = isFullRun ? 50 : 8
@@ -81,7 +89,10 @@ t.test('two instances', async (t) => {
     const refused: Record<string, number> = {}
     let originals = 0
     for (let i = 0; i < keys; i++) {
-      const answers = told(t, await ask(targets, order(`one-key-for-all-${i}`)))
+      const message = order(`one-key-for-all-${i}`)
+      const answers = told(t, await ask(targets, message))
+      t.ok(answers.ids.size <= 1, 'no two')
+      answers.ids.add(await asked(targets[i % 2]!, message))
       t.equal(answers.ids.size, 1)
       originals += answers.originals
       for (const [status, count] of Object.entries(answers.others))
@@ -96,15 +107,20 @@ t.test('two instances', async (t) => {
     const before = await countOf(estate, 'Certificate')
     const body = { purpose: 'signing', csr: pool.next().value }
     const replies = await ask(targets, jsonMessage('/v1/certificates', body))
-    const issued = replies.filter((reply) => reply.outcome === 'answered' && reply.status === 201)
+    const issued: string[] = []
+    const pointed: string[] = []
+    let later = 0
+    for (const reply of replies) {
+      const { id, code, certificate } = reply.outcome === 'answered' ? JSON.parse(reply.body.toString()) : {}
+      if (reply.outcome !== 'answered') t.fail(JSON.stringify(reply))
+      else if (reply.status === 201) issued.push(id)
+      else if (reply.status === 409 && code === 'keyAlreadyCertified') pointed.push(certificate.id)
+      else if (reply.status === 503 && reply.headers['retry-after'] !== undefined) later++
+      else t.fail(reply.body.toString())
+    }
     t.equal(issued.length, 1)
-    const { id } = JSON.parse((issued[0] as Extract<Exchange, { outcome: 'answered' }>).body.toString())
-    const pointing = replies.filter((reply) => {
-      if (reply.outcome !== 'answered' || reply.status !== 409) return false
-      const { code, certificate } = JSON.parse(reply.body.toString())
-      return code === 'keyAlreadyCertified' && certificate.id === id
-    })
-    t.equal(pointing.length, 2 * inParallel - 1, 'all others are told which')
+    t.ok(pointed.length > 0 && pointed.every((id) => id === issued[0]), `${pointed.length} are told which`)
+    t.comment(`${later} were asked to come again`)
     t.equal(await countOf(estate, 'Certificate'), before + 1)
   })
 
@@ -114,12 +130,13 @@ t.test('two instances', async (t) => {
     for (let i = 0; i < rounds; i++) {
       const before = await countOf(estate, 'IssuanceIntent')
       const again = order(`killed-in-the-middle-${i}`)
-      const asking = ask([targets[0]!, targetOf(t, second)], again)
+      const asking = ask([targets[0]!, targetOf(second)], again)
       await sleep(Math.random() * 150)
       await second.kill()
       const first = told(t, await asking, { mayBeCut: true })
       second = await estate.start()
-      const both = told(t, await ask([targets[0]!, targetOf(t, second)], again))
+      const both = told(t, await ask([targets[0]!, targetOf(second)], again))
+      both.ids.add(await asked(targets[0]!, again))
       t.equal(new Set([...first.ids, ...both.ids]).size, 1, 'before and after: one certificate')
       t.equal(await countOf(estate, 'IssuanceIntent'), before + 1)
     }

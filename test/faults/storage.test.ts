@@ -25,7 +25,7 @@ import {
   type Target,
 } from '../support/load.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { launchService, listening, newFolder, startService } from '../support/service.ts'
+import { launchService, newFolder, startService } from '../support/service.ts'
 import { run, withWitness } from '../support/witnesses.ts'
 
 const pool = requests(16)
@@ -120,12 +120,9 @@ void t.test('the disk of the log is full', { buffered: true }, async (t) => {
   const env = { ...estate.env, HGSCA_PORT: '0', HGSCA_LOG_LEVEL: 'trace' }
   const service = launchService(t, estate.folder, env, log)
   const said = (): string[] => readFileSync(path, 'utf8').split('\n')
-  const url = await listening({
-    ...service,
-    get stdout() {
-      return said()
-    },
-  })
+  let address: string | undefined
+  while ((address = said().find((line) => line.endsWith('"msg":"listening"}'))) === undefined) await sleep(20)
+  const { address: url } = JSON.parse(address) as { address: string }
   const target = { url, apiKey: estate.apiKey }
   const receipts: Receipt[] = []
   t.equal(await issue(t, target, receipts), 201)

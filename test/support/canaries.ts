@@ -43,8 +43,14 @@ function inBase64(octets: Buffer): Buffer[] {
 }
 
 /** Which of the secrets have left a trace in `octets`. */
-export const foundIn = (octets: Buffer, canaries: readonly Canary[]): string[] =>
-  canaries.flatMap(({ what, forms }) => (forms.some((form) => octets.includes(form)) ? [what] : []))
+export function foundIn(octets: Buffer, canaries: readonly Canary[]): string[] {
+  // PEM breaks its lines, and JSON writes such a break as two characters.
+  const pem = octets.includes('-----BEGIN')
+    ? Buffer.from(octets.toString('latin1').replace(/\r?\n|(\\r)?\\n/g, ''), 'latin1')
+    : Buffer.alloc(0)
+  const isIn = (form: Buffer) => octets.includes(form) || pem.includes(form)
+  return canaries.flatMap(({ what, forms }) => (forms.some(isIn) ? [what] : []))
+}
 
 /** The same in every file below a folder, by its path. @param except - files that hold a secret on purpose. */
 export function foundUnder(

@@ -66,13 +66,13 @@ export async function repeat(t: Test, estate: Estate, service: Service, order: M
 export const countOf = async ({ rows }: Estate, table: string): Promise<number> =>
   Number((await rows<{ n: number | bigint | string }>(`SELECT count(*) AS n FROM "${table}"`))[0]!.n)
 
-/** Dies at each point, in a new process each time, and holds the record against what must be there. */
-export async function dieAtEachPoint(t: Test, estate: Estate): Promise<void> {
+/** Dies at each of these points, in a new process each time, and holds the record against what must be there. */
+export async function dieAtEach(t: Test, estate: Estate, chosen: typeof points): Promise<void> {
   const armed = join(estate.folder, 'armed')
   const receipts: Receipt[] = []
   const pool = orders()
   let owed: Message | null = null
-  for (const [point, left] of points) {
+  for (const [point, left] of chosen) {
     const service = await estate.start({ imports: [dyingAt(point, armed)] })
     if (owed !== null) receipts.push(await repeat(t, estate, service, owed))
     const [intents, certificates] = [
@@ -99,5 +99,5 @@ export async function dieAtEachPoint(t: Test, estate: Estate): Promise<void> {
   await service.stop()
   t.notOk(existsSync(armed))
   await checkInvariants(t, estate, { receipts })
-  t.comment(`${estate.kind}: ${points.length} points`)
+  t.comment(`${estate.kind}: ${chosen.length} points`)
 }
