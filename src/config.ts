@@ -185,7 +185,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     const path = value(name)
     if (path === null) return null
     try {
-      return { pem: readFileSync(path, 'utf8'), from: path }
+      const pem = readFileSync(path, 'utf8').trim()
+      if (pem === '') fault(`${name}: ${path} is empty.`)
+      return { pem, from: path }
     } catch (error) {
       fault(`${name}: ${path} cannot be read (${(error as NodeJS.ErrnoException).code}).`)
       return { pem: '', from: path }

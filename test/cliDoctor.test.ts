@@ -10,8 +10,8 @@ import {
   nodeFinding,
   spaceFinding,
   tellFindings,
-  type Finding,
 } from '../src/operation/doctor.ts'
+import type { Finding } from '../src/operation/finding.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { startPostgres } from './support/postgres.ts'
 import { newFolder, productionIn, runCli, startService, type Environment } from './support/service.ts'

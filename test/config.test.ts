@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import t, { type Test } from 'tap'
 import { ConfigError, readConfig } from '../src/config.ts'
+import { clientPki, octetsOf, type Paths } from './support/clientPki.ts'
 import { newFolder } from './support/service.ts'
 import { opensslChain, pem } from './support/witnesses.ts'
 
@@ -65,6 +66,7 @@ t.test('without any setting', async (t) => {
       auditCheckpoints: null,
       escrow: null,
       tls: null,
+      tokenIssuer: null,
       trustedProxies: [],
       keyEncipherment: false,
       approval: { signing: 'none', encryption: 'none', https: 'none' },
@@ -458,6 +460,55 @@ t.test('all faults are told at once', async (t) => {
     t.equal(faults.filter((fault) => fault.includes(about)).length, 1, about)
   }
   t.equal(faults.length, 9)
+})
+
+t.test('who may ask without an API key', async (t) => {
+  const { env, write } = files(t)
+  const pki = await clientPki(t)
+  const tls = {
+    HGSCA_TLS_CERTIFICATE_FILE: pki.server.certificate,
+    HGSCA_TLS_KEY_FILE: pki.server.key,
+  }
+  const bundle = (...paths: Paths[]) =>
+    write('client-ca.pem', paths.map((one) => octetsOf(one, 'certificate').toString()).join(''), 0o644)
+
+  await t.test('with a certificate of these authorities', async (t) => {
+    const HGSCA_CLIENT_CA_FILE = bundle(pki.issuing, pki.root)
+    t.match(readConfig({ ...env, ...tls, HGSCA_CLIENT_CA_FILE }).tls?.clientIssuers, [
+      { subject: 'CN=Contoso Machines,O=Contoso' },
+      { subject: 'CN=Contoso Root,O=Contoso' },
+    ])
+    t.strictSame(readConfig({ ...env, ...tls }).tls?.clientIssuers, [])
+    t.match(faultsOf({ ...env, HGSCA_CLIENT_CA_FILE }), [/^HGSCA_CLIENT_CA_FILE needs HGSCA_TLS_CERT/])
+    t.match(faultsOf({ ...env, ...tls, HGSCA_CLIENT_CA_FILE, HGSCA_TRUSTED_PROXIES: '10.0.0.1' }), [
+      /exclude each other: behind a proxy/,
+    ])
+    for (const [file, fault] of [
+      [bundle(pki.issuing), /client-ca.pem: the authority above CN=Contoso Machines,O=Contoso is missing/],
+      [pki.root.key, /root.key: a private key is in it/],
+      [write('empty.pem', '', 0o644), /empty.pem is empty/],
+      ['/nowhere', /\/nowhere cannot be read \(ENOENT\)/],
+    ] as const)
+      t.match(faultsOf({ ...env, ...tls, HGSCA_CLIENT_CA_FILE: file }), [fault])
+  })
+
+  await t.test('with an access token of this issuer', async (t) => {
+    const settings = {
+      HGSCA_OIDC_ISSUER: 'https://login.microsoftonline.com/7e7b/v2.0',
+      HGSCA_OIDC_AUDIENCE: 'api://hgs-ca',
+    }
+    t.strictSame(readConfig({ ...env, ...settings }).tokenIssuer, {
+      issuer: 'https://login.microsoftonline.com/7e7b/v2.0',
+      audience: 'api://hgs-ca',
+    })
+    for (const name of ['HGSCA_OIDC_ISSUER', 'HGSCA_OIDC_AUDIENCE'] as const)
+      t.strictSame(faultsOf({ ...env, [name]: settings[name] }), [
+        'HGSCA_OIDC_ISSUER and HGSCA_OIDC_AUDIENCE go together; one is missing.',
+      ])
+    t.match(faultsOf({ ...env, ...settings, HGSCA_OIDC_ISSUER: 'http://login.contoso.com' }), [
+      /^HGSCA_OIDC_ISSUER: it must begin with https:/,
+    ])
+  })
 })
 
 t.test('an address that others can reach', async (t) => {

@@ -325,6 +325,13 @@ function utf8(octets: Uint8Array): string | null {
   }
 }
 
+/** OpenAPI 3.1 §4.8.27; the plugin declares the schemes of 3.0 alone. */
+const mutualTls = {
+  type: 'mutualTLS',
+  description:
+    'A client certificate of an authority in HGSCA_CLIENT_CA_FILE, when there is one. An Authorization header takes precedence.',
+} as object as { type: 'http'; scheme: string }
+
 async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -359,11 +366,18 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
           apiKey: {
             type: 'http',
             scheme: 'bearer',
-            description: 'An API key (POST /v1/identities, hgs-ca api-key create), or an access token.',
+            description: 'An API key: POST /v1/identities, or hgs-ca api-key create.',
           },
+          accessToken: {
+            type: 'openIdConnect',
+            openIdConnectUrl: 'https://issuer.example/.well-known/openid-configuration',
+            description:
+              'An access token of the issuer in HGSCA_OIDC_ISSUER, as a bearer too, when there is one.',
+          },
+          clientCertificate: mutualTls,
         },
       },
-      security: [{ apiKey: [] }],
+      security: [{ apiKey: [] }, { accessToken: [] }, { clientCertificate: [] }],
     },
     transformObject: (document) => {
       if (!('openapiObject' in document)) return document.swaggerObject

@@ -4,15 +4,12 @@
  * Each check stands by itself, says what it found, and what to do about it. One that cannot be made
  * because another failed says so, and hides nothing.
  */
-import { X509Certificate } from 'node:crypto'
 import { existsSync, statSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
 import { purposes } from '../hgs/profiles.ts'
-import type { ClientIssuer } from '../identity/clientCertificate.ts'
-import { fetchIssuer, IssuerError } from '../identity/issuer.ts'
 import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
 import { signerWith } from '../keys/signer.ts'
 import { labAuthority, recordOf } from '../lab.ts'
@@ -23,22 +20,10 @@ import { isAtLeast } from '../store/sqlite.ts'
 import { readCertificate } from '../x509/certificate.ts'
 import { describeName } from '../x509/name.ts'
 import type { Outlets } from './check.ts'
+import { entranceFindings } from './entrance.ts'
+import { authoritySoon, day, finding, soon, type Finding, type Severity } from './finding.ts'
 
-/** `skipped`: could not be looked at; another check says why. */
-export type Severity = 'ok' | 'skipped' | 'warning' | 'error'
-
-export interface Finding {
-  readonly check: string
-  readonly severity: Severity
-  readonly found: string
-  /** What to do; null when there is nothing to do. */
-  readonly remedy: string | null
-}
-
-const day = 86_400_000 // milliseconds
-const authoritySoon = 180 * day // a root signs a successor in months, not in days
 const authorityTooLate = 7 * day // below this nothing is issued any more, see authority/validity.ts
-const soon = 30 * day // for what is replaced within days: API keys, the certificate for HTTPS
 const clockDifference = 5_000 // milliseconds by which the clocks of two hosts may differ
 const settled = 60_000 // milliseconds; an issuance takes one second, and a peer finishes it after these
 const disk = { little: 2 ** 30, none: 2 ** 26 } // octets: 1 GiB and 64 MiB
@@ -51,18 +36,6 @@ const oldestNode: Readonly<Record<string, string>> = {
   '24': '24.14.1',
   '25': '25.8.2',
 }
-
-const finding = (
-  check: string,
-  severity: Severity,
-  found: string,
-  remedy: string | null = null,
-): Finding => ({
-  check,
-  severity,
-  found,
-  remedy,
-})
 
 /**
  * Looks at everything.
@@ -95,11 +68,7 @@ export async function diagnose(
       findings.push(finding(check, 'skipped', 'the configuration has faults'))
     return findings
   }
-  if (config.tls !== null) {
-    findings.push(httpsFinding(config.tls.cert, now))
-    findings.push(...clientIssuersFindings(config.tls.clientIssuers, now))
-  }
-  if (config.tokenIssuer !== null) findings.push(await tokenIssuerFinding(config.tokenIssuer.issuer))
+  findings.push(...(await entranceFindings(config, now)))
   findings.push(...filesFindings(config), await diskFinding(config), ...(await recordFindings(config, now)))
   return findings
 }
@@ -191,56 +160,6 @@ function chainFinding({ chain }: Issuer): Finding {
         `${length}, and then ${describeName(last.issuer)} is missing`,
         'Append the certificates above it to HGSCA_CA_CERTIFICATE_FILE: tenants import the chain up to its root.',
       )
-}
-
-function httpsFinding(pem: Buffer, now: Date): Finding {
-  const { subject, validTo } = new X509Certificate(pem)
-  const left = Date.parse(validTo) - now.getTime()
-  const found = `${subject.replaceAll('\n', ', ')}, until ${new Date(validTo).toISOString()}`
-  if (left >= soon) return finding('https', 'ok', found)
-  return finding(
-    'https',
-    left < 0 ? 'error' : 'warning',
-    `${found}: ${left < 0 ? 'expired' : 'it ends soon'}`,
-    'Replace HGSCA_TLS_CERTIFICATE_FILE and HGSCA_TLS_KEY_FILE, and start the service again.',
-  )
-}
-
-/** One that has expired shuts out everybody whose certificate it has issued. */
-export function clientIssuersFindings(issuers: readonly ClientIssuer[], now: Date): Finding[] {
-  const remedy =
-    'Name its new certificate in HGSCA_CLIENT_CA_FILE beside or in place of this one, and start the service again.'
-  return issuers.map(({ subject, notBefore, notAfter }) => {
-    const left = notAfter.getTime() - now.getTime()
-    const found = `${subject}, until ${notAfter.toISOString()}`
-    if (now < notBefore)
-      return finding('client-ca', 'error', `${found}: not valid before ${notBefore.toISOString()}`, remedy)
-    if (left >= authoritySoon) return finding('client-ca', 'ok', found)
-    return finding(
-      'client-ca',
-      left < 0 ? 'error' : 'warning',
-      `${found}: ${left < 0 ? 'expired, and with it all it has issued' : 'it ends soon'}`,
-      remedy,
-    )
-  })
-}
-
-/** Asks as the service does: what it may use, the service may too. */
-async function tokenIssuerFinding(issuer: string): Promise<Finding> {
-  try {
-    const { jwksUri, jwks, tokenIssuer } = await fetchIssuer(issuer)
-    const name = tokenIssuer === issuer ? '' : `, as ${tokenIssuer} in its access tokens`
-    const count = `${jwks.keys.length} ${jwks.keys.length === 1 ? 'key' : 'keys'}`
-    return finding('token-issuer', 'ok', `${issuer}${name}: ${count} at ${jwksUri}`)
-  } catch (error) {
-    if (!(error instanceof IssuerError)) throw error
-    return finding(
-      'token-issuer',
-      'error',
-      error.message,
-      'Look at HGSCA_OIDC_ISSUER, at the way to it, and at its certificate (NODE_EXTRA_CA_CERTS for a private authority). Tokens are refused within a day; API keys and client certificates go on.',
-    )
-  }
 }
 
 /** Key files and passphrases are looked at by the configuration. */

@@ -42,13 +42,14 @@ export const forClients = ['keyUsage = critical, digitalSignature', 'extendedKey
 const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
 const authority = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign']
 
-export async function clientPki(t: Test): Promise<ClientPki> {
+/** @param days - how long the authorities last. */
+export async function clientPki(t: Test, days = 30): Promise<ClientPki> {
   const { path, write } = scratch(t)
   const pathsOf = (name: string): Paths => ({ certificate: path(`${name}.pem`), key: path(`${name}.key`) })
   const selfMade = async (name: string, subject: string, extensions: readonly string[]): Promise<Paths> => {
     const made = pathsOf(name)
     await demand('openssl', [
-      ...['req', '-x509', ...curve, '-nodes', '-days', '30', '-subj', subject],
+      ...['req', '-x509', ...curve, '-nodes', '-days', String(days), '-subj', subject],
       ...['-keyout', made.key, '-out', made.certificate],
       ...extensions.flatMap((line) => ['-addext', line]),
     ])
@@ -65,7 +66,7 @@ export async function clientPki(t: Test): Promise<ClientPki> {
   const root = await selfMade('root', '/O=Contoso/CN=Contoso Root', authority)
   const leaf = async (name: string, what: Leaf = {}): Promise<Paths> => {
     const { subject = `/O=Contoso/CN=${name}`, issuer = issuing, extensions = forClients } = what
-    const { from = -1, until = 30, key = curve } = what
+    const { from = -1, until = days, key = curve } = what
     const made = pathsOf(name)
     const request = path(`${name}.csr`)
     await demand('openssl', [
