@@ -207,7 +207,8 @@ for (const kind of kinds) {
         await sql(
           `INSERT INTO "AuditEvent" VALUES ('${id}', ${at}, 'old', 'success', 'x', NULL, NULL, NULL, '{ "a" : 1 }')`,
         )
-      t.same(await migrate(url), ['20261125000000_audit_chain', '20261126000000_access'])
+      const first = ['20261125000000_audit_chain', '20261126000000_access']
+      t.same((await migrate(url)).slice(0, 2), first)
       const store = await open(t, url)
       await store.recordEvent(event())
       const again = await open(t, url)
