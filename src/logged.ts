@@ -64,7 +64,7 @@ export function loggedError(error: unknown, foreign = false, depth = 0): LoggedE
   const type = word(link.name) ?? word(link.kind) ?? 'Error'
   const code = word(link.originalCode) ?? word(link.code)
   const ofOthers = foreign || foreignNames.test(type) || !(error instanceof Error)
-  const text = String(link.originalMessage ?? link.message ?? '')
+  const text = textOf(link.originalMessage ?? link.message)
   const next = link.meta?.driverAdapterError ?? link.cause
   return {
     type,
@@ -75,9 +75,13 @@ export function loggedError(error: unknown, foreign = false, depth = 0): LoggedE
   }
 }
 
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
+
 /** A name or a code, not a text. */
-const word = (value: unknown): string | undefined =>
-  /^[\w.-]{1,64}$/.test(String(value ?? '')) ? String(value) : undefined
+function word(value: unknown): string | undefined {
+  const text = typeof value === 'number' ? String(value) : textOf(value)
+  return /^[\w.-]{1,64}$/.test(text) ? text : undefined
+}
 
 function sentencesIn(text: string): string {
   const known = knownSentences.flatMap((pattern) => pattern.exec(text)?.[0] ?? [])
@@ -102,7 +106,7 @@ const isName = (run: string): boolean =>
 
 /** Where it arose. The lines before the first place are the message once more, with all its values. */
 function framesOf(stack: unknown): string[] {
-  return String(stack ?? '')
+  return textOf(stack)
     .split('\n')
     .filter((line) => /^ {4}at [^()]{0,120}\(?(file:\/\/|node:|\/)[^\s()]+:\d+:\d+\)?$/.test(line))
     .slice(0, deepestFrame)

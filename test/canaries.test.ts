@@ -5,6 +5,7 @@
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -186,6 +187,7 @@ t.test('on PostgreSQL, with a password in its address', async (t) => {
   url.username = 'canary'
   url.password = databasePassword
   const production = await productionIn(join(newFolder(t), 'postgresql'), 10_000)
+  let back = Promise.resolve()
   await nothingIsTold(t, production, url.href, { databasePassword, databaseUrl: url.href }, async () => {
     const client = new pg.Client(url.href)
     await client.connect()
@@ -195,6 +197,7 @@ t.test('on PostgreSQL, with a password in its address', async (t) => {
       CREATE TRIGGER telling BEFORE INSERT ON "IssuanceIntent" FOR EACH ROW EXECUTE FUNCTION telling();`)
     await client.end()
     await postgres.halt() // and for some of them it is away altogether
-    setTimeout(() => void postgres.resume(), 1_000)
+    back = sleep(1_000).then(() => postgres.resume())
   })
+  await back
 })

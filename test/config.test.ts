@@ -71,6 +71,7 @@ t.test('without any setting', async (t) => {
       keyEncipherment: false,
       approval: { signing: 'none', encryption: 'none', https: 'none' },
       allowSelfSigned: false,
+      rateLimit: null,
       logLevel: null,
       keepClientInfo: false,
     },
@@ -124,6 +125,13 @@ t.test('which first certificates need an approval', async (t) => {
   ] as const)
     t.throws(() => policy(text), { message: fault }, text)
   t.throws(() => policy('a=b,c'), { message: /a=b is neither.*\n.*c is neither/ }, 'all of them are told')
+})
+
+t.test('requests are limited in production, and in a lab when asked for', async (t) => {
+  t.equal(readConfig({ HGSCA_RATE_LIMIT: '5' }).rateLimit, 5)
+  const { env } = files(t)
+  t.equal(readConfig({ ...env }).rateLimit, 600)
+  t.equal(readConfig({ ...env, HGSCA_RATE_LIMIT: '1000000' }).rateLimit, 1_000_000)
 })
 
 t.test('a switch is true or false', async (t) => {
@@ -310,6 +318,11 @@ t.test('each fault has its sentence', async (t) => {
     ['a port that is none', { HGSCA_PORT: '65536' }, 'HGSCA_PORT: 65536 is not a port.'],
     ['a port in words', { HGSCA_PORT: '-1' }, 'HGSCA_PORT: -1 is not a port.'],
     ['a port in hex', { HGSCA_PORT: '0x50' }, 'HGSCA_PORT: 0x50 is not a port.'],
+    ...['0', '1000001', '-5', '1e3', 'off'].map((text): [string, Variables, string] => [
+      `a rate limit of ${text}`,
+      { HGSCA_RATE_LIMIT: text },
+      `HGSCA_RATE_LIMIT: ${text} is not a number from 1 to 1000000.`,
+    ]),
     [
       'a log level',
       { HGSCA_LOG_LEVEL: 'verbose' },

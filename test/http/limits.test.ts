@@ -6,6 +6,9 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { buildServer } from '../../src/http/server.ts'
 import { inProcess } from '../support/inProcess.ts'
+import { requests } from '../support/load.ts'
+import { csrOrder, percentile, send } from '../support/overload.ts'
+import { labApiKeyOf, startService } from '../support/service.ts'
 import { opensslChain, pem } from '../support/witnesses.ts'
 
 interface Heard {
@@ -134,4 +137,111 @@ t.test('a connection', async (t) => {
       5,
     ),
   )
+})
+
+t.test('headers of 16 KiB are read, and larger ones are not', async (t) => {
+  const service = await inProcess(t)
+  const port = Number(new URL(await service.server.listen({ host: '127.0.0.1', port: 0 })).port)
+  /** The whole of what comes before the body, in octets. */
+  const answerTo = async (octets: number): Promise<string> => {
+    const start = 'GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: '
+    const heard = await drip(
+      connect(port, '127.0.0.1'),
+      `${start}${'x'.repeat(octets - start.length - 4)}\r\n\r\n`,
+      '',
+      60_000,
+    )
+    return heard.text.slice(9, 12)
+  }
+  t.equal(await answerTo(1_000), '200')
+  t.equal(await answerTo(16_000), '200')
+  t.equal(await answerTo(16_384 + 512), '431')
+})
+
+t.test('a body of 64 KiB is read, and a larger one is not', async (t) => {
+  const service = await inProcess(t)
+  const send = (length: number) =>
+    service.post('/v1/certificates?purpose=signing', {
+      body: 'x'.repeat(length),
+      type: 'application/x-pem-file',
+    })
+  t.match(await send(65_536), { json: { code: /^(?!payloadTooLarge)/ } })
+  t.match(await send(65_537), { status: 413, json: { code: 'payloadTooLarge' } })
+})
+
+t.test('a connection serves a thousand requests, and is then closed with the last answer', async (t) => {
+  const service = await inProcess(t)
+  const port = Number(new URL(await service.server.listen({ host: '127.0.0.1', port: 0 })).port)
+  const socket = connect(port, '127.0.0.1')
+  let text = ''
+  socket.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const ended = new Promise<void>((resolve) => socket.on('close', () => resolve()))
+  for (let n = 0; n < 1_000; n++) socket.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n')
+  await ended
+  const answers = text.split('HTTP/1.1 200').slice(1)
+  t.equal(answers.length, 1_000)
+  t.strictSame(
+    answers.flatMap((answer, index) => (/\r\nconnection: close\r\n/i.test(answer) ? [index] : [])),
+    [999],
+  )
+})
+
+t.test('connections beyond the limit are closed at once, and counted; the others are served', async (t) => {
+  const service = await inProcess(t)
+  t.equal(service.server.server.maxConnections, 2_048)
+  service.server.server.maxConnections = 20 // a test has no 2,048 descriptors to spare
+  const port = Number(new URL(await service.server.listen({ host: '127.0.0.1', port: 0 })).port)
+  const sockets = Array.from({ length: 30 }, () => connect(port, '127.0.0.1').on('error', () => undefined))
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()))
+  const closed = () => sockets.filter((socket) => socket.closed).length
+  for (let n = 0; n < 500 && closed() < 10; n++) await sleep(20)
+  t.equal(closed(), 10)
+  const open = sockets.find((socket) => !socket.closed)!
+  const answer = new Promise<string>((resolve) => open.once('data', (chunk) => resolve(chunk.toString())))
+  open.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n')
+  t.match(await answer, /^HTTP\/1\.1 200 /)
+  const { text } = await service.get('/metrics')
+  t.match(text, /^hgsca_connections 20$/m)
+  t.match(text, /^hgsca_connections_refused_total 10$/m)
+})
+
+t.test('500 clients that send slowly, or nothing, keep nobody else from being served', async (t) => {
+  const service = await startService(t)
+  const target = { url: service.url, apiKey: labApiKeyOf(service) }
+  const port = Number(new URL(service.url).port)
+  const starts = [
+    '', // says nothing
+    'GET /livez HTTP/1.1\r\nX: ', // headers that do not end
+    head(target.apiKey, 1_000), // a body that does not come
+    'P',
+  ]
+  const slow = Array.from({ length: 500 }, (_, n) => {
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+    const start = starts[n % starts.length]!
+    return drip(socket, start, start === '' ? '' : start === 'P' ? '' : 'x', 1_000)
+  })
+  const pool = requests(6)
+  const took: number[] = []
+  let over = false
+  const all = Promise.all(slow).finally(() => (over = true))
+  const begun = performance.now()
+  while (!over || performance.now() - begun < 20_000) {
+    const { status, milliseconds } = await send(target, { method: 'GET', path: '/v1/certificates?limit=1' })
+    if (status !== 200) t.fail(`a healthy client is answered with ${status}`)
+    took.push(milliseconds)
+    const { value: csr, done } = took.length % 50 === 0 ? pool.next() : { value: null, done: true }
+    if (done !== true) t.equal((await send(target, csrOrder(csr as string))).status, 201)
+    await sleep(50)
+    if (performance.now() - begun > 50_000) break
+  }
+  const heard = await all
+  t.equal(
+    heard.filter(({ text }) => problem(408, 'requestTimeout').test(text)).length,
+    500,
+    'each is told why',
+  )
+  const last = Math.max(...heard.map(({ seconds }) => seconds))
+  t.ok(last < 40, `the last was closed after ${last.toFixed(1)} s`)
+  const p99 = percentile(took, 99)
+  t.ok(p99 < 2_000, `${took.length} healthy requests, 99 % of them within ${p99.toFixed()} ms`)
 })
