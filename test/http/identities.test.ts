@@ -7,6 +7,7 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { parseApiKey, secretOf } from '../../src/identity/apiKey.ts'
+import { readClientIssuers } from '../../src/identity/clientCertificate.ts'
 import { isWithin } from '../../src/identity/networks.ts'
 import { excludes, roles } from '../../src/identity/roles.ts'
 import type { AccessToken } from '../../src/identity/recognise.ts'
@@ -428,9 +429,7 @@ t.test(
     })
     const tls = {
       ...asPem(leaf),
-      ca: pem('CERTIFICATE', root!.certificate),
-      requestCert: true,
-      rejectUnauthorized: false,
+      clientIssuers: readClientIssuers(pem('CERTIFICATE', root!.certificate)),
     }
     const service = await plain.again({}, { tls })
     await service.server.listen({ host: '127.0.0.1', port: 0 })
