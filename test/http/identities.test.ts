@@ -388,7 +388,7 @@ t.test('an access token is that of the identity that its role or its client name
       pfx: { password: 'x'.repeat(12) },
     }
     const issue = (as: string) =>
-      service.post('/v1/certificates', { body, as, headers: { 'idempotency-key': 'the same' } })
+      service.post('/v1/certificates', { body, as, headers: { 'idempotency-key': 'the-same' } })
     const [one, two] = [await issue('one'), await issue('two')]
     t.strictSame([one.status, two.status], [201, 201])
     t.not(one.headers['location'], two.headers['location'], 'the same Idempotency-Key of two is two')
