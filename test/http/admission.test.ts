@@ -1,8 +1,12 @@
 /** Orders beyond what can be carried out are refused at once; everything else is served as ever. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { freshRequest, inProcess } from '../support/inProcess.ts'
-import { asPem } from '../support/requests.ts'
+import { inProcess } from '../support/inProcess.ts'
+import { requests } from '../support/load.ts'
+
+/** Orders with keys of their own; 18 primes give 153. */
+const orders = (count: number): object[] =>
+  [...requests(18)].slice(0, count).map((csr) => ({ purpose: 'signing', csr }))
 
 t.test('orders in flight', async (t) => {
   const service = await inProcess(t)
@@ -17,10 +21,7 @@ t.test('orders in flight', async (t) => {
     return issuer.sign(octets)
   }
   const slow = await service.again({ issuer: { ...issuer, sign: slowly } })
-  const [earlier, ...bodies] = Array.from({ length: 66 }, () => ({
-    purpose: 'signing',
-    csr: asPem(freshRequest()),
-  }))
+  const [earlier, ...bodies] = orders(66)
   const { id } = (await service.post('/v1/certificates', { body: earlier! })).json
   const [last, ...first] = bodies.toReversed()
   const held = first.map((body) => slow.post('/v1/certificates', { body }))
@@ -56,7 +57,7 @@ t.test('orders in flight', async (t) => {
 
 t.test('all come at once: those that found room are served, none is forgotten', async (t) => {
   const service = await inProcess(t)
-  const bodies = Array.from({ length: 150 }, () => ({ purpose: 'signing', csr: asPem(freshRequest()) }))
+  const bodies = orders(150)
   const answers = await Promise.all(bodies.map((body) => service.post('/v1/certificates', { body })))
   const statuses = answers.map(({ status }) => status)
   t.ok(statuses.filter((status) => status === 201).length >= 64)

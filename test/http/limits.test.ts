@@ -6,9 +6,6 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { buildServer } from '../../src/http/server.ts'
 import { inProcess } from '../support/inProcess.ts'
-import { requests } from '../support/load.ts'
-import { csrOrder, percentile, send } from '../support/overload.ts'
-import { labApiKeyOf, startService } from '../support/service.ts'
 import { opensslChain, pem } from '../support/witnesses.ts'
 
 interface Heard {
@@ -203,45 +200,4 @@ t.test('connections beyond the limit are closed at once, and counted; the others
   const { text } = await service.get('/metrics')
   t.match(text, /^hgsca_connections 20$/m)
   t.match(text, /^hgsca_connections_refused_total 10$/m)
-})
-
-t.test('500 clients that send slowly, or nothing, keep nobody else from being served', async (t) => {
-  const service = await startService(t)
-  const target = { url: service.url, apiKey: labApiKeyOf(service) }
-  const port = Number(new URL(service.url).port)
-  const starts = [
-    '', // says nothing
-    'GET /livez HTTP/1.1\r\nX: ', // headers that do not end
-    head(target.apiKey, 1_000), // a body that does not come
-    'P',
-  ]
-  const slow = Array.from({ length: 500 }, (_, n) => {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
-    const start = starts[n % starts.length]!
-    return drip(socket, start, start === '' ? '' : start === 'P' ? '' : 'x', 1_000)
-  })
-  const pool = requests(6)
-  const took: number[] = []
-  let over = false
-  const all = Promise.all(slow).finally(() => (over = true))
-  const begun = performance.now()
-  while (!over || performance.now() - begun < 20_000) {
-    const { status, milliseconds } = await send(target, { method: 'GET', path: '/v1/certificates?limit=1' })
-    if (status !== 200) t.fail(`a healthy client is answered with ${status}`)
-    took.push(milliseconds)
-    const { value: csr, done } = took.length % 50 === 0 ? pool.next() : { value: null, done: true }
-    if (done !== true) t.equal((await send(target, csrOrder(csr as string))).status, 201)
-    await sleep(50)
-    if (performance.now() - begun > 50_000) break
-  }
-  const heard = await all
-  t.equal(
-    heard.filter(({ text }) => problem(408, 'requestTimeout').test(text)).length,
-    500,
-    'each is told why',
-  )
-  const last = Math.max(...heard.map(({ seconds }) => seconds))
-  t.ok(last < 40, `the last was closed after ${last.toFixed(1)} s`)
-  const p99 = percentile(took, 99)
-  t.ok(p99 < 2_000, `${took.length} healthy requests, 99 % of them within ${p99.toFixed()} ms`)
 })

@@ -44,8 +44,11 @@ export const pfxOrder = (number: number): Message =>
     pfx: { password },
   })
 
+/** A connection for each: one that is kept may be closed by the service just when it is used again. */
+const fresh = new Agent({ keepAlive: false })
+
 export async function send(target: Target, message: Message, due = performance.now()): Promise<Counted> {
-  const reply = await exchange(target, message)
+  const reply = await exchange({ agent: fresh, ...target }, message)
   const milliseconds = performance.now() - due
   if (reply.outcome !== 'answered')
     return { status: 0, milliseconds, retryAfter: undefined, body: Buffer.alloc(0) }
@@ -113,15 +116,13 @@ export async function offer(
 /** Asks /livez again and again until `over` settles. @returns how long each answer took; Infinity for none. */
 export async function askHealth(target: Target, over: Promise<unknown>): Promise<number[]> {
   const took: number[] = []
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   let done = false
   void over.finally(() => (done = true)).catch(() => undefined)
   while (!done) {
-    const { status, milliseconds } = await send({ ...target, agent }, { method: 'GET', path: '/livez' })
+    const { status, milliseconds } = await send(target, { method: 'GET', path: '/livez' })
     took.push(status === 200 ? milliseconds : Infinity)
     await sleep(10)
   }
-  agent.destroy()
   return took
 }
 
