@@ -245,10 +245,8 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       const nobody = '018f3a5e-7b2c-7000-8000-0123456789ab'
       t.equal((await service.post(deliveries(nobody), { body: wanted() })).status, 404)
       t.equal((await service.post(deliveries('x'), { body: wanted() })).status, 400)
-      t.equal(
-        (await service.approved(deliveries(lost.lineage.toUpperCase()), { body: wanted() })).status,
-        201,
-      )
+      const shouted = deliveries(lost.lineage.toUpperCase())
+      t.equal((await service.approved(shouted, { body: wanted() })).status, 201)
     })
 
     t.test('never gives a key that is not the one on record', async (t) => {
