@@ -45,6 +45,8 @@ export interface InProcess {
   /** What was logged, line by line. */
   readonly log: readonly string[]
   readonly clock: { now: Date }
+  /** Puts the clock back, as an operator does who then says that it is right. */
+  readonly putBack: (now: Date) => Promise<void>
   readonly post: (url: string, ask?: Ask) => Promise<Answer>
   readonly get: (url: string, ask?: Ask) => Promise<Answer>
   readonly send: (method: string, url: string, ask?: Ask) => Promise<Answer>
@@ -123,6 +125,15 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
   }
   const [requester, admin] = [await apiKey('requester'), await apiKey('admin')]
 
+  const putBack = (time: Date): Promise<void> => {
+    const latest = clock.now
+    clock.now = time
+    return store.recordEvent({
+      ...{ at: time, type: 'clock.accepted', outcome: 'success', actor: 'test', address: null },
+      ...{ requestId: null, objectId: null, details: { reason: 'a test', latest } },
+    })
+  }
+
   const serve = async (
     parts: Partial<CertificationAuthority>,
     options: Partial<ServerOptions>,
@@ -179,6 +190,7 @@ export async function inProcess(t: Test, databaseUrl?: string): Promise<InProces
       folder,
       log,
       clock,
+      putBack,
       send,
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
