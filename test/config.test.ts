@@ -74,6 +74,7 @@ t.test('without any setting', async (t) => {
       rateLimit: null,
       logLevel: null,
       keepClientInfo: false,
+      fingerprints: {},
     },
     'it is lab mode, on this machine only',
   )
@@ -87,6 +88,7 @@ t.test('without any setting', async (t) => {
       HGSCA_ALLOW_SELF_SIGNED: 'true',
     }),
     {
+      fingerprints: { HGSCA_PORT: createHash('sha256').update('0').digest('hex').slice(0, 16) },
       mode: 'lab',
       port: 0,
       dataDir: '/srv/lab',

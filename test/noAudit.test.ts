@@ -112,7 +112,7 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
         const again = await service.post('/v1/certificates', { body, headers })
         t.match(
           again,
-          { status: 200, json: { id: intended!['objectId'] } },
+          { status: 201, json: { id: intended!['objectId'] } },
           'the same, when it is asked for again',
         )
         t.match(await service.ca.store.verifyAudit(), { damage: [] })

@@ -183,7 +183,7 @@ t.test('adoption', async (t) => {
     const answer = await service.post('/v1/adoptions', {
       body: { purpose: 'signing', certificate, csr, provider, reason },
     })
-    service.clock.now = now
+    await service.putBack(now)
     t.match(answer, { status: 201 })
     t.ok(answer.json.certificate.notes.some((note: string) => /had expired on/.test(note)))
   })

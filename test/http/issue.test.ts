@@ -386,7 +386,7 @@ t.test('a certificate from a certification request', async (t) => {
 
     service.clock.now = new Date('2036-11-20T12:00:00Z')
     t.match(await ask(1), { status: 503, json: { code: 'authorityExpiring' } })
-    service.clock.now = new Date('2026-11-23T12:00:00Z')
+    await service.putBack(new Date('2026-11-23T12:00:00Z'))
   })
 
   t.test('keeps what was asked in the record, refusals too, and nobody can remove it', async (t) => {

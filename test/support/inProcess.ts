@@ -50,6 +50,8 @@ export interface InProcess {
   /** What was logged, line by line. */
   readonly log: readonly string[]
   readonly clock: { now: Date }
+  /** Puts the clock back, as an operator does who then says that it is right. */
+  readonly putBack: (now: Date) => Promise<void>
   readonly post: (url: string, ask?: Ask) => Promise<Answer>
   readonly get: (url: string, ask?: Ask) => Promise<Answer>
   /** Posts what waits for an approver, and approves it. */
@@ -156,6 +158,15 @@ export async function inProcess(
     await usualKey('admin')
   }
 
+  const putBack = (time: Date): Promise<void> => {
+    const latest = clock.now
+    clock.now = time
+    return store.recordEvent({
+      ...{ at: time, type: 'clock.accepted', outcome: 'success', actor: 'test', address: null },
+      ...{ requestId: null, objectId: null, details: { reason: 'a test', latest } },
+    })
+  }
+
   const serve = async (
     parts: Partial<CertificationAuthority>,
     options: Partial<ServerOptions>,
@@ -227,6 +238,7 @@ export async function inProcess(
       pepper,
       log,
       clock,
+      putBack,
       send,
       post: (url, ask) => send('POST', url, ask),
       get: (url, ask) => send('GET', url, ask),
