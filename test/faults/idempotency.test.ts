@@ -61,7 +61,7 @@ function told(t: Test, replies: readonly Exchange[], { mayBeCut = false } = {}):
     }
     others[reply.status] = (others[reply.status] ?? 0) + 1
     if (![409, 503].includes(reply.status) || reply.headers['retry-after'] === undefined)
-      t.fail(`${reply.status} ${reply.headers['retry-after']}: ${reply.body.toString()}`)
+      t.fail(`${reply.status} ${String(reply.headers['retry-after'])}: ${reply.body.toString()}`)
   }
   return { ids, others, originals }
 }

@@ -150,7 +150,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
     const answers = await Promise.all(
       Array.from({ length: 50 }, (_, n) => use(n % 2 === 0 ? service : peer, token, { owner: `admin ${n}` })),
     )
-    const statuses = answers.map(({ status }) => status).sort()
+    const statuses = answers.map(({ status }) => status)
     t.equal(statuses.filter((status) => status === 201).length, 1)
     // A machine that is busy otherwise may let some wait for the database for too long.
     t.ok(

@@ -32,9 +32,9 @@ export interface Postgres {
   /** Makes an empty database and gives its URL. */
   createDatabase(): Promise<string>
   /** The server goes away, as in a crash or a reboot; its data stay. */
-  halt(): Promise<void>
+  readonly halt: () => Promise<void>
   /** It comes back, on the same port. */
-  resume(): Promise<void>
+  readonly resume: () => Promise<void>
   /** It answers nothing any more, as a host that hangs; `thaw` wakes it. */
   freeze(): void
   thaw(): void
