@@ -4,11 +4,10 @@
  * of a row is kept: its types say which columns there are, and every value travels as a parameter.
  */
 
-import { randomInt } from 'node:crypto'
+import { randomInt, randomUUID } from 'node:crypto'
 import { AuditEntry, type LinkedEvent } from './chain.ts'
 import type { Addition } from './database.ts'
 import { Prisma } from './generated/sqlite/client.ts'
-import { uuidv7 } from './uuid.ts'
 
 /** The tables that rows are added to, and what a row of them holds. */
 interface Rows {
@@ -40,7 +39,7 @@ export const eventRow = (event: LinkedEvent): Prisma.Sql => insert('AuditEvent',
 
 /** The row of an event that is taken back at once. Its place is none that an event ever has. */
 export function rehearsalRow(): Prisma.Sql {
-  const id = uuidv7(new Date())
+  const id = randomUUID() // not one that moves on the ids that sort by time
   const sequence = -randomInt(1, 2 ** 47)
   const empty = { outcome: '', actor: '', address: null, requestId: null, objectId: null, details: '{}' }
   const links = { previousHash: '', hash: '', mac: '' }
