@@ -1,7 +1,11 @@
 /** An order that nobody waits for any more is not carried out behind anybody's back; one that is written down is finished. */
+import { EventEmitter } from 'node:events'
+import { mock } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
+import type { FastifyReply } from 'fastify'
+import { abandonedBy } from '../../src/http/order.ts'
 import { freshKey, freshRequest, inProcess, type InProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
 import { join } from 'node:path'
@@ -150,4 +154,15 @@ t.test('what was written down before the client went is finished', async (t) => 
   t.equal(rows(service, 'Certificate'), 1)
   const [{ serialNumber }] = (await service.get('/v1/certificates')).json.items as [{ serialNumber: string }]
   t.equal((reply as Reply).serialNumber, serialNumber)
+})
+
+t.test('an order that has waited for 30 s is given up', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const raw = Object.assign(new EventEmitter(), { destroyed: false })
+  const abandoned = abandonedBy({ raw } as unknown as FastifyReply)
+  mock.timers.tick(29_999)
+  t.notOk(abandoned.aborted)
+  mock.timers.tick(1)
+  t.throws(() => abandoned.throwIfAborted(), { code: 'busy', facts: { retryAfterSeconds: 1 } })
 })
