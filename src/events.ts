@@ -256,6 +256,7 @@ export const events = {
       certificate: 'the id of the certificate with it',
       reason,
       escrowKeyId: 'of the escrow key that opened it',
+      'request?': 'the id of the request that was approved',
       'repeated?': 'true when this repeats an answer',
     },
   },

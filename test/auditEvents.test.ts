@@ -51,9 +51,11 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
     return stdout
   }
   let service: Service = await startService(t, { folder, env })
-  const [requester] = await hgsCa('api-key', 'create', '--owner', 'HGS', '--everything')
-  const [admin] = await hgsCa('api-key', 'create', '--owner', 'PKI', '--role', 'admin')
-  const [gone] = await hgsCa('api-key', 'create', '--owner', 'gone', '--everything')
+  const [token] = await hgsCa('bootstrap')
+  const [requester] = await hgsCa('api-key', 'create', '--owner', 'HGS', '--for', 'orders', '--everything')
+  const second = ['--owner', 'second', '--for', 'decisions', '--role', 'approver', '--everything']
+  const [approver] = await hgsCa('api-key', 'create', ...second)
+  const [gone] = await hgsCa('api-key', 'create', '--owner', 'gone', '--for', 'nothing', '--everything')
   await hgsCa('api-key', 'revoke', gone!.split('_')[2]!)
 
   interface Reply {
@@ -81,6 +83,9 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
       json: text.startsWith('{') && !text.includes('\n{') ? JSON.parse(text) : {},
     }
   }
+  const first = await send('/bootstrap', { owner: 'PKI' }, token!)
+  t.equal(first.status, 201)
+  const admin = first.json.apiKey as string
   const pfx = { password: 'correct horse battery' }
   const key = { bits: 2048 }
   const subject = { organization: 'Contoso', commonName: 'Contoso HGS' }
@@ -92,11 +97,13 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
     [`${issued}/renewals`, { reason: 'yearly' }, requester!, 201],
     [`${issued}/renewals`, { reason: 'twice' }, requester!, 409],
     [`/lineages/${lineage}/sharings`, { sharedWith: 'a branch' }, requester!, 200],
-    [`/lineages/${lineage}/deliveries`, { reason: 'rebuilt', pfx }, admin!, 201],
     [`/lineages/${lineage}/deliveries`, { reason: 'mine', pfx }, requester!, 403],
+    ['/bootstrap', { owner: 'another' }, token!, 401],
+    ['/identities/self/rotations', {}, approver!, 201],
+    ['/identities', { role: 'auditor', scope: 'everything', owner: 'PKI', purpose: 'mine' }, admin, 403],
     ['/certificates/00000000-0000-7000-8000-000000000000/renewals', {}, requester!, 404],
     ['/certificates', null, 'hgsca_prod_nobody', 401],
-    ['/audit-events?format=jsonl', null, admin!, 200],
+    ['/audit-events?format=jsonl', null, admin, 200],
     [
       '/self-signed-certificates',
       { purposes: ['signing'], subject: { organization: 'Lab' }, key, pfx, reason: 'a lab' },
@@ -108,11 +115,21 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
     const reply = await send(path, body, apiKey)
     t.equal(reply.status, status, `${path} ${reply.status === status ? '' : JSON.stringify(reply.json)}`)
   }
+  const delivery = (reason: string) => send(`/lineages/${lineage}/deliveries`, { reason, pfx }, admin)
+  const decided = async ({ json }: Reply, verdict: string) =>
+    (await send(`/requests/${json.id}/${verdict}`, { comment: 'seen' }, approver!)).status
+  const rebuilt = await delivery('rebuilt')
+  t.equal(rebuilt.status, 202)
+  t.equal(await decided(rebuilt, 'approval'), 200)
+  t.equal((await delivery('rebuilt')).status, 201)
+  const doubtful = await delivery('lost')
+  t.equal(await decided(doubtful, 'rejection'), 200)
+  t.equal(await decided(doubtful, 'approval'), 409)
   const converted = await send('/pfx-conversions', { pfx: { file: pfxIn(kept.json), ...pfx } })
   t.equal(converted.status, 200, JSON.stringify(converted.json).slice(0, 300))
   const signing = await send('/certificates', { purpose: 'signing', subject, key, pfx })
   t.equal(signing.status, 201)
-  const refused = await send(`/lineages/${signing.json.lineage}/deliveries`, { reason: 'lost', pfx }, admin!)
+  const refused = await send(`/lineages/${signing.json.lineage}/deliveries`, { reason: 'lost', pfx }, admin)
   t.equal(refused.status, 409)
 
   await hgsCa('escrow', 'verify')
@@ -169,7 +186,7 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
     [{ ...from, actor: 'nobody', outcome: 'refused', details: /"code":"unauthenticated"/ }],
   )
   t.match(
-    rows.filter(({ type }) => type === 'access.refused'),
+    rows.filter(({ type, actor }) => type === 'access.refused' && actor.startsWith('HGS')),
     [
       { ...from, actor: /^HGS \(API key /, objectId: lineage, details: /"code":"forbidden"/ },
       { ...from, actor: /^HGS \(API key /, details: /"code":"notFound"/ },

@@ -55,7 +55,10 @@ t.test('damage at run time', async (t) => {
     () => store.auditState().verified.wholeAt !== null,
   )
   t.match(store.auditState().verified, { damage: [] })
-  t.match((await service.get('/v1/audit-events?type=audit.verified')).json.items, [{ outcome: 'success' }])
+  const verifications = async () =>
+    (await service.get('/v1/audit-events?type=audit.verified')).json.items as unknown[]
+  await until(t, 'which is an event', async () => (await verifications()).length === 1)
+  t.match(await verifications(), [{ outcome: 'success' }])
 
   const record = new Sqlite(`${service.folder}/hgs-ca.db`, { timeout: 5_000 })
   t.teardown(() => record.close())

@@ -178,6 +178,7 @@ async function constrained(
 ): Promise<{ strict: InProcess; lax: InProcess }> {
   const issuer = await issuerOf(pems, 'Issuing CA')
   await service.ca.store.registerAuthority(issuer.record)
+  service.clock.now = new Date() // not before what is on record
   return {
     strict: await service.again({ issuer }),
     lax: await service.again({ issuer: { ...issuer, nameConstraints: [] } }),
