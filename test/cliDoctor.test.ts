@@ -265,7 +265,8 @@ t.test('approvers', async (t) => {
   const approvers = (revokedAt: string) =>
     changed(t, (record) =>
       record.exec(
-        `INSERT INTO ApiKey SELECT 'approver', secretHash, 'approver', owner, createdAt, expiresAt, ${revokedAt}, scope FROM ApiKey LIMIT 1`,
+        `INSERT INTO Identity (id, kind, role, scope, owner, purpose, createdBy, createdAt, expiresAt, revokedAt, networks)
+         SELECT 'approver', kind, 'approver', scope, owner, purpose, createdBy, createdAt, expiresAt, ${revokedAt}, networks FROM Identity LIMIT 1`,
       ),
     )
   const found = async (of: Record<string, string | undefined>) =>

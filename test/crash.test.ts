@@ -122,6 +122,7 @@ t.test('a crash at each point of the cycle', async (t) => {
   t.test('what another authority began waits for it, and is told', async (t) => {
     const stranger = await reissued(issuer, rsaKey(2048, 'another authority'))
     await store.registerAuthority(stranger.record)
+    service.clock.now = new Date() // not before what is on record
     const other = await service.again({ issuer: stranger })
     const broken = await service.again({ store: { ...store, recordIssued: async () => died() } })
     const body = { purpose: 'signing', csr: asPem(freshRequest()) }

@@ -51,6 +51,10 @@ interface Answer {
   readonly json: any
 }
 
+/** What others than a requester do. */
+const ofAdmin = ['deliverKey', 'listAuditEvents', 'listIdentities', 'createIdentity', 'revokeIdentity']
+const ofApprover = ['approveRequest', 'rejectRequest']
+
 async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   const canaries: Canary[] = []
   const word = (what: string): string => {
@@ -119,13 +123,28 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
     return ended
   }
   const apiKeyOf = async (role: string): Promise<string> => {
-    const created = await hgsCa('api-key', 'create', '--owner', role, '--role', role, '--everything')
+    const created = await hgsCa(
+      'api-key',
+      'create',
+      '--owner',
+      role,
+      '--for',
+      'canaries',
+      '--role',
+      role,
+      '--everything',
+    )
     const [key] = created.stdout
     if (created.code !== 0) throw new Error(created.stderr())
     canaries.push(ofText(`the API key of a ${role}`, partsOf(key!).secret))
     return key!
   }
-  const [requester, admin] = [await apiKeyOf('requester'), await apiKeyOf('admin')]
+  const [requester, approver] = [await apiKeyOf('requester'), await apiKeyOf('approver')]
+  const printed = await hgsCa('bootstrap')
+  said.splice(said.lastIndexOf(printed.stdout[0]!), 1) // where it is shown on purpose
+  const token = printed.stdout[0]!
+  canaries.push(ofText('the bootstrap token', token.split('_')[1]!))
+  let admin = ''
   const mistyped = `${requester.slice(0, -12)}${randomBytes(6).toString('hex')}`
   canaries.push(ofText('a mistyped API key', mistyped.slice(-43)))
 
@@ -135,7 +154,11 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   const call = (operationId: string, { params = {}, query = '', body, as }: Call = {}): Promise<Answer> => {
     const { method, path: template } = operations.get(operationId)!
     const address = template.replace(/\{(\w+)\}/g, (_all, name: string) => params[name]!)
-    const usualKey = ['deliverKey', 'listAuditEvents'].includes(operationId) ? admin : requester
+    const usualKey = ofAdmin.includes(operationId)
+      ? admin
+      : ofApprover.includes(operationId)
+        ? approver
+        : requester
     const url = `${service.url}${address}${query}`
     const type = typeof body === 'string' ? 'application/x-pem-file' : 'application/json'
     const headers = {
@@ -172,6 +195,19 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
     t.ok(answer.status >= 400, `${operationId} is refused with ${answer.status}`)
     return answer
   }
+  /** Asks, has it approved, and asks again. */
+  const approved = async (operationId: string, asked: Call): Promise<Answer> => {
+    const { status, json } = await well(operationId, asked)
+    t.equal(status, 202)
+    await well('approveRequest', { params: { id: json.id as string }, body: { comment: 'as agreed' } })
+    return well(operationId, asked)
+  }
+  const secretIn = ({ json }: Answer): string => {
+    const apiKey = json.apiKey as string
+    canaries.push(ofText('an API key that was answered', partsOf(apiKey).secret))
+    return apiKey
+  }
+  admin = secretIn(await well('bootstrap', { body: { owner: 'admin' }, as: token }))
   const secretKeyOf = async (what: string, pfx: Buffer, password: string): Promise<KeyObject> => {
     const key = await keyIn(t, pfx, password)
     canaries.push(ofKey(what, key))
@@ -257,7 +293,7 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   await well('adoptCertificate', { body: adoption })
   await badly('adoptCertificate', { body: adoption })
   await well('declareSharing', { params: { id }, body: { sharedWith: 'HGS of the branch office' } })
-  await well('deliverKey', {
+  await approved('deliverKey', {
     params: { id },
     body: { reason: 'a rebuilt HGS', pfx: { password: word('the password of a delivery') } },
   })
@@ -272,7 +308,7 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
     body: { ...rekey, pfx: { password: word('one without the words') } },
   })
   const anew = word('the password of a rekey')
-  const rekeyed = await well('rekeyLineage', {
+  const rekeyed = await approved('rekeyLineage', {
     params: { id },
     body: { ...rekey, acknowledge: rekeyAcknowledgement, pfx: { password: anew } },
   })
@@ -310,6 +346,25 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   await well('explainProblem', { params: { code: 'busy' } })
   await badly('explainProblem', { params: { code: 'none' } })
   await well('listAuditEvents')
+
+  // Who may ask, and who decides.
+  const doubtful = await well('deliverKey', {
+    params: { id },
+    body: { reason: 'nobody knows', pfx: { password: word('the password of a rejected delivery') } },
+  })
+  const pending = { params: { id: doubtful.json.id as string } }
+  await well('rejectRequest', { ...pending, body: { comment: 'why?' } })
+  await well('listRequests')
+  await well('getRequest', { ...pending, as: approver })
+  const newcomer = await well('createIdentity', {
+    body: { role: 'auditor', scope: 'everything', owner: 'newcomer', purpose: 'canaries' },
+  })
+  secretIn(newcomer)
+  await well('listIdentities')
+  await well('readIdentity', { params: { id: 'self' } })
+  secretIn(await well('rotateIdentity', { params: { id: 'self' }, body: {} }))
+  await well('revokeIdentity', { params: { id: newcomer.json.id as string }, body: {} })
+  await well('readMetrics')
 
   // By nobody in particular, and while the record takes nothing.
   const any = { params: { ref, id, code: 'none' } }

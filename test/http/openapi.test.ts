@@ -144,6 +144,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
   )
   t.strictSame(operations.map(({ name }) => name).sort(), [
     'get /livez',
+    'get /metrics',
     'get /problems/{code}',
     'get /readyz',
     'get /v1/audit-events',
@@ -181,7 +182,7 @@ t.test('it knows every route, its problems, and which need no key', async (t) =>
     'post /v1/self-signed-certificates',
   ])
   for (const { name, operation } of operations) {
-    const isPublic = !name.includes('/v1/') || name.includes('/v1/authority')
+    const isPublic = !/\/v1\/|\/metrics/.test(name) || name.includes('/v1/authority')
     t.equal(operation.security?.length === 0, isPublic, `${name} is ${isPublic ? 'public' : 'closed'}`)
     if (!isPublic)
       t.ok(operation.responses['401']?.content?.['application/problem+json'], `${name} has problems`)

@@ -44,7 +44,7 @@ export async function estateOn(t: Test, postgres?: Postgres, more: Environment =
   const databaseUrl = (await postgres?.createDatabase()) ?? `file:${path('record.db')}`
   const env = { ...usual, HGSCA_DATABASE_URL: databaseUrl, ...more }
   const hgsCa = (...args: string[]) => runCli(t, folder, args, env)
-  const created = await hgsCa('api-key', 'create', '--owner', 'faults', '--everything')
+  const created = await hgsCa('api-key', 'create', '--owner', 'faults', '--for', 'tests', '--everything')
   if (created.code !== 0) throw new Error(created.stderr())
   return {
     kind: postgres === undefined ? 'SQLite' : 'PostgreSQL',
