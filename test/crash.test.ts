@@ -165,6 +165,7 @@ t.test('a crash at each point of the cycle', async (t) => {
     const renewed = await reissued(issuer)
     t.not(renewed.record.id, issuer.record.id)
     await store.registerAuthority(renewed.record)
+    service.clock.now = new Date()
     const broken = await service.again({ store: { ...store, recordIssued: async () => died() } })
     await broken.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(freshRequest()) } })
     const [begun] = await store.interruptedIntents(soon(service))
@@ -180,6 +181,7 @@ t.test('a crash at each point of the cycle', async (t) => {
     await broken.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(freshRequest()) } })
     t.equal((await store.interruptedIntents(soon(service))).length, 1)
     await startService(t, { env: { HGSCA_DATA_DIR: service.folder } })
+    service.clock.now = new Date() // as it was for that one
     t.strictSame(await store.interruptedIntents(soon(service)), [])
   })
 

@@ -1,5 +1,5 @@
 -- For a service that cannot change what it has written, nor the tables: a role that is not their owner.
--- It adds and reads, and may change nothing but what an API key may become. Run by the owner, after
+-- It adds and reads, and may change nothing but what an identity may become. Run by the owner, after
 -- each `hgs-ca migrate`, which only the owner can do:
 --
 --   HGSCA_DATABASE_URL=postgresql://owner@host/hgsca ... node dist/cli.js migrate
@@ -13,5 +13,5 @@ GRANT USAGE ON SCHEMA public TO :"role";
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO :"role";
 REVOKE INSERT ON "_prisma_migrations" FROM :"role";
 
--- To revoke one: which columns may change, and when, is held by its triggers.
-GRANT UPDATE ON "ApiKey" TO :"role";
+-- To revoke, rotate and use up: which columns may change, and when, is held by their triggers.
+GRANT UPDATE ON "Identity", "BootstrapToken" TO :"role";

@@ -261,6 +261,7 @@ t.test('what is added above the authority later stands in every answer', async (
   t.equal(before.record.id, after.record.id)
   await service.ca.store.registerAuthority(before.record)
   await service.ca.store.registerAuthority(after.record)
+  service.clock.now = new Date()
   const body = { purpose: 'signing', csr: asPem(freshRequest()) }
   const headers = { 'idempotency-key': 'the-root-comes-later' }
   const first = await (await service.again({ issuer: before })).post('/v1/certificates', { body, headers })

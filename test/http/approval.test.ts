@@ -382,8 +382,8 @@ t.test('who decides', async (t) => {
     for (const [owner, detail] of [
       ['a requester', /^a requester answers for the identity that asks as well/],
       ['A  Requester ', /answers for the identity that asks as well/],
-      ['the host', /^The identity that asks was made by the host/],
-      ['The Host', /^The identity that asks was made by the host/],
+      ['test', /^The identity that asks was made by test/],
+      ['Test', /^The identity that asks was made by test/],
     ] as const) {
       const as = await service.apiKey('approver', 30, 'everything', owner)
       for (const how of ['approval', 'rejection'] as const)
@@ -397,7 +397,7 @@ t.test('who decides', async (t) => {
     t.equal(refused.length, 10)
     t.match(refused.at(-1), {
       outcome: 'refused',
-      actor: /^The Host/,
+      actor: /^Test/,
       objectId: request.json.id,
       details: { code: 'forbidden', verdict: 'rejected', comment: 'mine' },
     })
