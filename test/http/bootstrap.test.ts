@@ -67,7 +67,8 @@ t.test('a token makes the first admin, once', async (t) => {
   t.equal((await service.get('/v1/identities', { as: made.json.apiKey })).status, 200)
   t.match(await use(service, token), { status: 401, json: { detail: /was used/ } })
   t.equal((await service.ca.store.everyIdentity()).length, 1)
-  t.strictSame((await trail()).slice(-4), [
+  const told = (await trail()).filter((one) => !one.startsWith('authentication'))
+  t.strictSame(told.slice(-4), [
     'bootstrap.tokenCreated success',
     'bootstrap.tokenUsed success',
     'identity.created success',
