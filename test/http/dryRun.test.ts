@@ -156,6 +156,7 @@ t.test('renewal', async (t) => {
   const renewed = await service.post(url)
   t.match(renewed, { status: 201, json: { generation: 2 } })
   t.match(await dry.post(`${url}?dryRun=true`), { status: 409, json: { code: 'certificateSuperseded' } })
-  t.equal((await dry.post('/v1/certificates/00/renewals?dryRun=true')).status, 404)
   t.strictSame(writes, [])
+  t.equal((await dry.post('/v1/certificates/00/renewals?dryRun=true')).status, 404)
+  t.strictSame(writes, ['recordEvent'], 'but for who would act upon what is not there')
 })
