@@ -15,7 +15,7 @@ export function refusingUnaudited(database: Database): Database {
   }
   return {
     ...database,
-    add: (rows) => database.add(rows).catch(judged),
+    add: (rows, abandoned) => database.add(rows, abandoned).catch(judged),
     write: (act) => database.write(act).catch(judged),
   }
 }

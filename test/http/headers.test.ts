@@ -196,11 +196,16 @@ t.test('a body of a type that a route does not read is refused, whatever other r
   ]
   let asked = 0
   for (const [path, methods] of Object.entries(paths)) {
-    if (methods['post'] === undefined) continue
+    if (methods['post'] === undefined || path === '/v1/bootstrap') continue // that one looks at its token first
     const read = Object.keys(methods['post'].requestBody?.content ?? {})
     const url = path.replace('{ref}', '00'.repeat(20)).replace('{id}', '01a20b56-34ec-7474-87b4-358fd0deb55c')
     for (const type of types.filter((one) => !read.includes(one))) {
-      const { status, json } = await service.post(url, { body: Buffer.from('3003020100', 'hex'), type })
+      const as = path.startsWith('/v1/requests') ? { as: service.approver } : {}
+      const { status, json } = await service.post(url, {
+        body: Buffer.from('3003020100', 'hex'),
+        type,
+        ...as,
+      })
       t.match([status, json.code], [415, 'unsupportedMediaType'], `${path} ${type}`)
       for (const one of read) t.match(json.detail, one)
       asked++
