@@ -12,7 +12,7 @@ import { isWithin } from '../../src/identity/networks.ts'
 import { excludes, roles } from '../../src/identity/roles.ts'
 import type { AccessToken } from '../../src/identity/recognise.ts'
 import { inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
-import { opensslChain, pem } from '../support/witnesses.ts'
+import { clientPki, octetsOf, type Paths } from '../support/clientPki.ts'
 
 const day = 86_400_000
 const url = '/v1/identities'
@@ -272,7 +272,7 @@ t.test('an identity asks from its networks alone', async (t) => {
     })
   const refused = await events(service, 'access.refused')
   t.equal(refused.length, outside.length, 'which is recorded')
-  t.match(refused[0], { objectId: json.id, outcome: 'refused', details: { code: 'forbidden' } })
+  t.match(refused[0], { actor: new RegExp(json.id), outcome: 'refused', details: { code: 'forbidden' } })
   t.equal(isWithin('10.1.2.3', []), false)
   t.equal(isWithin('not an address', ['0.0.0.0/0']), false)
 })
@@ -426,15 +426,13 @@ t.test(
   'a client certificate is that of the identity that its fingerprint or its subject names',
   async (t) => {
     const plain = await inProcess(t)
-    const [leaf, root] = await opensslChain(t, 2)
-    const asPem = (what: typeof leaf) => ({
-      cert: Buffer.from(pem('CERTIFICATE', what!.certificate)),
-      key: Buffer.from(pem('PRIVATE KEY', what!.privateKey)),
-    })
-    const tls = {
-      ...asPem(leaf),
-      clientIssuers: readClientIssuers(pem('CERTIFICATE', root!.certificate)),
-    }
+    plain.clock.now = new Date() // openssl knows no other
+    const pki = await clientPki(t)
+    const asPem = (what: Paths) => ({ cert: octetsOf(what, 'certificate'), key: octetsOf(what, 'key') })
+    const authorities = [pki.issuing, pki.root].map((one) => octetsOf(one, 'certificate').toString())
+    const tls = { ...asPem(pki.server), clientIssuers: readClientIssuers(authorities.join('')) }
+    const leaf = await pki.leaf('member', { subject: '/O=Contoso/CN=Member 0' })
+    const certificate = new X509Certificate(octetsOf(leaf, 'certificate'))
     const service = await plain.again({}, { tls })
     await service.server.listen({ host: '127.0.0.1', port: 0 })
     const { port } = service.server.server.address() as AddressInfo
@@ -442,8 +440,8 @@ t.test(
     const known = asPem(leaf)
     t.match(await ask(known), { status: 401, text: /is that of nobody here/ })
     t.match(await ask({}), { status: 401, text: /No API key was sent/ })
-    const sha1 = createHash('sha1').update(leaf!.certificate).digest('hex')
-    const sha256 = new X509Certificate(leaf!.certificate).fingerprint256
+    const sha1 = createHash('sha1').update(certificate.raw).digest('hex')
+    const sha256 = certificate.fingerprint256
     const subject = 'subject:CN=Member 0,O=Contoso'
     for (const match of [`sha1:${sha1}`, `sha256:${sha256}`, subject]) {
       const { status, json } = await make(plain, { kind: 'clientCertificate', match })
@@ -459,8 +457,8 @@ t.test(
     for (const match of [`sha1:${sha1}`, subject]) await make(plain, { kind: 'clientCertificate', match })
     t.match(await ask(known), { status: 403, text: /is that of 2 identities/ })
 
-    const [stranger] = await opensslChain(t, 1)
-    await make(plain, { kind: 'clientCertificate', match: 'subject:CN=Member 1,O=Contoso' })
+    const stranger = await pki.selfSigned('stranger')
+    await make(plain, { kind: 'clientCertificate', match: 'subject:CN=stranger,O=Contoso' })
     t.equal((await ask(asPem(stranger))).status, 401, 'a certificate that did not verify is none')
   },
 )

@@ -53,6 +53,7 @@ t.test('one key has one use', async (t) => {
       await refused(await below.post('/v1/certificates', order(above)), {}, /authority, CN=Root,O=Contoso/)
 
       await service.ca.store.registerAuthority(below.ca.issuer.record)
+      service.clock.now = new Date() // not before what is on record
       for (const key of [above, rsaKey(2048, 'Issuing')])
         await refused(await service.post('/v1/certificates', order(key)), {}, /of a certification authority/)
     },
