@@ -123,6 +123,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
       'authority/passphrase',
       'lab-api-key',
       'audit-key',
+      'api-key-pepper',
       'hgs-ca.db',
       'hgs-ca.db-wal',
       'hgs-ca.db-shm',
@@ -131,6 +132,7 @@ t.test('lab mode, where nobody reads along', async (t) => {
     for (const name of modes)
       t.equal(modeOf(path(name)), name === '' || name === 'authority' ? '700' : '600', name || 'data')
     t.strictSame(readdirSync(dataDir).sort(), [
+      'api-key-pepper',
       'audit-key',
       'authority',
       'hgs-ca.db',
@@ -330,6 +332,7 @@ t.test('production mode', async (t) => {
       'ca.pem',
       'leaf.pem',
       'passphrase',
+      'pepper',
       ...['', '-shm', '-wal', '.lock'].map((end) => `record.db${end}`),
     ],
     'makes nothing silently: no data directory, no authority, no API key',
