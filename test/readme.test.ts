@@ -25,7 +25,7 @@ t.test('the whole session of the README works as it stands', async (t) => {
   t.match(text, /Verified OK\n"publicKeyPin":"[0-9A-F]{64}"/)
   t.match(text, /"generation":2/)
   t.match(text, /^# Conformance of HGS certificates: fail$/m)
-  t.match(text, /"dryRun":true,"verdict":"pass"/)
+  t.match(text, /"dryRun":true,[^\n]*"verdict":"pass"/)
   t.match(text, /pbeWithSHA1And3-KeyTripleDES-CBC/)
 })
 
