@@ -465,7 +465,7 @@ t.test('who decides', async (t) => {
 
 t.test('an order outside of the scope of who asks', async (t) => {
   const { service } = await approving(t, { signing: 'outOfScope', encryption: 'always', https: 'none' })
-  const as = await service.apiKey('requester', 3000, contoso)
+  const as = await service.apiKey('requester', 365, contoso)
   const post = (purpose: string, parts: object, more: object = {}) =>
     service.post('/v1/certificates', { body: asked(parts, { purpose, ...more }), as })
 
