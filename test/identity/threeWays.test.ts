@@ -29,6 +29,7 @@ const env: Environment = {
   HGSCA_OIDC_ISSUER: issuer.issuer,
   HGSCA_OIDC_AUDIENCE: 'api://hgs-ca',
 }
+await issuer.accessToken() // an issuer that has just begun takes seconds for its first answer
 const service = await startService(t, { folder, env })
 
 /** `hgs-ca identity create`: what it printed. */
@@ -64,7 +65,7 @@ function order(as: As) {
   return curl(as, '/v1/certificates?purpose=signing', ...body)
 }
 
-const scope = ['--purpose', 'signing', '--organization', 'Contoso', '--keys-from', 'request']
+const scope = ['--purpose', 'signing', '--organization', 'Contoso', '--name', 'hgs.contoso.com', '--keys-from', 'request']
 const machine = await pki.leaf('hgs01', { subject: '/O=Contoso/CN=hgs01.contoso.com' })
 const auditor = await create('--owner', 'auditors', '--role', 'auditor', '--everything')
 
@@ -105,7 +106,9 @@ t.test('a scope binds all three, and so does a role', async (t) => {
     const file = join(folder, `order-${orders++}.csr`)
     writeFileSync(file, freshRequest({ subject: [['O', 'Fabrikam']] }))
     const body = ['-H', 'Content-Type: application/pkcs10', '--data-binary', `@${file}`]
-    t.match(await curl(as, '/v1/certificates?purpose=signing', ...body), { status: 403 })
+    const { status, json } = await curl(as, '/v1/certificates?purpose=signing', ...body)
+    t.match({ status, code: json.code }, { status: 422, code: 'profileViolation' })
+    t.ok(JSON.stringify(json.errors).includes('"rule":"scope"'), 'its scope, among all that is wrong')
     t.match(await curl(as, '/v1/audit-events'), { status: 403, json: { code: 'forbidden' } })
   }
 })
