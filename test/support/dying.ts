@@ -35,7 +35,9 @@ const dies = (armed: string, { nth = 1 }: Point): string => `
   import { existsSync } from 'node:fs'
   let passed = 0
   const die = () => existsSync(${JSON.stringify(armed)}) && ++passed === ${nth} && process.kill(process.pid, 'SIGKILL')
-  const dies = (act, when) => function (...args) {
+  const dies = (act, when) => typeof act === 'function' ? dying(act, when) : fail()
+  const fail = () => { throw new Error('there is no such function to die at') }
+  const dying = (act, when) => function (...args) {
     if (when === 'before') die()
     const result = act.apply(this, args)
     if (when === 'after') {
