@@ -10,8 +10,7 @@
 import { canonicalJson } from '../canonicalJson.ts'
 import { CaError } from '../errors.ts'
 import type { Profile, Purpose } from '../hgs/profiles.ts'
-import type { Row, Verdict } from '../hgs/rules.ts'
-import type { Findings } from './findings.ts'
+import type { Row } from '../hgs/rules.ts'
 import type {
   Act,
   CertificateRecord,
@@ -24,7 +23,7 @@ import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
 import { hex, hexDigest } from '../x509/key.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { chosen, type Plan, type Requester } from './cycle.ts'
-import { dryRunOf } from './dryRun.ts'
+import { dryRunOf, type DryRun } from './dryRun.ts'
 
 export const policies = ['none', 'outOfScope', 'always'] as const
 /**
@@ -73,25 +72,16 @@ export interface Asked {
   readonly parts: readonly Part[]
 }
 
-export interface AskedCertificate {
-  readonly purpose: Purpose
-  readonly subject: string
-  readonly dnsNames: readonly string[]
-  readonly keyUsage: readonly string[]
-  readonly keyBits: number
-  readonly keyOrigin: Findings['keyOrigin']
-  readonly provider: Findings['provider']
-  /** Null for a key that the service makes once it is approved. */
-  readonly publicKeyPin: string | null
+/** What an approver sees of a certificate: the dry run, but for what is not known before it is issued. */
+export interface AskedCertificate extends Omit<
+  DryRun,
+  'approval' | 'lineage' | 'generation' | 'renews' | 'notBefore' | 'notAfter'
+> {
   readonly requestSha256: string | null
   /** The SHA-256 of the certificate that is adopted. */
   readonly adopts: string | null
   readonly custody: 'escrow' | 'forgotten' | null
   readonly validityDays: number
-  readonly ignored: readonly string[]
-  readonly notes: readonly string[]
-  readonly verdict: Verdict
-  readonly rows: readonly Row[]
 }
 
 export interface Part {

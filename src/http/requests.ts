@@ -15,11 +15,10 @@ import {
   closed,
   fingerprint,
   instant,
-  keyOrigin,
   nullable,
   oneOf,
   pageLimit,
-  providerEvidence,
+  plannedCertificate,
   purpose,
   Row,
   text,
@@ -32,19 +31,7 @@ const acts = ['certificate', 'adoption', 'rekey', 'kit', 'delivery'] as const
 
 const AskedCertificate = Type.Object(
   {
-    purpose,
-    subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
-    dnsNames: Type.Array(text(253, 'A host name.'), {
-      maxItems: 101,
-      description: 'The subject alternative names.',
-    }),
-    keyUsage: Type.Array(text(32, 'A key usage.'), {
-      maxItems: 9,
-      description: 'As RFC 5280 names them.',
-    }),
-    keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
-    keyOrigin,
-    provider: providerEvidence,
+    ...plannedCertificate,
     publicKeyPin: nullable(
       fingerprint(64, 'SHA-256.'),
       'The pin of the key; null for one that the service makes once this is approved.',

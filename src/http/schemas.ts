@@ -368,6 +368,23 @@ export const providerEvidence = Type.Object(
   { ...closed, description: 'Where the key lives, by the word of the client.' },
 )
 
+/** What a certificate would hold that is not issued yet: shown by a dry run, and to an approver. */
+export const plannedCertificate = {
+  purpose,
+  subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+  dnsNames: Type.Array(text(253, 'A host name.'), {
+    maxItems: 101,
+    description: 'The subject alternative names.',
+  }),
+  keyUsage: Type.Array(text(32, 'A key usage.'), {
+    maxItems: 9,
+    description: 'As RFC 5280 names them.',
+  }),
+  keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
+  keyOrigin,
+  provider: providerEvidence,
+}
+
 export const DryRunView = Type.Object(
   {
     dryRun: Type.Literal(true, { description: 'Nothing was issued.' }),
@@ -377,19 +394,7 @@ export const DryRunView = Type.Object(
     rows: Type.Array(Row, { maxItems: 64, description: 'Every rule that it was judged by.' }),
     wouldIssue: Type.Object(
       {
-        purpose,
-        subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
-        dnsNames: Type.Array(text(253, 'A host name.'), {
-          maxItems: 101,
-          description: 'The subject alternative names.',
-        }),
-        keyUsage: Type.Array(text(32, 'A key usage.'), {
-          maxItems: 9,
-          description: 'As RFC 5280 names them.',
-        }),
-        keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
-        keyOrigin,
-        provider: providerEvidence,
+        ...plannedCertificate,
         publicKeyPin: nullable(fingerprint(64, 'SHA-256.'), 'The pin; null for a key still to be made.'),
         lineage: nullable(uuid('A lineage.'), 'The lineage that is renewed; null for a first certificate.'),
         generation: Type.Integer({ minimum: 1, description: '1 for the first certificate of a key.' }),

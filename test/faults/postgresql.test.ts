@@ -53,6 +53,7 @@ async function outlives(
 ): Promise<void> {
   t.match(await ask(order()), { status: 201 })
   await away()
+  await sleep(1_100) // readiness answers for a second what it found last
   const owed = [order(), order(), order()]
   const answers = await Promise.all([
     ...owed.map(ask),
