@@ -65,7 +65,16 @@ function order(as: As) {
   return curl(as, '/v1/certificates?purpose=signing', ...body)
 }
 
-const scope = ['--purpose', 'signing', '--organization', 'Contoso', '--name', 'hgs.contoso.com', '--keys-from', 'request']
+const scope = [
+  '--purpose',
+  'signing',
+  '--organization',
+  'Contoso',
+  '--name',
+  'hgs.contoso.com',
+  '--keys-from',
+  'request',
+]
 const machine = await pki.leaf('hgs01', { subject: '/O=Contoso/CN=hgs01.contoso.com' })
 const auditor = await create('--owner', 'auditors', '--role', 'auditor', '--everything')
 
