@@ -43,14 +43,6 @@ const AskedCertificate = Type.Object(
       'Of a key that the service makes; null for another.',
     ),
     validityDays: Type.Integer({ description: 'Days from the day of issuance.' }),
-    ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
-      maxItems: 256,
-      description: 'What the request asks for and does not get.',
-    }),
-    notes: Type.Array(Type.String({ maxLength: 1000 }), {
-      maxItems: 128,
-      description: 'What the service does beyond what is asked.',
-    }),
     verdict,
     rows: Type.Array(Row, { maxItems: 64, description: 'Every rule that it was judged by.' }),
   },

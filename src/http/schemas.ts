@@ -383,6 +383,14 @@ export const plannedCertificate = {
   keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
   keyOrigin,
   provider: providerEvidence,
+  ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
+    maxItems: 256,
+    description: 'What the request asks for and would not get.',
+  }),
+  notes: Type.Array(Type.String({ maxLength: 1000 }), {
+    maxItems: 128,
+    description: 'What the service would do beyond what is asked.',
+  }),
 }
 
 export const DryRunView = Type.Object(
@@ -401,14 +409,6 @@ export const DryRunView = Type.Object(
         renews: nullable(uuid('A certificate.'), 'The certificate to be renewed.'),
         notBefore: instant('Valid from.'),
         notAfter: instant('Valid until.'),
-        ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
-          maxItems: 256,
-          description: 'What the request asks for and would not get.',
-        }),
-        notes: Type.Array(Type.String({ maxLength: 1000 }), {
-          maxItems: 128,
-          description: 'What the service would do beyond what is asked.',
-        }),
       },
       { ...closed, description: 'The certificate as of now.' },
     ),
