@@ -164,11 +164,18 @@ export const codes = {
     remedy:
       'Mend what the comment says and order that: it is another request. The same one can be made again after the instant in `until`.',
   },
+  tooManyRequestsWait: {
+    title: 'Too many orders of this identity wait for an approver.',
+    cause:
+      'Each order that needs an approval is written down for an approver, with all that he must see. So that he can, one identity may have fifty that wait.',
+    remedy:
+      'Have some of them decided (`GET /v1/requests?state=pending&requestedBy=self`), or wait: each ends after seven days. An order that was sent with another reason or name is another order.',
+  },
   requestDecided: {
     title: 'This request has been decided already.',
     cause: 'Another decision was made before, perhaps by another approver at the same moment. It stands.',
     remedy:
-      'Look at the decision in this answer. A certificate that should not be there after all is for who revokes; an order that should be carried out is to be made anew.',
+      'Look at the decision in this answer. What was approved and should not be carried out after all is stopped, until it is, by revoking the identity that asks or the one that approved; an order that should be carried out is to be made anew.',
   },
   requestExpired: {
     title: 'It is too late to decide this request.',

@@ -22,6 +22,7 @@ const everything = [
   'lab',
   'log',
   'canonicalJson',
+  'owners',
   'logged',
   'metrics',
   'errors',
@@ -38,6 +39,7 @@ const everything = [
 const arrows: Readonly<Record<string, Arrows>> = {
   errors: { values: [], types: [] },
   canonicalJson: { values: [], types: [] },
+  owners: { values: [], types: [] },
   events: { values: [], types: [] },
   log: { values: [], types: [] },
   logged: { values: [], types: [] },
@@ -47,10 +49,10 @@ const arrows: Readonly<Record<string, Arrows>> = {
   keys: { values: ['x509', 'errors'], types: [] },
   store: { values: ['canonicalJson', 'errors', 'events'], types: ['hgs'] },
   authority: {
-    values: ['hgs', 'x509', 'canonicalJson', 'errors', 'events'],
+    values: ['hgs', 'x509', 'canonicalJson', 'owners', 'errors', 'events'],
     types: ['store', 'keys', 'metrics'],
   },
-  identity: { values: ['x509', 'errors', 'events'], types: ['store'] },
+  identity: { values: ['x509', 'owners', 'errors', 'events'], types: ['store'] },
   http: {
     values: ['authority', 'identity', 'hgs', 'x509', 'errors', 'events'],
     types: ['store', 'keys', 'metrics'],

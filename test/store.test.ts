@@ -768,6 +768,7 @@ function apiKey(changes: Partial<IdentityRecord> = {}): IdentityRecord {
     secretHash: 'e'.repeat(64),
     previousSecretHash: null,
     previousSecretUntil: null,
+    rotatedAt: null,
     match: null,
     networks: ['10.0.0.0/8'],
     purpose: 'tests',

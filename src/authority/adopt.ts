@@ -34,7 +34,7 @@ import { handedBack, withOpenPfx, type SentPfx } from './pfx.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { providerNote, writtenHere } from './renew.ts'
 import { judged, readRequestFile, remembered, requestExhibit } from './request.ts'
-import { daysWithin } from './scope.ts'
+import { daysWithin, refuseKeysFrom } from './scope.ts'
 import { validityFrom } from './validity.ts'
 
 export interface AdoptionOrder {
@@ -117,6 +117,7 @@ async function adoptOnce(
   order: AdoptionOrder,
   proven: Proven,
 ): Promise<Issued | Awaiting | 'idempotencyKeyTaken'> {
+  refuseKeysFrom(ca.scope, 'request')
   const profile = profiles[order.purpose]
   const validity = validityFrom(
     ca.now(),

@@ -14,6 +14,7 @@ import type { Row } from '../hgs/rules.ts'
 import type {
   Act,
   CertificateRecord,
+  DecisionRecord,
   Idempotency,
   NewKit,
   PendingRequestRecord,
@@ -34,6 +35,9 @@ export type Policy = (typeof policies)[number]
 export type ApprovalPolicy = Readonly<Record<Purpose, Policy>>
 
 const lifetime = 7 * 86_400_000 // milliseconds from the order; whoever needs longer asks again
+
+/** Of one identity: as many as an approver can look at, and no disk is filled with. */
+const waitingAtMost = 50
 
 /** A certificate that is wanted: planned, but for a key that is still to be made, for which another stands in. */
 export interface Wanted {
@@ -152,7 +156,7 @@ export function stateOf({ use, decision, expiresAt }: PendingRequestRecord, now:
  * The approval that an order needs: null when it needs none, or the answer when there is none yet.
  * Everything else about the order has been judged.
  *
- * @throws CaError `requestRejected`.
+ * @throws CaError `requestRejected`, `tooManyRequestsWait`.
  */
 export async function approvalFor(
   ca: CertificationAuthority,
@@ -246,7 +250,8 @@ async function approvalOf(
     const state = stateOf(last, now)
     if (state === 'pending') return { awaiting: last }
     if (state === 'rejected') throw rejected(last)
-    if (state === 'approved') return { requestId: last.id, decidedBy: last.decision!.decidedBy }
+    if (state === 'approved' && (await isTrusted(ca, last.decision!)))
+      return { requestId: last.id, decidedBy: last.decision!.decidedBy }
   }
   // It was used up together with an Idempotency-Key: when that is ours, a peer has given the answer.
   if (
@@ -254,6 +259,9 @@ async function approvalOf(
     (await ca.store.findIntentByIdempotencyKey(idempotency.principal, idempotency.key)) !== null
   )
     return 'idempotencyKeyTaken'
+
+  if ((await ca.store.requestsPending(now, by.principal)) >= waitingAtMost)
+    throw new CaError('tooManyRequestsWait', `${waitingAtMost} orders of this identity wait already.`)
 
   const shown = await matter.show()
   const request: PendingRequestRecord = {
@@ -284,6 +292,14 @@ async function approvalOf(
     details: { act, digest, reason, why: shown.why, expiresAt: request.expiresAt },
   })
   return outcome === 'recorded' ? { awaiting: request } : approvalOf(ca, matter) // asked twice at once
+}
+
+/** What somebody approved who is not trusted any more waits for somebody else. */
+async function isTrusted(
+  { store }: CertificationAuthority,
+  { identityId }: DecisionRecord,
+): Promise<boolean> {
+  return (await store.findIdentity(identityId))?.revokedAt === null
 }
 
 function rejected({ id, decision, expiresAt }: PendingRequestRecord): CaError {

@@ -26,7 +26,7 @@ import { certificateDers, PemError } from '../x509/pem.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { certifiable } from './issue.ts'
 import { standingOf } from './knownKey.ts'
-import { userKeySet, withOpenPfx, type SentPfx } from './pfx.ts'
+import { forChecks, userKeySet, withOpenPfx, type SentPfx } from './pfx.ts'
 import { readRequestFile, rowsOf } from './request.ts'
 
 export interface CheckTerms {
@@ -80,12 +80,16 @@ export const checkPfx = (
   sent: Pick<SentPfx, 'file' | 'password'>,
   purpose: Purpose | null,
 ): Promise<Report> =>
-  withOpenPfx(sent, async ({ certificate, others, provider, localMachine }) => {
-    // What stands beside the certificate of the key is no more than a help to judge it.
-    const chain = [certificate, ...others.flatMap((der) => readOr(() => [readCertificate(der)], []))]
-    const report = await checkChain(ca, chain, purpose, providerOfPfx(provider))
-    return localMachine ? report : { ...report, notes: [userKeySet, ...report.notes] }
-  })
+  withOpenPfx(
+    sent,
+    async ({ certificate, others, provider, localMachine }) => {
+      // What stands beside the certificate of the key is no more than a help to judge it.
+      const chain = [certificate, ...others.flatMap((der) => readOr(() => [readCertificate(der)], []))]
+      const report = await checkChain(ca, chain, purpose, providerOfPfx(provider))
+      return localMachine ? report : { ...report, notes: [userKeySet, ...report.notes] }
+    },
+    forChecks,
+  )
 
 /** Where Windows puts a key whose PFX names this provider, or none. */
 export const providerOfPfx = (name: string | null): ProviderEvidence =>

@@ -53,13 +53,16 @@ import type { Validity } from './validity.ts'
 
 /** Who asks: taken from the credential, never from the request. */
 export interface Requester {
-  /** The id of the API key: what an Idempotency-Key is scoped to. */
+  /** What an Idempotency-Key is scoped to: the id of the identity, and after a colon the subject of a token. */
   readonly principal: string
-  /** Owner and id of the API key: what stands in the record. */
+  readonly identityId: string
+  /** Of an access token: the person or service, whatever identity its roles give it. */
+  readonly subject: string | null
+  /** Owner and id of the identity: what stands in the record. */
   readonly name: string
   /** Who answers for the identity. */
   readonly owner: string
-  /** Who made the identity: the owner of another one, or the host. */
+  /** Who made the identity or last gave it its secret: the owner of another one, or the host. */
   readonly createdBy: string
   readonly role: Role
   readonly address: string | null

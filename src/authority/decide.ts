@@ -1,10 +1,12 @@
 /**
  * Deciding about an order that waits (approval.ts), and looking at those there are.
  *
- * Who decides is somebody else: not the identity that asks, nor another one of the same owner, nor
- * whoever made that identity. And he may only let through what he has in his own scope.
+ * Who decides is somebody else: not the identity that asks, nor another one of the same owner, nor the
+ * same person under another identity, nor whoever made that identity or last gave it its secret. And he
+ * may only let through what he has in his own scope.
  */
 import { CaError } from '../errors.ts'
+import { sameOwner } from '../owners.ts'
 import type { DecisionRecord, PendingRequestRecord, RequestState, Role, Scope } from '../store/model.ts'
 import { readDer } from '../x509/der.ts'
 import { readName } from '../x509/name.ts'
@@ -95,7 +97,10 @@ async function decideOnce(
     const { expiresAt } = request
     throw new CaError('requestExpired', `This request could be decided until ${expiresAt.toISOString()}.`)
   }
-  const record = { requestId: request.id, verdict, comment, decidedBy: by.name, decidedAt: now }
+  const record = {
+    ...{ requestId: request.id, verdict, comment, decidedAt: now },
+    ...{ decidedBy: by.name, identityId: by.identityId },
+  }
   const told = eventOf(ca, decision, request, { requestedBy: request.requestedBy, digest: request.digest })
   if ((await ca.store.recordDecision(record, told)) === 'recorded') return { ...request, decision: record }
   // Another approver was faster.
@@ -127,10 +132,6 @@ function decided(request: PendingRequestRecord): CaError {
   )
 }
 
-/** Names of persons and services, however they are written. */
-const isSame = (a: string, b: string): boolean => fold(a) === fold(b)
-const fold = (name: string): string => name.normalize('NFKC').trim().replace(/\s+/g, ' ').toLowerCase()
-
 /** @throws CaError `forbidden`. */
 function refuseOwn(by: Requester, { principal, requestedBy, owner, createdBy }: PendingRequestRecord): void {
   const refuse = (why: string): never => {
@@ -138,10 +139,12 @@ function refuseOwn(by: Requester, { principal, requestedBy, owner, createdBy }: 
   }
   if (by.principal === principal || by.name === requestedBy)
     refuse('Nobody decides about what he asks himself.')
-  if (isSame(by.owner, owner))
+  if (by.subject !== null && principal.endsWith(`:${by.subject}`))
+    refuse(`${by.subject} asks for it himself, under another identity.`)
+  if (sameOwner(by.owner, owner))
     refuse(`${by.owner} answers for the identity that asks as well as for this one.`)
-  if (isSame(createdBy, by.owner) || isSame(createdBy, by.name))
-    refuse(`The identity that asks was made by ${createdBy}, for whom this one decides.`)
+  if (sameOwner(createdBy, by.owner))
+    refuse(`${createdBy}, for whom this identity decides, made the one that asks or gave it its secret.`)
 }
 
 /** @throws CaError `forbidden` for what the approver himself could not be given. */

@@ -14,6 +14,9 @@ import { currentOf, findLineage } from './lineage.ts'
 import { reused } from './once.ts'
 import { rememberingRefusals } from './refusal.ts'
 
+/** Milliseconds: who did not get the answer asks again at once. One approval is good for one handing out. */
+const repeatable = 3_600_000
+
 export interface DeliveryOrder {
   readonly lineageId: string
   readonly reason: string
@@ -33,7 +36,7 @@ export interface Delivered {
 /**
  * @returns what waits, when there is no approval yet: a delivery always needs one.
  * @throws CaError `notFound`, `keyNotEscrowed`, `escrowNotConfigured`, `certificateRevoked`,
- *   `requestRejected`, `idempotencyKeyReused`, `issuanceInterrupted`, `storeUnavailable`.
+ *   `keyAlreadyDelivered`, `requestRejected`, `tooManyRequestsWait`, `idempotencyKeyReused`, `issuanceInterrupted`, `storeUnavailable`.
  */
 export async function deliver(
   ca: CertificationAuthority,
@@ -83,6 +86,12 @@ async function again(
   delivery: DeliveryRecord,
 ): Promise<Delivered> {
   const certificate = withLoadedChain(ca, (await ca.store.findCertificate({ id: delivery.certificateId }))!)
+  if (ca.now().getTime() - delivery.deliveredAt.getTime() >= repeatable)
+    throw new CaError(
+      'keyAlreadyDelivered',
+      `This key was handed out on ${delivery.deliveredAt.toISOString()}; a repetition is answered for an hour. Order it under a new Idempotency-Key, which needs another approval.`,
+      { facts: pointerTo(certificate) },
+    )
   const { pfx, escrowKeyId } = await wrapped(ca, order, certificate)
   await ca.store.recordEvent(eventOf(ca, order, delivery, { escrowKeyId, repeated: true }))
   return { delivery, certificate, pfx, replayed: true }

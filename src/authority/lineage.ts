@@ -22,7 +22,11 @@ export async function alreadyRekeyed(ca: CertificationAuthority, id: string): Pr
   const { replacedBy } = await findLineage(ca, id)
   await finishBegun(ca, replacedBy!)
   return new CaError('alreadyRekeyed', 'The key of this lineage has been replaced already.', {
-    facts: { lineage: replacedBy, ...pointerTo(await ca.store.currentCertificate(replacedBy!)) },
+    // The new key may have names that are not in the scope of who asks.
+    facts:
+      (await ca.store.findLineage(replacedBy!)) !== null
+        ? { lineage: replacedBy, ...pointerTo(await ca.store.currentCertificate(replacedBy!)) }
+        : {},
   })
 }
 

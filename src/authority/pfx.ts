@@ -21,17 +21,21 @@ export interface SentPfx {
 let previous: Promise<unknown> = Promise.resolve()
 let waiting = 0
 const maximumWaiting = 8
+/** Of those places: a check is nobody's order, and leaves the others to orders. */
+export const forChecks = 2
 
 /**
  * Opens a PFX, uses what is in it, and wipes its key.
  *
+ * @param places - with so many files that wait, this one is refused.
  * @throws CaError `malformedPfx`, `pfxPasswordWrong`, `busy`, and what `use` throws.
  */
 export async function withOpenPfx<T>(
   { file, password }: Pick<SentPfx, 'file' | 'password'>,
   use: (opened: OpenedPfx) => Promise<T>,
+  places = maximumWaiting,
 ): Promise<T> {
-  const opened = await openPfx(file, password)
+  const opened = await openPfx(file, password, places)
   try {
     return await use(opened)
   } finally {
@@ -39,8 +43,8 @@ export async function withOpenPfx<T>(
   }
 }
 
-async function openPfx(file: Uint8Array, password: string): Promise<OpenedPfx> {
-  if (waiting >= maximumWaiting) {
+async function openPfx(file: Uint8Array, password: string, places: number): Promise<OpenedPfx> {
+  if (waiting >= places) {
     throw new CaError('busy', `${waiting} PFX files are waiting to be opened already.`, {
       facts: { retryAfterSeconds: 5 },
     })

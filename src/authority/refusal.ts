@@ -27,6 +27,7 @@ const remembered: readonly Code[] = [
   'authorityExpiring',
   'idempotencyKeyReused',
   'requestRejected',
+  'tooManyRequestsWait',
 ]
 
 /**

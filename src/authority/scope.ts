@@ -21,27 +21,34 @@ interface Subject {
 
 const fold = (name: string): string => name.toLowerCase().replace(/\.$/, '')
 
-/** Whether a host name is one of the names, or below one that begins with a dot. */
+/** Whether a name is one of the names, or a host name below one that begins with a dot. */
 const isWithin = (host: string, names: readonly string[]): boolean =>
   names.some((name) =>
-    name.startsWith('.') ? host.endsWith(fold(name)) && host.length > name.length : host === fold(name),
+    name.startsWith('.')
+      ? dnsNameFault(host) === null && host.endsWith(fold(name)) && host.length > name.length
+      : host === fold(name),
   )
+
+/** A name, and why it is looked at when it can be no host. */
+const named = (host: string): string =>
+  dnsNameFault(host) === null ? host : `${host} (a common name of one word, which TLS clients take for a host)`
 
 /** What of a subject is outside of a scope, in words; nothing when all is within. */
 export function outsideOf(scope: Scope, { purpose, subject, subjectAltNames }: Subject): string[] {
   if (scope === 'everything') return []
   const organizations = valuesOf(subject, 'O')
   const commonNames = valuesOf(subject, 'CN')
-  // A common name that is a host name may be taken for one, whatever the certificate is for.
+  // TLS clients that find no dNSName take a common name of one word for a host, whatever the certificate
+  // is for: dc01 and *.contoso.com too. They do not look whether it can be a host name, so nor does this.
   const hosts = [
-    ...commonNames.filter((cn) => dnsNameFault(fold(cn)) === null),
+    ...commonNames.filter((cn) => !/\s/.test(cn)),
     ...subjectAltNames.flatMap(({ type, text }) => (type === 'dNSName' ? [text!] : [])),
   ].map(fold)
   const known = scope.organizations.map((name) => name.toLowerCase())
   return [
     ...(scope.purposes.includes(purpose) ? [] : [`the purpose ${purpose}`]),
     ...organizations.filter((name) => !known.includes(name.toLowerCase())).map((name) => `O=${name}`),
-    ...[...new Set(hosts)].filter((host) => !isWithin(host, scope.names)),
+    ...[...new Set(hosts)].filter((host) => !isWithin(host, scope.names)).map(named),
     // Without either there is nothing to hold against the scope.
     ...(organizations.length === 0 && hosts.length === 0
       ? ['a subject without organization or host name']
@@ -55,17 +62,17 @@ export function judgeByScope(scope: Scope, what: Subject): Row | null {
   const faults = outsideOf(scope, what)
   return {
     rule: 'scope',
-    property: 'Scope of the API key',
+    property: 'Scope of who asks',
     required: describeScope(scope),
     found: faults.length === 0 ? 'all within' : `outside: ${faults.join(', ')}`,
     verdict: faults.length === 0 ? 'pass' : 'fail',
     source: sources.rfc5280Names,
     fix: {
-      certreq: 'Subject = "O=Contoso, CN=hgs.contoso.com" ; names within the scope of the API key',
+      certreq: 'Subject = "O=Contoso, CN=hgs.contoso.com" ; names within the scope',
       openssl:
         'openssl req -new -subj "/O=Contoso/CN=hgs.contoso.com" -key hgs.key -out hgs.csr # within the scope',
       powershell:
-        'hgs-ca api-key create --organization Contoso --name hgs.contoso.com # by an operator, for a wider scope',
+        'hgs-ca identity create --organization Contoso --name hgs.contoso.com # by an operator, for a wider scope',
     },
   }
 }
@@ -89,7 +96,7 @@ export const describeScope = (scope: Scope): string =>
 export function refuseKeysFrom(scope: Scope, from: 'request' | 'service'): void {
   if (scope === 'everything' || scope.keys.includes(from)) return
   const what = from === 'request' ? 'Keys of requests' : 'Keys made here'
-  throw new CaError('forbidden', `${what} are not in the scope of this API key (${describeScope(scope)}).`)
+  throw new CaError('forbidden', `${what} are not in the scope of this identity (${describeScope(scope)}).`)
 }
 
 /**
@@ -104,7 +111,7 @@ export function daysWithin(scope: Scope, asked: number | null, { validityDays }:
   if (asked <= maximumDays) return asked
   throw new CaError(
     'validityOutOfRange',
-    `${asked} days were asked for; the scope of this API key allows ${maximumDays}.`,
+    `${asked} days were asked for; the scope of this identity allows ${maximumDays}.`,
     { facts: { maximumDays } },
   )
 }
@@ -173,6 +180,7 @@ export function scopeFaults(scope: Exclude<Scope, 'everything'>): string[] {
   return [
     ...scope.purposes.filter((one) => !purposes.includes(one)).map((one) => `${one} is no purpose.`),
     ...scope.names.flatMap((name) => {
+      if (/^[\p{L}\p{N}][\p{L}\p{N}_-]{0,62}$/u.test(name)) return [] // a common name of one word
       const fault = dnsNameFault(name.startsWith('.') ? `x${name}` : name)
       return fault === null ? [] : [`${name} is no host name, nor the end of one: ${fault}.`]
     }),

@@ -518,7 +518,7 @@ export const rules: readonly Rule[] = [
     fix: fix(
       '; It was altered or signed with another key, as by an enrolment agent. Make it again: certreq -new hgs.inf hgs.req',
       'openssl req -new -key hgs.key -out hgs.csr # no envelope is needed',
-      'certreq.exe -new hgs.inf hgs.req # who asks is known by the API key',
+      'certreq.exe -new hgs.inf hgs.req # who asks is known by the credential',
     ),
   },
   {

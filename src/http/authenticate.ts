@@ -76,13 +76,14 @@ export function requirePermissions(
     )
     request.caller = caller // who is turned away from here on has a name (turnedAway.ts)
     const { identity, until } = caller
-    await limits.ofIdentity(reply, caller.principal)
-    if (until.getTime() - ca.now().getTime() < expiryTold)
-      reply.header('x-identity-expires', until.toISOString())
+    // First, so that who has stolen a credential and asks from elsewhere uses up nothing of its owner's.
     if (identity.networks.length > 0 && !isWithin(request.ip, identity.networks)) {
       const detail = `This identity may not ask from ${request.ip}, but from ${identity.networks.join(', ')}.`
       throw new CaError('forbidden', detail)
     }
+    await limits.ofIdentity(reply, identity.id)
+    if (until.getTime() - ca.now().getTime() < expiryTold)
+      reply.header('x-identity-expires', until.toISOString())
     if (permission === undefined || !permissions[identity.role].includes(permission)) {
       throw new CaError('forbidden', `The role ${identity.role} does not hold the permission ${permission}.`)
     }
@@ -127,9 +128,11 @@ export function callerIn({ caller }: FastifyRequest): Caller {
 
 /** @throws Error in a route that is public: a fault of ours. */
 export function requesterOf(request: FastifyRequest): Requester {
-  const { identity, principal, name } = callerIn(request)
+  const { identity, principal, subject, name } = callerIn(request)
   return {
     principal,
+    identityId: identity.id,
+    subject,
     name,
     owner: identity.owner,
     createdBy: identity.createdBy,

@@ -33,8 +33,14 @@ import {
   RotationBody,
 } from './identitySchemas.ts'
 import { instantIn, linkTo, pageSize } from './paging.ts'
+import type { RateLimits } from './rateLimits.ts'
 
-export function identityRoutes(server: FastifyInstance, ca: CertificationAuthority, pepper: KeyObject): void {
+export function identityRoutes(
+  server: FastifyInstance,
+  ca: CertificationAuthority,
+  pepper: KeyObject,
+  limits: RateLimits,
+): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   const keeper: Keeper = { store: ca.store, pepper, now: ca.now }
   app.addSchema(IdentityView)
@@ -193,7 +199,10 @@ export function identityRoutes(server: FastifyInstance, ca: CertificationAuthori
     {
       config: { permission: 'bootstrap' },
       // Before the body is looked at: to whom has no token, nothing else is told.
-      onRequest: async (request) => void (await bootstrapToken(keeper, bearerOf(request), originOf(request))),
+      onRequest: async (request) =>
+        void (await limits.ofFailures(request, () =>
+          bootstrapToken(keeper, bearerOf(request), originOf(request)),
+        )),
       schema: {
         operationId: 'bootstrap',
         tags: ['identities'],

@@ -181,7 +181,7 @@ export const KitView = Type.Object(
     serviceName: Type.String({ maxLength: 40, description: 'As ordered.' }),
     domain: Type.String({ maxLength: 200, description: 'As ordered.' }),
     createdAt: instant('When it was ordered.'),
-    requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the API key.' }),
+    requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the identity.' }),
     reason: nullable(Type.String({ maxLength: 500 }), 'Why, as the requester said.'),
     renews: nullable(uuid('A kit.'), 'The kit that this one renewed.'),
     renewedBy: nullable(uuid('A kit.'), 'The kit that renewed this one.'),

@@ -100,7 +100,7 @@ export const LineageView = Type.Object(
       Type.Object(
         {
           sharedWith: Type.String({ maxLength: 500, description: 'Which other cluster, in words.' }),
-          requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the API key.' }),
+          requestedBy: Type.String({ maxLength: 256, description: 'Owner and id of the identity.' }),
           declaredAt: instant('When it was said.'),
         },
         closed,

@@ -35,6 +35,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   kitSuperseded: 409,
   certificateRevoked: 409,
   requestDecided: 409,
+  tooManyRequestsWait: 409,
   requestExpired: 409,
   issuanceInterrupted: 409,
   payloadTooLarge: 413,

@@ -52,7 +52,7 @@ declare module 'fastify' {
 
 export interface RateLimits {
   /** Counts a request. @throws CaError `rateLimited` when it is one too many. */
-  readonly ofIdentity: (reply: FastifyReply, principal: string) => Promise<void>
+  readonly ofIdentity: (reply: FastifyReply, identityId: string) => Promise<void>
   /**
    * Counts it when authentication fails. An address with too many failures is told so instead of why; a good
    * credential from the same address goes through.
@@ -92,8 +92,8 @@ export async function rateLimits(
   }
 
   return {
-    async ofIdentity(reply, principal) {
-      reply.request.limitedAs = principal
+    async ofIdentity(reply, identityId) {
+      reply.request.limitedAs = identityId
       const state = await identities(reply.request)
       if (state.isAllowed) return
       reply.headers({

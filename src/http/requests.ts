@@ -10,14 +10,13 @@ import type { PendingRequestRecord, RequestState } from '../store/model.ts'
 import { requesterOf, seenBy } from './authenticate.ts'
 import { answerHeaders, jsonAnswer, problems } from './describe.ts'
 import { invalid } from './order.ts'
-import { linkTo, pageSize } from './paging.ts'
+import { linkTo } from './paging.ts'
 import {
   closed,
   fingerprint,
   instant,
   nullable,
   oneOf,
-  pageLimit,
   plannedCertificate,
   purpose,
   Row,
@@ -27,6 +26,9 @@ import {
 } from './schemas.ts'
 
 const states = ['pending', 'approved', 'rejected', 'expired', 'carriedOut'] as const
+/** Each may tell of three certificates with a hundred names, and by which rules they were judged. */
+const largestPage = 20
+
 const acts = ['certificate', 'adoption', 'rekey', 'kit', 'delivery'] as const
 
 const AskedCertificate = Type.Object(
@@ -125,7 +127,7 @@ type RequestView = Static<typeof RequestView>
 const RequestPage = Type.Object(
   {
     items: Type.Array(Type.Unsafe<RequestView>({ $ref: 'Request#' }), {
-      maxItems: 200,
+      maxItems: largestPage,
       description: 'Newest first.',
     }),
     next: nullable(uuid('A cursor.'), 'The cursor of the next page; null on the last.'),
@@ -176,7 +178,13 @@ export function requestRoutes(server: FastifyInstance, authority: CertificationA
           {
             state: Type.Optional(oneOf(states, 'The state of the request as of now.')),
             requestedBy: Type.Optional(oneOf(['self'], 'Only what the identity itself asked for.')),
-            limit: pageLimit('1 to 200; 50 when nothing is said.'),
+            limit: Type.Optional(
+              Type.String({
+                pattern: '^([1-9]|1[0-9]|20)$',
+                maxLength: 2,
+                description: '1 to 20, as when nothing is said.',
+              }),
+            ),
             cursor: Type.Optional(uuid('Where the page before ended: `next` of that answer.')),
           },
           closed,
@@ -195,7 +203,7 @@ export function requestRoutes(server: FastifyInstance, authority: CertificationA
         ca,
         requesterOf(request),
         { ...(state && { state }), own: requestedBy === 'self' },
-        { limit: Number(limit ?? pageSize), ...(cursor && { after: cursor.toLowerCase() }) },
+        { limit: Number(limit ?? largestPage), ...(cursor && { after: cursor.toLowerCase() }) },
         (one) => requestView(one, now),
       )
       linkTo(reply, request, page.next)

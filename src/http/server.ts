@@ -162,6 +162,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     if (hosts.length > 1) throw new CaError('invalidRequest', 'There is more than one Host header.')
     if (hosts.length === 0 && request.raw.httpVersion === '1.1')
       throw new CaError('invalidRequest', 'There is no Host header.')
+    // A browser shows a client certificate unasked, whichever page sends it here (Fetch Metadata, §2.3).
+    const from = request.headers['sec-fetch-site'] ?? 'none'
+    if (request.method === 'POST' && from !== 'none' && from !== 'same-origin')
+      throw new CaError('forbidden', 'A page of another site has sent this.')
     // PowerShell 5.1 and curl -d '' name a type for a body that is not there, as in a renewal from the
     // record. Not so a request file that came out empty: that is no wish for such a renewal.
     if (request.headers['content-length'] === '0' && !(mediaTypeOf(request) in rawRequestTypes))
@@ -219,7 +223,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   kitRoutes(app, options.ca)
   requestRoutes(app, options.ca)
   auditEventRoutes(app, options.ca)
-  identityRoutes(app, options.ca, options.apiKeyPepper)
+  identityRoutes(app, options.ca, options.apiKeyPepper, limits)
   authorityRoutes(app, options.ca, options.lab)
   pageRoutes(app, options.ca, options.readiness)
   metricsRoute(app, options.ca, { ordersInFlight, linesDropped: options.linesDropped ?? (() => 0) })

@@ -138,8 +138,9 @@ function readClaims(claims: JWTPayload, now: Date): AccessToken {
   const roles = [claims['roles'] ?? []].flat() // AD FS writes a single role as a text
   if (roles.length > mostRoles) throw refused(`has more than ${mostRoles} roles`)
   return {
-    // The object id of Entra ID is the same for every audience; `sub` is not.
-    subject: text(claims['oid'] ?? claims.sub, 'its subject'),
+    // The object id of Entra ID is the same for every audience; `sub` is not. Only there it is beside a
+    // tenant; with another issuer it may be what its user wrote.
+    subject: text(claims['tid'] === undefined ? claims.sub : (claims['oid'] ?? claims.sub), 'its subject'),
     client: text([...clients][0], 'its client'),
     roles: [...new Set(roles.map((role) => text(role, 'a role')))],
   }

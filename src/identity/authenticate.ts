@@ -14,6 +14,8 @@ export interface Caller {
   readonly identity: IdentityRecord
   /** What an Idempotency-Key is scoped to. Several may share the identity of a token: each is one. */
   readonly principal: string
+  /** Of an access token: who it was given to. */
+  readonly subject: string | null
   /** What stands in the record. */
   readonly name: string
   /** Until when it may ask so: until the identity expires, or its secret of before. */
@@ -40,6 +42,7 @@ export async function callerByApiKey(
   return {
     identity: record,
     principal: record.id,
+    subject: null,
     name: `${record.owner} (API key ${record.id})`,
     until: secret === 'previous' && until! < expiresAt ? until! : expiresAt,
     shown: parsed.secretHash.toString('hex'),
@@ -57,6 +60,7 @@ export async function callerByCertificate(store: Store, der: Uint8Array, now: Da
   return {
     identity,
     principal: identity.id,
+    subject: null,
     name: `${identity.owner} (client certificate ${identity.id})`,
     until: identity.expiresAt,
     shown: null,
@@ -80,6 +84,7 @@ export async function callerByToken(store: Store, token: AccessToken, now: Date)
   return {
     identity,
     principal: `${identity.id}:${subject}`,
+    subject,
     name: `${identity.owner} (access token ${identity.id} of ${subject})`,
     until: identity.expiresAt,
     shown: null,
@@ -103,7 +108,10 @@ function theOneOf(
       'forbidden',
       `The ${what} is that of ${others.length + 1} identities (${[one!, ...others].map(({ id }) => id).join(', ')}). It must be that of one: revoke the others.`,
     )
-  if (one !== undefined) return one
+  // A fingerprint is that of one certificate: who revoked it meant that one, which no subject brings back.
+  const shutOut = found.find(({ match, revokedAt }) => revokedAt !== null && isFingerprint(match))
+  if (one !== undefined && (shutOut === undefined || isFingerprint(one.match))) return one
+  if (one !== undefined) refuseInactive(shutOut!, `This ${what}`, now)
   const [last] = found.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime())
   if (last !== undefined) refuseInactive(last, `The identity of the ${what}`, now)
   throw new CaError(
@@ -111,6 +119,8 @@ function theOneOf(
     `The ${what} is that of nobody here. It could be registered by ${matches.slice(0, 10).join(', or by ')} (hgs-ca identity create).`,
   )
 }
+
+const isFingerprint = (match: string | null): boolean => match !== null && /^sha(1|256):/.test(match)
 
 function refuseInactive({ revokedAt, expiresAt }: IdentityRecord, what: string, now: Date): void {
   if (revokedAt !== null)

@@ -115,7 +115,7 @@ const bearerOf = ({ id }: BootstrapRecord, { address, requestId }: Origin): Acto
   requestId,
 })
 
-/** Writes a refusal down. @returns it, to be thrown. */
+/** Writes a refusal down, unless it is that of any bad credential, which the door tells. @returns it, to be thrown. */
 async function refused(
   store: Store,
   token: BootstrapRecord,
@@ -123,6 +123,7 @@ async function refused(
   refusal: CaError,
   at: Date,
 ): Promise<CaError> {
+  if (refusal.code === 'unauthenticated') return refusal
   const told = event('bootstrap.refused', token.id, at, bearerOf(token, origin), { code: refusal.code })
   await store.recordEvent({ ...told, outcome: 'refused' })
   return refusal

@@ -2,7 +2,8 @@
  * A value that comes from elsewhere, and is kept for the time that elsewhere is away.
  *
  * It is asked for anew when it is older than ten minutes, or when somebody misses something in it; but
- * never twice within the cooldown, whoever asks and however often, and only once at a time.
+ * never twice within the cooldown, whoever asks and however often, and only once at a time. While
+ * elsewhere does not answer, nobody waits for it who has a value that may be used.
  */
 
 export interface LastGood<T> {
@@ -64,7 +65,10 @@ export function lastGood<T>({ fetch, now, onFailure, onRecovery }: Source<T>): L
 
   return {
     async current() {
-      if (good === null || age(good.at) >= fresh) await refresh()
+      if (good !== null && age(good.at) < fresh) return good.value
+      const isAway = attempt?.failed === true
+      const refreshed = refresh()
+      if (!isAway || good === null || age(good.at) >= usable) await refreshed
       return usableValue()
     },
     async newerThan(seen) {

@@ -1,4 +1,5 @@
 /** A new identity, of whichever kind: what it must say of itself, and for how long it lasts. */
+import { sameOwner } from '../owners.ts'
 import type { KeyObject } from 'node:crypto'
 import { CaError, type Fault } from '../errors.ts'
 import type { IdentityKind, IdentityRecord, Role, Scope } from '../store/model.ts'
@@ -32,11 +33,6 @@ export const purposePattern = '^[^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]{1,200}$'
 /** Who makes identities without being a person: nobody may pass for them. */
 const reserved = ['the host', 'lab mode', 'system']
 
-/** Owners that are written alike are one. */
-export const sameOwner = (one: string, other: string): boolean => plainOwner(one) === plainOwner(other)
-const plainOwner = (owner: string): string =>
-  owner.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim()
-
 /** All that is wrong with it, each with its field. What is wrong with its scope is for authority/scope.ts. */
 export function identityFaults(what: NewIdentity): (Fault & { pointer: string; detail: string })[] {
   const { kind, role, owner, purpose, networks, match, days } = what
@@ -49,7 +45,7 @@ export function identityFaults(what: NewIdentity): (Fault & { pointer: string; d
           '/owner',
           'is needed: who answers for it, 64 letters, digits, spaces, dots, @, _ or - at most.',
         )),
-    ...(reserved.includes(plainOwner(owner)) ? fault('/owner', `cannot be ${owner}.`) : []),
+    ...(reserved.some((one) => sameOwner(one, owner)) ? fault('/owner', `cannot be ${owner}.`) : []),
     ...(new RegExp(purposePattern, 'u').test(purpose) && purpose.trim() !== ''
       ? []
       : fault('/purpose', 'is needed: what it is for, 200 characters on one line at most.')),
@@ -97,6 +93,7 @@ export function makeIdentity(
     secretHash: secret?.secretHash ?? null,
     previousSecretHash: null,
     previousSecretUntil: null,
+    rotatedAt: null,
   }
   return { text: secret?.text ?? null, record }
 }

@@ -8,8 +8,9 @@ import type { EventType } from '../events.ts'
 import type { IdentityRecord, NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { newSecret } from './apiKey.ts'
-import { day, makeIdentity, maximumDays, sameOwner, type NewIdentity } from './make.ts'
+import { day, makeIdentity, maximumDays, type NewIdentity } from './make.ts'
 import { excludes } from './roles.ts'
+import { sameOwner } from '../owners.ts'
 
 export interface Keeper {
   readonly store: Store
@@ -119,10 +120,14 @@ export interface RotationOrder {
 
 export const maximumOverlapDays = 7
 
+/** Milliseconds after a rotation: then nobody waits for its answer any more, and whoever has the old secret may be a thief. */
+const repeatable = 3_600_000
+
 /**
  * Gives an API key a new secret. The one of before stays good for a while: whoever lost the answer
- * repeats the request with it. Which of the two of before stays is the one that was shown; nothing makes
- * it good for longer than it was.
+ * repeats the request with it, within an hour. Which of the two of before stays is the one that was shown;
+ * nothing makes it good for longer than it was. An admin who rotates it knows its secret from then on: he
+ * stands in the place of who made it.
  *
  * @throws CaError `notFound`, `identityNotRotatable`; `forbidden` for a new expiry of one's own.
  */
@@ -147,11 +152,18 @@ export async function rotateIdentity(
     const stays = shown ?? found.secretHash
     const ends = found.previousSecretUntil
     if (stays !== found.secretHash && (stays !== found.previousSecretHash || ends! <= at)) throw meanwhile()
+    if (stays !== found.secretHash && at.getTime() - found.rotatedAt!.getTime() >= repeatable)
+      throw new CaError(
+        'identityNotRotatable',
+        `This secret was replaced on ${found.rotatedAt!.toISOString()}. Rotate with the one that came after it.`,
+      )
     const until = stays === found.secretHash || ends! > over ? over : ends
     const rotation = {
       secretHash,
       previousSecretHash: overlapDays === 0 ? null : stays,
       previousSecretUntil: overlapDays === 0 ? null : until,
+      rotatedAt: at,
+      createdBy: shown === null ? by.owner : found.createdBy,
       expiresAt: days === null ? found.expiresAt : new Date(at.getTime() + days * day),
     }
     const told = event('identity.rotated', id, at, by, {

@@ -350,21 +350,24 @@ async function identitiesFinding(store: Store, now: Date): Promise<Finding> {
 }
 
 /** Where nobody may approve, what needs an approval waits until it expires. */
-async function approversFinding(store: Store, { approval }: Config, now: Date): Promise<Finding> {
+async function approversFinding(store: Store, { approval, escrow }: Config, now: Date): Promise<Finding> {
   const active = (await store.everyIdentity()).filter(
     ({ role, revokedAt, expiresAt }) => role === 'approver' && revokedAt === null && expiresAt > now,
   ).length
-  const waiting = purposes.filter((purpose) => approval[purpose] !== 'none')
+  const waiting = [
+    ...purposes.filter((purpose) => approval[purpose] !== 'none').map((one) => `orders for ${one}`),
+    ...(escrow === null ? [] : ['keys that are to come out of escrow']),
+  ]
   if (active > 0 || waiting.length === 0)
     return finding(
       'approvers',
       'ok',
-      active > 0 ? `${active} active` : 'none; rekeys and keys out of escrow, which need one, would wait',
+      active > 0 ? `${active} active` : 'none; a rekey, which needs one, would wait',
     )
   return finding(
     'approvers',
     'warning',
-    `none is active, so that orders for ${waiting.join(', ')} wait in vain (HGSCA_APPROVAL)`,
+    `none is active, so that these wait in vain: ${waiting.join(', ')}`,
     'Make an identity for somebody else than those who order: hgs-ca api-key create --role approver --owner NAME --for TEXT.',
   )
 }

@@ -151,11 +151,16 @@ export function custodyFunctions(database: Database) {
         await database.add([...rows, auditRow(event)])
         return 'recorded'
       } catch (error) {
-        if (violatedConstraint(error) === null) throw error
+        const constraint = violatedConstraint(error)
+        if (constraint === null) throw error
         // Both may be taken: then the request is a repetition, and has its answer.
-        const repeated =
-          idempotency !== null && (await database.read((client) => findClaim(client, idempotency))) !== null
-        return repeated ? 'idempotencyKeyTaken' : 'approvalUsed'
+        if (
+          idempotency !== null &&
+          (await database.read((client) => findClaim(client, idempotency))) !== null
+        )
+          return 'idempotencyKeyTaken'
+        if (constraint.startsWith('ApprovalUse_')) return 'approvalUsed'
+        throw error
       }
     },
 

@@ -15,7 +15,7 @@ import { insert } from './rows.ts'
 /** What a rotation changes. */
 export type Rotation = Pick<
   IdentityRecord,
-  'secretHash' | 'previousSecretHash' | 'previousSecretUntil' | 'expiresAt'
+  'secretHash' | 'previousSecretHash' | 'previousSecretUntil' | 'rotatedAt' | 'createdBy' | 'expiresAt'
 >
 
 const identityLock = 2_138_710_902 // the one after that of the audit trail

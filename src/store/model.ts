@@ -149,6 +149,8 @@ export interface DecisionRecord {
   readonly verdict: 'approved' | 'rejected'
   readonly comment: string | null
   readonly decidedBy: string
+  /** The identity that decided. */
+  readonly identityId: string
   readonly decidedAt: Date
 }
 
@@ -296,7 +298,7 @@ export interface IdentityRecord {
   readonly owner: string
   /** What it is for. */
   readonly purpose: string
-  /** The owner of the identity that made it, or the host. */
+  /** The owner of the identity that made it, or last gave it its secret, or the host. */
   readonly createdBy: string
   readonly createdAt: Date
   readonly expiresAt: Date
@@ -312,6 +314,8 @@ export interface IdentityRecord {
   /** The same of the secret before that one, and until when it is good. */
   readonly previousSecretHash: string | null
   readonly previousSecretUntil: Date | null
+  /** When the secret was made, unless it is the first. */
+  readonly rotatedAt: Date | null
 }
 
 export interface IdentityFilter {

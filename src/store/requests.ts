@@ -42,21 +42,23 @@ export function requestFunctions(database: Database) {
       const { requestedBy, owner, createdBy, requestId, createdAt, expiresAt } = request
       const what = { id, principal, digest, attempt, act, asked, reason }
       const who = { requestedBy, owner, createdBy, requestId, createdAt, expiresAt }
-      return addedOr('taken', [insert('PendingRequest', { ...what, ...who }), auditRow(event)])
+      const taken = ['PendingRequest_principal_digest_attempt']
+      return addedOr('taken', taken, [insert('PendingRequest', { ...what, ...who }), auditRow(event)])
     },
 
     /** A decision with its event; `decided` when there is one already. */
     async recordDecision(decision: DecisionRecord, event: NewAuditEvent): Promise<'recorded' | 'decided'> {
-      const { requestId, verdict, comment, decidedBy, decidedAt } = decision
-      const row = insert('Decision', { requestId, verdict, comment, decidedBy, decidedAt })
-      return addedOr('decided', [row, auditRow(event)])
+      const { requestId, verdict, comment, decidedBy, identityId, decidedAt } = decision
+      const row = insert('Decision', { requestId, verdict, comment, decidedBy, identityId, decidedAt })
+      return addedOr('decided', ['Decision_requestId', 'Decision_pkey'], [row, auditRow(event)])
     },
 
-    /** How many wait for an approver. */
-    async requestsPending(now: Date): Promise<number> {
+    /** How many wait for an approver; of all, or of what one identity asks. */
+    async requestsPending(now: Date, principal?: string): Promise<number> {
+      const whose = principal === undefined ? Prisma.empty : Prisma.sql`AND c."principal" = ${principal}`
       const [found] = await database.read(
         (client) => client.$queryRaw<{ pending: number | bigint }[]>`
-          SELECT count(*) AS "pending" FROM "PendingRequest" c WHERE ${states.pending(now)}`,
+          SELECT count(*) AS "pending" FROM "PendingRequest" c WHERE ${states.pending(now)} ${whose}`,
       )
       return Number(found?.pending ?? 0)
     },
@@ -112,15 +114,17 @@ export function requestFunctions(database: Database) {
     },
   }
 
+  /** @param constraints - what refuses a row that is there already; as violatedConstraint names it. */
   async function addedOr<Taken extends string>(
     taken: Taken,
+    constraints: readonly string[],
     rows: Parameters<Database['add']>[0],
   ): Promise<'recorded' | Taken> {
     try {
       await database.add(rows)
       return 'recorded'
     } catch (error) {
-      if (violatedConstraint(error) === null) throw error
+      if (!constraints.includes(violatedConstraint(error) ?? '')) throw error
       return taken
     }
   }

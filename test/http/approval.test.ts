@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { decide } from '../../src/authority/decide.ts'
 import { rekeyAcknowledgement } from '../../src/hgs/rekeyRunbook.ts'
 import { escrowWith } from '../../src/keys/escrow.ts'
+import type { AccessToken } from '../../src/identity/recognise.ts'
 import type { Role, Scope } from '../../src/store/model.ts'
 import { selfSignedElsewhere } from '../support/foreign.ts'
 import { freshKey, freshRequest, type Answer, type InProcess } from '../support/inProcess.ts'
@@ -364,6 +365,8 @@ t.test('who decides', async (t) => {
       principal: 'another',
       name: 'somebody',
       owner: 'somebody',
+      identityId: 'another',
+      subject: null,
       createdBy: 'the host',
       role: 'approver' as Role,
       address: null,
@@ -382,8 +385,8 @@ t.test('who decides', async (t) => {
     for (const [owner, detail] of [
       ['a requester', /^a requester answers for the identity that asks as well/],
       ['A  Requester ', /answers for the identity that asks as well/],
-      ['test', /^The identity that asks was made by test/],
-      ['Test', /^The identity that asks was made by test/],
+      ['test', /^test, for whom this identity decides, made the one that asks/],
+      ['Test', /^test, for whom this identity decides, made the one that asks/],
     ] as const) {
       const as = await service.apiKey('approver', 30, 'everything', owner)
       for (const how of ['approval', 'rejection'] as const)
@@ -461,6 +464,101 @@ t.test('who decides', async (t) => {
     t.strictSame(await ids('?state=expired'), [newest, oldest])
     t.strictSame([await ids('?state=approved'), await ids('?state=pending')], [[], []])
   })
+})
+
+t.test('one person with two identities does not decide about himself', async (t) => {
+  const { kept } = await approving(t)
+  const tokens: Record<string, AccessToken> = Object.fromEntries(
+    ['ordering', 'approving', 'approving for another'].map((as) => [
+      as,
+      {
+        subject: as === 'approving for another' ? 'person 2' : 'person 1',
+        client: as.split(' ')[0]!,
+        roles: [],
+      },
+    ]),
+  )
+  const service = await kept.again(
+    { ...kept.parts, approval: all('always') },
+    { accessTokens: async (text) => tokens[text.replaceAll('-', ' ')]! },
+  )
+  const admin = await service.apiKey('admin')
+  for (const [client, role] of [
+    ['ordering', 'requester'],
+    ['approving', 'approver'],
+  ] as const) {
+    const body = {
+      ...{ kind: 'accessToken', match: `client:${client}`, role, owner: `the application ${client}` },
+      ...{ purpose: 'tests', scope: 'everything' },
+    }
+    t.equal((await service.post('/v1/identities', { body, as: admin })).status, 201)
+  }
+  const body = asked()
+  const { json } = await service.post('/v1/certificates', { body, as: 'ordering' })
+  t.equal(json.state, 'pending')
+  const approve = (as: string) => service.post(`/v1/requests/${json.id}/approval`, { body: {}, as })
+  t.match(await approve('approving'), {
+    status: 403,
+    json: { code: 'forbidden', detail: /^person 1 asks for it himself, under another identity/ },
+  })
+  t.match(await approve('approving-for-another'), { status: 200, json: { state: 'approved' } })
+})
+
+t.test('who knows the secret of an identity does not decide about what it asks', async (t) => {
+  const { service, decideOn } = await approving(t)
+  const admin = await service.apiKey('admin')
+  const alice = await service.apiKey('admin', 30, 'everything', 'Alice')
+  const made = await service.post('/v1/identities', {
+    body: { kind: 'apiKey', role: 'requester', owner: 'Bob', purpose: 'tests', scope: 'everything' },
+    as: admin,
+  })
+  const rotated = await service.post(`/v1/identities/${made.json.id}/rotations`, { body: {}, as: alice })
+  t.equal(rotated.status, 201)
+  const id = /_([a-z2-7]{12})_/.exec(alice)![1]!
+  await service.post(`/v1/identities/${id}/revocation`, { body: {}, as: admin })
+  const approver = await service.apiKey('approver', 30, 'everything', 'Alice')
+  const request = await service.post('/v1/certificates', { body: asked(), as: rotated.json.apiKey })
+  t.match(await decideOn(locationOf(request), 'approval', {}, approver), {
+    status: 403,
+    json: { detail: /^Alice, for whom this identity decides, made the one that asks or gave it its secret/ },
+  })
+})
+
+t.test('what somebody approved who is revoked since waits for another', async (t) => {
+  const { service, decideOn, count } = await approving(t)
+  const admin = await service.apiKey('admin')
+  const body = asked({ key: freshKey() })
+  const first = await service.post('/v1/certificates', { body })
+  const approver = await service.apiKey('approver', 30, 'everything', 'a mistaken one')
+  t.equal((await decideOn(locationOf(first), 'approval', {}, approver)).status, 200)
+  const id = /_([a-z2-7]{12})_/.exec(approver)![1]!
+  await service.post(`/v1/identities/${id}/revocation`, { body: {}, as: admin })
+  const second = await service.post('/v1/certificates', { body })
+  t.match(second, { status: 202, json: { state: 'pending' } })
+  t.not(locationOf(second), locationOf(first))
+  t.equal(await count('Certificate'), 0)
+  t.equal((await decideOn(locationOf(second), 'approval', {})).status, 200)
+  t.equal((await service.post('/v1/certificates', { body })).status, 201)
+})
+
+t.test('fifty orders of one identity wait at most', async (t) => {
+  const { service, decideOn, count, later, events } = await approving(t)
+  const send = (n: number) => service.post('/v1/certificates', { body: asked({}, { reason: `reason ${n}` }) })
+  const waiting: Answer[] = []
+  for (let n = 0; n < 50; n++) waiting.push(await send(n))
+  t.ok(waiting.every(({ status }) => status === 202))
+  t.match(await send(50), { status: 409, json: { code: 'tooManyRequestsWait' } })
+  t.match(await send(7), { status: 202 }, 'one that waits is told as before')
+  t.equal(await count('PendingRequest'), 50)
+  t.match((await events('certificate.refused')).at(-1), { details: { code: 'tooManyRequestsWait' } })
+  t.equal((await decideOn(locationOf(waiting[0]!), 'rejection', { comment: 'too many' })).status, 200)
+  t.equal((await send(50)).status, 202, 'once one is decided, another may wait')
+  t.equal((await send(51)).status, 409)
+  const page = await service.get('/v1/requests', { as: service.approver })
+  t.equal(page.json.items.length, 20, 'a page of them is short')
+  t.equal((await service.get('/v1/requests?limit=21', { as: service.approver })).status, 400)
+  later(7 * day)
+  t.equal((await send(51)).status, 202, 'or once they are over')
 })
 
 t.test('an order outside of the scope of who asks', async (t) => {

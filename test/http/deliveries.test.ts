@@ -125,7 +125,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
         [1, 2, 3].map(() => service.post(deliveries(lineage), { body, headers })),
       )
       await service.post(`/v1/certificates/${id}/renewals`)
-      service.clock.now = new Date(service.clock.now.getTime() + 86_400_000)
+      service.clock.now = new Date(service.clock.now.getTime() + 3_590_000)
       const own = 'yet another password'
       answers.push(
         await service.post(deliveries(lineage), { body: { ...body, pfx: { password: own } }, headers }),
@@ -144,6 +144,13 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       )
       const repetitions = events.filter(({ details }) => /"repeated":true/.test(String(details)))
       t.strictSame([events.length, repetitions.length], [4, 3], 'each time the key leaves is on record')
+
+      service.clock.now = new Date(service.clock.now.getTime() + 20_000)
+      t.match(
+        await service.post(deliveries(lineage), { body, headers }),
+        { status: 409, json: { code: 'keyAlreadyDelivered', pfx: undefined } },
+        'for an hour: one approval is good for one handing out',
+      )
 
       const other = kept
       for (const [url, changes] of [

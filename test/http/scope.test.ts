@@ -270,12 +270,32 @@ t.test('a request is held against the scope, with all that is outside', async (t
       await outside('signing', { subject: named('Contoso', name) }, /^outside: /)
     }
   })
+  await t.test('common names that TLS clients take for a host, though they can be none', async (t) => {
+    for (const name of ['*.contoso.com', '*', 'dc01', 'localhost', '10.0.0.1', 'dc_01.bastion.contoso.com'])
+      for (const purpose of ['signing', 'encryption'])
+        await outside(purpose, { subject: named('Contoso', name) }, /^outside: /)
+    const made = await service.post('/v1/certificates', {
+      body: {
+        purpose: 'signing',
+        subject: { organization: 'Contoso', commonName: '*.contoso.com' },
+        pfx: { password: 'correct horse battery' },
+      },
+      as,
+    })
+    t.match(made, { status: 422, json: { errors: [{ rule: 'scope' }] } }, 'nor for a key that is made here')
+    const named1 = await service.apiKey('requester', 30, { ...contoso, names: ['hgs-signing'] })
+    const body = {
+      purpose: 'signing',
+      csr: asPem(freshRequest({ subject: named('Contoso', 'HGS-Signing') })),
+    }
+    t.equal((await service.post('/v1/certificates', { body, as: named1 })).status, 201, 'unless it is named')
+  })
   await t.test('organizations', async () => {
     for (const organization of ['Fabrikam', 'Contoso Ltd', 'Contoso,OU=x'])
       await outside('signing', { subject: named(organization, 'HGS Signing') }, /outside: O=/)
     await outside('signing', { subject: subject(['CN', 'HGS Signing']) }, /without organization or host name/)
   })
-  t.equal((await service.get('/v1/certificates')).json.items.length, 0, 'nothing was issued')
+  t.equal((await service.get('/v1/certificates')).json.items.length, 1, 'nothing else was issued')
 
   await t.test('what is within', async (t) => {
     for (const [purpose, organization, name] of [

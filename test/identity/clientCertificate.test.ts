@@ -255,6 +255,16 @@ t.test('a client certificate', async (t) => {
     t.match(await curl(leaving), refused(/was revoked on/))
   })
 
+  t.test('that is shut out by its fingerprint does not come back by its subject', async (t) => {
+    const stolen = await leaf('stolen', { subject: '/O=Contoso/CN=job1' })
+    const id = await register(`sha256:${fingerprint(stolen, 'sha256')}`)
+    const { store, now } = service.ca
+    await revokeIdentity({ store, now }, id, 'stolen', host)
+    await register('subject:CN=job1,O=Contoso')
+    t.match(await curl(stolen), refused(/^This client certificate was revoked on/))
+    t.match(await curl(await leaf('successor', { subject: '/O=Contoso/CN=job1' })), { status: 200 })
+  })
+
   /** What the service says to one request by `openssl s_client`. */
   async function ask(client: Paths | null, more: readonly string[]): Promise<string> {
     const { text } = await run(

@@ -1,6 +1,6 @@
 /** The whole service without a port: real database, real authority, a clock that tests may set. */
-import { generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import type { KeyObject } from 'node:crypto'
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
@@ -13,7 +13,7 @@ import { createdEvent, revokeIdentity } from '../../src/identity/manage.ts'
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
 import { keyGenerator } from '../../src/keys/generate.ts'
 import { signerWith } from '../../src/keys/signer.ts'
-import { labAuditKey, labAuthority, labPepper } from '../../src/lab.ts'
+import { labAuditKey, labAuthority, labPepper, type LabAuthority } from '../../src/lab.ts'
 import { logged } from '../../src/logged.ts'
 import { makeMetrics } from '../../src/metrics.ts'
 import { migrate } from '../../src/store/migrate.ts'
@@ -90,6 +90,19 @@ export const freshRequest = ({
 
 const start = new Date('2026-11-23T12:00:00Z')
 
+/** Of one test file, which makes services by the dozen: an authority and a key for rehearsals take seconds to make. */
+const shared = {
+  authority: null as Promise<LabAuthority> | null,
+  rehearsal: signingKey(rsaKey(2048, 'a throwaway one'), signerWith),
+}
+
+async function sharedAuthority(folder: string): Promise<LabAuthority> {
+  shared.authority ??= labAuthority(mkdtempSync(join(tmpdir(), 'hgs-ca-test-')), start)
+  const authority = await shared.authority
+  cpSync(authority.folder, join(folder, 'authority'), { recursive: true })
+  return authority
+}
+
 /** @param options.usualKeys - whether there are a requester and an admin from the beginning. */
 export async function inProcess(
   t: Test,
@@ -102,7 +115,7 @@ export async function inProcess(
   const log: string[] = []
   const logger = pino({ level: 'trace', ...logged }, { write: (line: string) => void log.push(line) })
   const url = databaseUrl ?? `file:${join(folder, 'hgs-ca.db')}`
-  const { key, certificate } = await labAuthority(folder, now())
+  const { key, certificate } = await sharedAuthority(folder)
   await migrate(url, { log: logger })
   const auditKey = await labAuditKey(folder)
   const store = await openStore(url, { log: logger, auditKey, onUnfit: () => {} })
@@ -116,7 +129,7 @@ export async function inProcess(
     store,
     issuer,
     guard: createGuard({ store, now, log: logger }, () => clock.now.getTime()),
-    rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
+    rehearsal: shared.rehearsal,
     metrics: makeMetrics({ version: '0.0.0', watchProcess: false }),
     generateKey: keyGenerator(),
     keyEncipherment: false,

@@ -18,6 +18,7 @@ import {
 } from '../../src/x509/extensions.ts'
 import { hex, rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { oids } from '../../src/x509/oids.ts'
+import { rsaKeys } from './rsaKeys.ts'
 import { pem } from './witnesses.ts'
 
 // Keys: made once in a process, since they are slow to make.
@@ -32,10 +33,14 @@ function once(name: string, make: () => { privateKey: KeyObject }): KeyObject {
   return privateKey
 }
 
+const usualKeys = rsaKeys(Infinity)
+
 /** A private RSA key. The same `bits` and `which` give the same key as long as the process lives. */
 export const rsaKey = (bits = 2048, which = 'first', publicExponent = 65_537): KeyObject =>
   once(`rsa ${bits} ${which} ${publicExponent}`, () =>
-    generateKeyPairSync('rsa', { modulusLength: bits, publicExponent }),
+    bits === 2048 && publicExponent === 65_537
+      ? { privateKey: usualKeys.next().value as KeyObject }
+      : generateKeyPairSync('rsa', { modulusLength: bits, publicExponent }),
   )
 
 export const ecKey = (): KeyObject => once('ec', () => generateKeyPairSync('ec', { namedCurve: 'P-256' }))

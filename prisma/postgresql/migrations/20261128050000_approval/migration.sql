@@ -26,6 +26,7 @@ CREATE TABLE "Decision" (
     "verdict" TEXT NOT NULL,
     "comment" TEXT,
     "decidedBy" TEXT NOT NULL,
+    "identityId" TEXT NOT NULL,
     "decidedAt" TIMESTAMP(3) NOT NULL,
 
     CONSTRAINT "Decision_pkey" PRIMARY KEY ("requestId")

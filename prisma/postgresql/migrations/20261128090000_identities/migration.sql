@@ -16,7 +16,8 @@ ADD COLUMN "networks" TEXT NOT NULL DEFAULT '[]',
 ADD COLUMN "lastUsedAt" TIMESTAMP(3),
 ADD COLUMN "match" TEXT,
 ADD COLUMN "previousSecretHash" TEXT,
-ADD COLUMN "previousSecretUntil" TIMESTAMP(3);
+ADD COLUMN "previousSecretUntil" TIMESTAMP(3),
+ADD COLUMN "rotatedAt" TIMESTAMP(3);
 UPDATE "Identity" SET "revokedAt" = CURRENT_TIMESTAMP AT TIME ZONE 'UTC' WHERE "revokedAt" IS NULL;
 ALTER TABLE "Identity" ALTER COLUMN "kind" DROP DEFAULT,
 ALTER COLUMN "purpose" DROP DEFAULT,
@@ -34,11 +35,12 @@ FOR EACH ROW WHEN (NOT (
     OLD."revokedAt" IS NULL
     AND NEW."id" IS NOT DISTINCT FROM OLD."id" AND NEW."kind" IS NOT DISTINCT FROM OLD."kind" AND NEW."role" IS NOT DISTINCT FROM OLD."role"
     AND NEW."scope" IS NOT DISTINCT FROM OLD."scope" AND NEW."owner" IS NOT DISTINCT FROM OLD."owner" AND NEW."purpose" IS NOT DISTINCT FROM OLD."purpose"
-    AND NEW."createdBy" IS NOT DISTINCT FROM OLD."createdBy" AND NEW."createdAt" IS NOT DISTINCT FROM OLD."createdAt" AND NEW."networks" IS NOT DISTINCT FROM OLD."networks"
+    AND (NEW."createdBy" IS NOT DISTINCT FROM OLD."createdBy" OR NEW."secretHash" IS DISTINCT FROM OLD."secretHash") AND NEW."createdAt" IS NOT DISTINCT FROM OLD."createdAt" AND NEW."networks" IS NOT DISTINCT FROM OLD."networks"
     AND NEW."match" IS NOT DISTINCT FROM OLD."match"
     AND (NEW."revokedAt" IS NULL OR (
         NEW."secretHash" IS NOT DISTINCT FROM OLD."secretHash" AND NEW."previousSecretHash" IS NOT DISTINCT FROM OLD."previousSecretHash"
         AND NEW."previousSecretUntil" IS NOT DISTINCT FROM OLD."previousSecretUntil" AND NEW."expiresAt" IS NOT DISTINCT FROM OLD."expiresAt"
+        AND NEW."rotatedAt" IS NOT DISTINCT FROM OLD."rotatedAt"
     ))
 )) EXECUTE FUNCTION "refuse_change"('identities are never changed: what changes is when one was last used, its secret, and, once, that it is revoked');
 

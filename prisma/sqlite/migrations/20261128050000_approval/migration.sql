@@ -24,6 +24,7 @@ CREATE TABLE "Decision" (
     "verdict" TEXT NOT NULL,
     "comment" TEXT,
     "decidedBy" TEXT NOT NULL,
+    "identityId" TEXT NOT NULL,
     "decidedAt" DATETIME NOT NULL,
     CONSTRAINT "Decision_requestId_fkey" FOREIGN KEY ("requestId") REFERENCES "PendingRequest" ("id") ON DELETE RESTRICT ON UPDATE CASCADE
 );

@@ -19,7 +19,8 @@ CREATE TABLE "Identity" (
     "match" TEXT,
     "secretHash" TEXT,
     "previousSecretHash" TEXT,
-    "previousSecretUntil" DATETIME
+    "previousSecretUntil" DATETIME,
+    "rotatedAt" DATETIME
 );
 INSERT INTO "Identity" ("id", "kind", "role", "scope", "owner", "purpose", "createdBy", "createdAt", "expiresAt", "revokedAt", "networks", "secretHash")
 SELECT "id", 'apiKey', "role", "scope", "owner", 'made before purposes were told', 'the host', "createdAt", "expiresAt",
@@ -40,11 +41,12 @@ WHEN NOT (
     OLD."revokedAt" IS NULL
     AND NEW."id" IS OLD."id" AND NEW."kind" IS OLD."kind" AND NEW."role" IS OLD."role"
     AND NEW."scope" IS OLD."scope" AND NEW."owner" IS OLD."owner" AND NEW."purpose" IS OLD."purpose"
-    AND NEW."createdBy" IS OLD."createdBy" AND NEW."createdAt" IS OLD."createdAt" AND NEW."networks" IS OLD."networks"
+    AND (NEW."createdBy" IS OLD."createdBy" OR NEW."secretHash" IS NOT OLD."secretHash") AND NEW."createdAt" IS OLD."createdAt" AND NEW."networks" IS OLD."networks"
     AND NEW."match" IS OLD."match"
     AND (NEW."revokedAt" IS NULL OR (
         NEW."secretHash" IS OLD."secretHash" AND NEW."previousSecretHash" IS OLD."previousSecretHash"
         AND NEW."previousSecretUntil" IS OLD."previousSecretUntil" AND NEW."expiresAt" IS OLD."expiresAt"
+        AND NEW."rotatedAt" IS OLD."rotatedAt"
     ))
 )
 BEGIN
