@@ -3,8 +3,9 @@
  *
  * Exit codes: 0 ended as asked, 1 failed (start it again), 78 wrongly set up (a person must act).
  */
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPair } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { pino, type Logger } from 'pino'
 import {
   AuthorityError,
@@ -50,6 +51,7 @@ const now = () => new Date()
 const onTerminal = process.stdout.isTTY
 
 async function main(): Promise<void> {
+  const throwaway = promisify(generateKeyPair)('rsa', { modulusLength: 2048 }) // made beside the rest
   const { config, named } = await configured()
   const { log, dropped: linesDropped } = openLog(config)
   process.on('uncaughtException', (error) => end(1, error))
@@ -103,7 +105,7 @@ async function main(): Promise<void> {
     guard,
     issuer,
     metrics,
-    rehearsal: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, signerWith),
+    rehearsal: signingKey((await throwaway).privateKey, signerWith),
     generateKey: keyGenerator({
       ending: ending.signal,
       onLoad: (making, waiting) => {

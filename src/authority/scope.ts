@@ -31,7 +31,9 @@ const isWithin = (host: string, names: readonly string[]): boolean =>
 
 /** A name, and why it is looked at when it can be no host. */
 const named = (host: string): string =>
-  dnsNameFault(host) === null ? host : `${host} (a common name of one word, which TLS clients take for a host)`
+  dnsNameFault(host) === null
+    ? host
+    : `${host} (a common name of one word, which TLS clients take for a host)`
 
 /** What of a subject is outside of a scope, in words; nothing when all is within. */
 export function outsideOf(scope: Scope, { purpose, subject, subjectAltNames }: Subject): string[] {

@@ -7,7 +7,6 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import serializerFactory from '@fastify/fast-json-stringify-compiler'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
@@ -19,6 +18,7 @@ import { requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
+import { compilersFactory } from './compilers.ts'
 import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
@@ -112,7 +112,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
       const given = raw.headers['x-request-id']
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
-    schemaController: { compilersFactory: { buildSerializer } },
+    schemaController: { compilersFactory },
     ajv: {
       customOptions: {
         coerceTypes: false,
@@ -244,15 +244,6 @@ const offered = ({ cert, key, clientIssuers }: NonNullable<ServerOptions['tls']>
     rejectUnauthorized: false,
   }),
 })
-
-/**
- * Serializers of answers, by their schemas. Those of problems are not compiled: sendProblem writes each
- * itself, and one for each status of each route was half of what a start takes.
- */
-const buildSerializer: ReturnType<typeof serializerFactory> = (schemas, options) => {
-  const compile = serializerFactory()(schemas, options)
-  return (route) => (Number(route.httpStatus) >= 400 ? JSON.stringify : compile(route))
-}
 
 const clientErrors: Readonly<Record<string, [Code, string]>> = {
   ERR_HTTP_REQUEST_TIMEOUT: [

@@ -68,12 +68,12 @@ t.test('a token makes the first admin, once', async (t) => {
   t.match(await use(service, token), { status: 401, json: { detail: /was used/ } })
   t.equal((await service.ca.store.everyIdentity()).length, 1)
   const told = (await trail()).filter((one) => !one.startsWith('authentication'))
-  t.strictSame(told.slice(-4), [
+  t.strictSame(told.slice(-3), [
     'bootstrap.tokenCreated success',
     'bootstrap.tokenUsed success',
     'identity.created success',
-    'bootstrap.refused refused',
   ])
+  t.equal((await trail()).at(-1), 'authentication.failed refused', 'a used one is told as any bad credential')
 
   await t.test('and nothing in the record opens anything', async (t) => {
     const digest = createHmac('sha256', service.pepper).update(token).digest('hex')
@@ -115,6 +115,18 @@ t.test('a token is over after a quarter of an hour', async (t) => {
   t.match(await use(service, token), { status: 401, json: { detail: /expired/ } })
   service.clock.now = new Date(start + 899_999)
   t.equal((await use(service, token)).status, 201)
+})
+
+t.test('who tries one that is over, again and again, is told to wait, and fills no trail', async (t) => {
+  const { service: plain, trail } = await fresh(t)
+  const token = await tokenOf(plain)
+  const service = await plain.again({}, { rateLimit: 600 })
+  service.clock.now = new Date(service.clock.now.getTime() + 900_000)
+  const before = (await trail()).length
+  const statuses: number[] = []
+  for (let n = 0; n < 60; n++) statuses.push((await use(service, token)).status)
+  t.strictSame([...new Set(statuses)], [401, 429])
+  t.ok((await trail()).length <= before + 2)
 })
 
 t.test('a newer token takes the place of the one before', async (t) => {

@@ -89,6 +89,28 @@ t.test('what Node would answer itself is answered in words', async (t) => {
   )
 })
 
+t.test('a page of another site sends nothing here, whatever certificate the browser shows', async (t) => {
+  const service = await inProcess(t)
+  const { json } = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest()) },
+  })
+  const renewal = (site: string | null) =>
+    service.post(`/v1/certificates/${json.id}/renewals`, {
+      headers: {
+        'content-type': 'application/x-www-form-urlencoded',
+        'content-length': '0',
+        ...(site !== null && { 'sec-fetch-site': site }),
+      },
+    })
+  for (const site of ['cross-site', 'same-site', 'nonsense'])
+    t.match(await renewal(site), { status: 403, json: { code: 'forbidden' } }, site)
+  t.equal((await renewal('same-origin')).status, 201, 'the page of this service may')
+  t.equal(
+    (await service.get('/v1/certificates', { headers: { 'sec-fetch-site': 'cross-site' } })).status,
+    200,
+  )
+})
+
 t.test('a member that stands twice', async (t) => {
   for (const [json, found] of [
     ['{"a":1,"a":2}', 'a'],

@@ -338,9 +338,9 @@ t.test('a request is held against the scope, with all that is outside', async (t
     })
     const days = ({ notBefore, notAfter }: { notBefore: string; notAfter: string }) =>
       Math.round((Date.parse(notAfter) - Date.parse(notBefore)) / 86_400_000)
-    const usual = await post('signing', { subject: named('Contoso', 'HGS') })
+    const usual = await post('signing', { subject: named('Contoso', 'Contoso HGS') })
     t.equal(days(usual.json), 730, 'the usual is shortened')
-    t.match(await post('signing', { subject: named('Contoso', 'HGS') }, { validityDays: 731 }), {
+    t.match(await post('signing', { subject: named('Contoso', 'Contoso HGS') }, { validityDays: 731 }), {
       status: 422,
       json: { code: 'validityOutOfRange', maximumDays: 730 },
     })
@@ -348,6 +348,18 @@ t.test('a request is held against the scope, with all that is outside', async (t
 
   await t.test('adoptions, kits and self-signed pairs as well', async (t) => {
     const key = freshKey()
+    const withoutRequests = await service.apiKey('requester', 30, { ...contoso, keys: ['service'] })
+    const own = {
+      purpose: 'signing',
+      certificate: await selfSignedElsewhere(t, { key, subject: '/O=Contoso/CN=Contoso HGS' }),
+      csr: asPem(freshRequest({ key, subject: named('Contoso', 'Contoso HGS') })),
+      reason: 'a take-over',
+    }
+    t.match(
+      await service.post('/v1/adoptions', { body: own, as: withoutRequests }),
+      { status: 403, json: { detail: /^Keys of requests are not in the scope/ } },
+      'a key that is adopted is one of a request',
+    )
     const adoption = {
       purpose: 'signing',
       certificate: await selfSignedElsewhere(t, { key, subject: '/O=Fabrikam/CN=HGS' }),
@@ -392,7 +404,7 @@ t.test('a request is held against the scope, with all that is outside', async (t
 t.test('a renewer renews lineages of its scope, and others with proof of the key', async (t) => {
   const service: InProcess = await inProcess(t)
   const key = freshKey()
-  const csr = asPem(freshRequest({ key, subject: named('Contoso', 'HGS') }))
+  const csr = asPem(freshRequest({ key, subject: named('Contoso', 'Contoso HGS') }))
   const first = (await service.post('/v1/certificates', { body: { purpose: 'signing', csr } })).json
   const url = `/v1/certificates/${first.id}/renewals`
   const byName = await service.apiKey('renewer', 30, contoso)
@@ -417,7 +429,7 @@ t.test('where a key stands is told to who may see it', async (t) => {
   const key = freshKey()
   const body = (organization: string) => ({
     purpose: 'signing',
-    csr: asPem(freshRequest({ key, subject: named(organization, 'HGS') })),
+    csr: asPem(freshRequest({ key, subject: named(organization, 'The HGS') })),
   })
   const { json } = await service.post('/v1/certificates', { body: body('Fabrikam') })
   const seen = await service.post('/v1/certificates', { body: body('Contoso') })

@@ -71,7 +71,11 @@ t.test('an access token of the issuer', async (t) => {
   })
 
   t.test('may be written as Entra ID, AD FS and Keycloak do', async (t) => {
-    const entra = await edited({ issuer }, { oid: '5ae3', tid: 'f1b2', azp: 'job', client_id: undefined }, { typ: 'JWT' })
+    const entra = await edited(
+      { issuer },
+      { oid: '5ae3', tid: 'f1b2', azp: 'job', client_id: undefined },
+      { typ: 'JWT' },
+    )
     t.match(await verify(entra), { subject: '5ae3', client: 'job' })
     const written = await edited({ issuer }, { oid: '5ae3' })
     t.match(await verify(written), { subject: 'order-job' }, 'elsewhere, oid is what anybody wrote')
