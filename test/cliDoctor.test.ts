@@ -1,4 +1,5 @@
 /** `hgs-ca doctor`: each thing that can be wrong is named, with what to do, and nothing is changed. */
+import { randomBytes } from 'node:crypto'
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
@@ -254,11 +255,15 @@ t.test('API keys', async (t) => {
 
 t.test('approvers', async (t) => {
   const seen = async (more: object) => about(await look({ ...env, ...more }), 'approvers')
-  t.match(await seen({}), [{ severity: 'ok', found: /^none; rekeys and keys out of escrow/ }])
+  t.match(await seen({}), [{ severity: 'ok', found: 'none; a rekey, which needs one, would wait' }])
+  const escrow = { HGSCA_ESCROW_KEY: randomBytes(32).toString('base64') }
+  t.match(await seen(escrow), [
+    { severity: 'warning', found: /^none is active, so that these wait in vain: keys that are to come out/ },
+  ])
   t.match(await seen({ HGSCA_APPROVAL: 'https=always, signing=outOfScope' }), [
     {
       severity: 'warning',
-      found: /^none is active, so that orders for signing, https wait in vain/,
+      found: /^none is active, so that these wait in vain: orders for signing, orders for https/,
       remedy: /--role approver/,
     },
   ])
