@@ -139,7 +139,7 @@ function refuseOwn(by: Requester, { principal, requestedBy, owner, createdBy }: 
   }
   if (by.principal === principal || by.name === requestedBy)
     refuse('Nobody decides about what he asks himself.')
-  if (by.subject !== null && principal.endsWith(`:${by.subject}`))
+  if (by.subject !== null && principal.slice(principal.indexOf(':') + 1) === by.subject)
     refuse(`${by.subject} asks for it himself, under another identity.`)
   if (sameOwner(by.owner, owner))
     refuse(`${by.owner} answers for the identity that asks as well as for this one.`)
