@@ -86,6 +86,7 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
   const first = await send('/bootstrap', { owner: 'PKI' }, token!)
   t.equal(first.status, 201)
   const admin = first.json.apiKey as string
+  t.equal((await runCli(t, folder, ['bootstrap'], env)).code, 1, 'there is an admin')
   const pfx = { password: 'correct horse battery' }
   const key = { bits: 2048 }
   const subject = { organization: 'Contoso', commonName: 'Contoso HGS' }
