@@ -340,7 +340,7 @@ for (const kind of kinds) {
       )
       const use = `INSERT INTO "ApprovalUse" VALUES ('R', NULL, NULL, NULL, ${at})`
       await t.rejects(sql(use), { message: /not approved/ }, 'not decided')
-      await sql(`INSERT INTO "Decision" VALUES ('R', 'rejected', 'no', 'a', ${at})`)
+      await sql(`INSERT INTO "Decision" VALUES ('R', 'rejected', 'no', 'a', 'A', ${at})`)
       await t.rejects(sql(use), { message: /not approved/ }, 'rejected')
     })
 
@@ -369,6 +369,7 @@ for (const kind of kinds) {
         ['previousSecretHash', `'another'`],
         ['previousSecretUntil', later],
         ['expiresAt', later],
+        ['rotatedAt', later],
       ] as const)
         await t.rejects(change(`${revoke}, "${column}" = ${value}`), never, `revoked with ${column}`)
       await t.rejects(sql('DELETE FROM "Identity"'), never)
@@ -426,7 +427,7 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "Kit" VALUES ('K', 'Contoso', 'hgs', 'contoso.com', NULL, NULL, 'r', ${at});
     INSERT INTO "KitMember" VALUES ('K', 'https', '1');
     INSERT INTO "PendingRequest" VALUES ('Q', 'p', 'digest', 1, 'kit', '{}', NULL, 'r', 'o', 'the host', 'q', ${at}, ${at});
-    INSERT INTO "Decision" VALUES ('Q', 'approved', NULL, 'a', ${at});
+    INSERT INTO "Decision" VALUES ('Q', 'approved', NULL, 'a', 'A', ${at});
     INSERT INTO "ApprovalUse" VALUES ('Q', NULL, 'K', NULL, ${at});`
 }
 
