@@ -300,7 +300,11 @@ process.channel.unref()
 
 /** What node is given to run the service or the command. */
 const program = (name: 'main' | 'cli', counted: boolean): string[] =>
-  counted ? [...process.execArgv, join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
+  counted ? [...process.execArgv.map(fromHere), join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
+
+/** A module that node imports first is looked for from where the command is run, which is elsewhere. */
+const fromHere = (argument: string): string =>
+  argument === '--import=tsx' ? `--import=${import.meta.resolve('tsx')}` : argument
 
 let built: string | undefined
 
