@@ -300,11 +300,7 @@ process.channel.unref()
 
 /** What node is given to run the service or the command. */
 const program = (name: 'main' | 'cli', counted: boolean): string[] =>
-  counted ? [...process.execArgv.map(fromHere), join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
-
-/** A module that node imports first is looked for from where the command is run, which is elsewhere. */
-const fromHere = (argument: string): string =>
-  argument === '--import=tsx' ? `--import=${import.meta.resolve('tsx')}` : argument
+  counted ? [...process.execArgv, join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
 
 let built: string | undefined
 
