@@ -368,21 +368,28 @@ export const providerEvidence = Type.Object(
   { ...closed, description: 'Where the key lives, by the word of the client.' },
 )
 
-/** What a certificate would hold that is not issued yet: shown by a dry run, and to an approver. */
-export const plannedCertificate = {
-  purpose,
+const certifiedNames = {
   subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
   dnsNames: Type.Array(text(253, 'A host name.'), {
     maxItems: 101,
     description: 'The subject alternative names.',
   }),
+}
+const certifiedKey = {
+  keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
+  keyOrigin,
+  provider: providerEvidence,
+}
+
+/** What a certificate would hold that is not issued yet: shown by a dry run, and to an approver. */
+export const plannedCertificate = {
+  purpose,
+  ...certifiedNames,
   keyUsage: Type.Array(text(32, 'A key usage.'), {
     maxItems: 9,
     description: 'As RFC 5280 names them.',
   }),
-  keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
-  keyOrigin,
-  provider: providerEvidence,
+  ...certifiedKey,
   ignored: Type.Array(Type.String({ maxLength: 40_000 }), {
     maxItems: 256,
     description: 'What the request asks for and would not get.',
@@ -425,11 +432,7 @@ export const CertificateView = Type.Object(
       ['active', 'expired', 'superseded', 'revoked'],
       'The first that holds of revoked, superseded, expired, active.',
     ),
-    subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
-    dnsNames: Type.Array(text(253, 'A host name.'), {
-      maxItems: 101,
-      description: 'The subject alternative names.',
-    }),
+    ...certifiedNames,
     serialNumber: Type.String({ pattern: '^([0-9A-F]{2}){1,20}$', maxLength: 40, description: 'Hex.' }),
     thumbprint: fingerprint(40, 'SHA-1 of the certificate: how Windows and the HGS cmdlets name it.'),
     sha256: fingerprint(64, 'SHA-256 of the certificate.'),
@@ -437,9 +440,7 @@ export const CertificateView = Type.Object(
       64,
       'SHA-256 of the canonical subjectPublicKeyInfo: the same for all generations of a lineage.',
     ),
-    keyBits: Type.Integer({ description: 'Size of the RSA key.' }),
-    keyOrigin,
-    provider: providerEvidence,
+    ...certifiedKey,
     lineage: uuid('One key and all its certificates.'),
     generation: Type.Integer({ minimum: 1, description: '1 for the first certificate of a key.' }),
     authority: fingerprint(64, 'SHA-256 of the certificate of the authority that issued it.'),

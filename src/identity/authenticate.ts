@@ -108,10 +108,12 @@ function theOneOf(
       'forbidden',
       `The ${what} is that of ${others.length + 1} identities (${[one!, ...others].map(({ id }) => id).join(', ')}). It must be that of one: revoke the others.`,
     )
-  // A fingerprint is that of one certificate: who revoked it meant that one, which no subject brings back.
-  const shutOut = found.find(({ match, revokedAt }) => revokedAt !== null && isFingerprint(match))
-  if (one !== undefined && (shutOut === undefined || isFingerprint(one.match))) return one
-  if (one !== undefined) refuseInactive(shutOut!, `This ${what}`, now)
+  if (one !== undefined) {
+    // A fingerprint is that of one certificate: who revoked it meant that one, which no subject brings back.
+    const shutOut = found.find(({ match, revokedAt }) => revokedAt !== null && isFingerprint(match))
+    if (shutOut !== undefined && !isFingerprint(one.match)) refuseInactive(shutOut, `This ${what}`, now)
+    return one
+  }
   const [last] = found.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime())
   if (last !== undefined) refuseInactive(last, `The identity of the ${what}`, now)
   throw new CaError(
