@@ -2,8 +2,7 @@
  * The audit trail as evidence: a chain without a gap on both databases, whoever writes and whatever
  * fails; and every tampering is found and named, here and by a verifier in another language.
  *
- * HGSCA_TEST_TAMPERINGS=1000 tries so many on each database, which takes minutes; otherwise 400 and 100.
- * HGSCA_TEST_SEED repeats those of an earlier run.
+ * HGSCA_TEST_TAMPERINGS says how many are tried; HGSCA_TEST_SEED repeats those of an earlier run.
  */
 
 import { createHash, createSecretKey, randomBytes, randomInt } from 'node:crypto'
@@ -240,8 +239,8 @@ for (const kind of kinds) {
 }
 
 const wanted = {
-  sqlite: Number(process.env['HGSCA_TEST_TAMPERINGS'] ?? 400),
-  postgresql: Number(process.env['HGSCA_TEST_TAMPERINGS'] ?? 100),
+  sqlite: Number(process.env['HGSCA_TEST_TAMPERINGS'] ?? 1_000),
+  postgresql: Number(process.env['HGSCA_TEST_TAMPERINGS'] ?? 200),
 }
 const seed = Number(process.env['HGSCA_TEST_SEED'] ?? randomInt(2 ** 32))
 

@@ -29,7 +29,7 @@ void withWitness(t, 'strace', 'at a write to the disk', async (t) => {
   const numbers = (count: number) => Array.from({ length: count }, (_, i) => i + 1)
   const deaths = [
     // An order writes some fifty pieces of the log in two transactions, and waits for the disk at the end of each.
-    ...sampled(numbers(60), 29).map((n) => ['pwrite64', n] as const),
+    ...sampled(numbers(60), 17).map((n) => ['pwrite64', n] as const),
     ...sampled(numbers(6), 5).map((n) => ['fdatasync,fsync', n] as const),
   ]
   const receipts: Receipt[] = []

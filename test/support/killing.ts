@@ -20,7 +20,7 @@ export const isFullRun = asked > 0
 /** When a run is over: after so many seconds, with so many cycles and certificates at least. */
 const goals = isFullRun
   ? { seconds: asked, cycles: 60, acknowledged: 1_000 }
-  : { seconds: 8, cycles: 3, acknowledged: 20 }
+  : { seconds: 15, cycles: 3, acknowledged: 20 }
 
 /** Milliseconds, on a machine that does much else. */
 export const killingTimeout = isFullRun ? (asked + 1_800) * 1_000 : 240_000
