@@ -8,9 +8,8 @@
  * HGSCA_TEST_FAULTS=full dies at every step and before every message; otherwise at every third
  * step, the others being for crashSqlite.test.ts, and before some messages.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { countOf, dieAtEach, orders, points, repeat } from '../support/crashPoints.ts'
+import { countOf, deathOf, dieAtEach, orders, points, repeat } from '../support/crashPoints.ts'
 import { estateOn } from '../support/estate.ts'
 import { isFullRun } from '../support/faults.ts'
 import { checkInvariants } from '../support/invariants.ts'
@@ -69,8 +68,7 @@ void t.test('before a message to the server', { buffered: true }, async (t) => {
     const reply = await exchange({ url: service.url, apiKey: estate.apiKey }, owed)
     // The very last may come after the answer.
     if (number < perOrder) t.not(reply.outcome, 'answered')
-    const exited = await Promise.race([service.exited, sleep(10_000, null)])
-    t.match(exited, { signal: 'SIGKILL' }, `it died before message ${number}`)
+    t.match(await deathOf(service), { signal: 'SIGKILL' }, `it died before message ${number}`)
     deaths++
   }
   service = await start()

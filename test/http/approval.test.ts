@@ -514,8 +514,7 @@ t.test('who knows the secret of an identity does not decide about what it asks',
   })
   const rotated = await service.post(`/v1/identities/${made.json.id}/rotations`, { body: {}, as: alice })
   t.equal(rotated.status, 201)
-  const id = /_([a-z2-7]{12})_/.exec(alice)![1]!
-  await service.post(`/v1/identities/${id}/revocation`, { body: {}, as: admin })
+  await service.revoke(alice)
   const approver = await service.apiKey('approver', 30, 'everything', 'Alice')
   const request = await service.post('/v1/certificates', { body: asked(), as: rotated.json.apiKey })
   t.match(await decideOn(locationOf(request), 'approval', {}, approver), {
@@ -526,13 +525,11 @@ t.test('who knows the secret of an identity does not decide about what it asks',
 
 t.test('what somebody approved who is revoked since waits for another', async (t) => {
   const { service, decideOn, count } = await approving(t)
-  const admin = await service.apiKey('admin')
   const body = asked({ key: freshKey() })
   const first = await service.post('/v1/certificates', { body })
   const approver = await service.apiKey('approver', 30, 'everything', 'a mistaken one')
   t.equal((await decideOn(locationOf(first), 'approval', {}, approver)).status, 200)
-  const id = /_([a-z2-7]{12})_/.exec(approver)![1]!
-  await service.post(`/v1/identities/${id}/revocation`, { body: {}, as: admin })
+  await service.revoke(approver)
   const second = await service.post('/v1/certificates', { body })
   t.match(second, { status: 202, json: { state: 'pending' } })
   t.not(locationOf(second), locationOf(first))

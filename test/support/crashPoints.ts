@@ -7,7 +7,7 @@ import { dyingAt, type Point } from './dying.ts'
 import type { Estate } from './estate.ts'
 import { checkInvariants, interruptedIn } from './invariants.ts'
 import { exchange, jsonMessage, requests, type Message, type Receipt } from './load.ts'
-import type { Service } from './service.ts'
+import type { Ended, Service } from './service.ts'
 
 const store = (words: string, of: string, when: Point['when']): Point => ({
   words,
@@ -55,6 +55,10 @@ export function* orders(): Generator<Message> {
   }
 }
 
+/** How it ended; null when it lives on: whoever did not die by then never will. */
+export const deathOf = ({ exited }: Service): Promise<Ended | null> =>
+  Promise.race([exited, sleep(10_000, null, { ref: false })])
+
 /** What a client does whose order was not answered, once the service is there again. */
 export async function repeat(t: Test, estate: Estate, service: Service, order: Message): Promise<Receipt> {
   t.strictSame(await interruptedIn(estate), [], 'the start has finished what was begun')
@@ -85,9 +89,7 @@ export async function dieAtEach(t: Test, estate: Estate, chosen: typeof points):
     owed = pool.next().value as Message
     writeFileSync(armed, '')
     const reply = await exchange({ url: service.url, apiKey: estate.apiKey }, owed)
-    // What was answered goes on at once; whoever did not die by then never will.
-    const exited = await Promise.race([service.exited, sleep(10_000, null)])
-    t.match(exited, { signal: 'SIGKILL' }, `it died ${point.words}`)
+    t.match(await deathOf(service), { signal: 'SIGKILL' }, `it died ${point.words}`)
     if (point.module !== undefined) t.not(reply.outcome, 'answered', 'without an answer')
     t.equal(await countOf(estate, 'IssuanceIntent'), intents + (left === 'nothing' ? 0 : 1))
     t.equal(

@@ -96,8 +96,14 @@ const shared = {
   rehearsal: signingKey(rsaKey(2048, 'a throwaway one'), signerWith),
 }
 
+function sharedFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'hgs-ca-test-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
 async function sharedAuthority(folder: string): Promise<LabAuthority> {
-  shared.authority ??= labAuthority(mkdtempSync(join(tmpdir(), 'hgs-ca-test-')), start)
+  shared.authority ??= labAuthority(sharedFolder(), start)
   const authority = await shared.authority
   cpSync(authority.folder, join(folder, 'authority'), { recursive: true })
   return authority
