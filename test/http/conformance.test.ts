@@ -417,6 +417,13 @@ t.test('a PFX is judged by what Windows would make of it', async (t) => {
     [{ pfx: { file, password }, request: 'x' }, 400, 'invalidRequest'],
   ] as const)
     t.match(await service.post(url, { body }), { status, json: { code } }, code)
+
+  const body = { pfx: { file, password } }
+  const checks = Array.from({ length: 6 }, () => service.post(url, { body: { purpose: 'signing', ...body } }))
+  const order = service.post('/v1/pfx-conversions', { body })
+  const statuses = (await Promise.all(checks)).map((answer) => answer.status)
+  t.strictSame(new Set(statuses), new Set([200, 503]), 'of many checks at once, some are refused')
+  t.equal((await order).status, 200, 'and orders have places of their own')
 })
 
 t.test('a renewal with another key is seen for what it is', async (t) => {

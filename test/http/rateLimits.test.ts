@@ -60,6 +60,31 @@ t.test('an identity', async (t) => {
   )
 })
 
+t.test('whoever shares the identity of a token shares its limit', async (t) => {
+  const plain = await inProcess(t)
+  const accessTokens = async (subject: string) => ({ subject, client: 'job', roles: [] })
+  const service = await plain.again({}, { rateLimit: 5, accessTokens })
+  const body = {
+    ...{ kind: 'accessToken', match: 'client:job', role: 'requester', scope: 'everything' },
+    ...{ owner: 'jobs', purpose: 'tests' },
+  }
+  t.equal((await service.post('/v1/identities', { body })).status, 201)
+  const ask = async (as: string) => (await service.get('/v1/certificates', { as })).status
+  const statuses: number[] = []
+  for (const as of ['one', 'two', 'one', 'two', 'one', 'two', 'three']) statuses.push(await ask(as))
+  t.strictSame(statuses, [200, 200, 200, 200, 200, 429, 429])
+})
+
+t.test('who asks from elsewhere uses up nothing of an identity that is bound to networks', async (t) => {
+  const service = await limited(t, 5)
+  const body = {
+    ...{ kind: 'apiKey', role: 'requester', scope: 'everything', networks: ['10.0.0.0/8'] },
+    ...{ owner: 'jobs', purpose: 'tests' },
+  }
+  const as = (await service.post('/v1/identities', { body })).json.apiKey as string
+  for (let n = 0; n < 10; n++) t.equal((await service.get('/v1/certificates', { as })).status, 403)
+})
+
 t.test('an order that is one too many is refused before its body is read', async (t) => {
   const service = await limited(t, 1)
   const as = await service.apiKey('requester')

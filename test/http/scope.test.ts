@@ -422,6 +422,25 @@ t.test('a renewer renews lineages of its scope, and others with proof of the key
   t.equal((await service.post(`/v1/certificates/${again.json.id}/renewals`, { as: stranger })).status, 404)
 })
 
+t.test('what took the place of a key is told to who may see it', async (t) => {
+  const service = await inProcess(t)
+  const order = (organization: string, more: object = {}) => ({
+    csr: asPem(freshRequest({ subject: named(organization, 'The HGS') })),
+    ...more,
+  })
+  const first = await service.post('/v1/certificates', { body: order('Contoso', { purpose: 'signing' }) })
+  const url = `/v1/lineages/${first.json.lineage}/rekeys`
+  const rekey = { acknowledge: rekeyAcknowledgement, reason: 'stolen' }
+  const next = await service.approved(url, { body: order('Fabrikam', rekey) })
+  t.equal(next.status, 201)
+  const successor = (await service.get(`/v1/lineages/${first.json.lineage}`)).json.replacedBy as string
+  const again = (as?: string) => service.post(url, { body: order('Contoso', rekey), ...(as && { as }) })
+  t.match(await again(), { status: 409, json: { code: 'alreadyRekeyed', lineage: successor } })
+  const unseen = await again(await service.apiKey('requester', 30, contoso))
+  t.match(unseen, { status: 409, json: { code: 'alreadyRekeyed' } })
+  t.notOk(unseen.text.includes(successor))
+})
+
 t.test('where a key stands is told to who may see it', async (t) => {
   const service = await inProcess(t)
   const key = freshKey()

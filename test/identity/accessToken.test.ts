@@ -316,6 +316,16 @@ t.test('the keys of the issuer', async (t) => {
       t.ok(await verify(lasting), `${ahead / hour} h`)
     }
     t.match(log, [/^warn the keys of the issuer .* cannot be had .*ECONNREFUSED/], 'the log says why')
+    await issuer.startAgain()
+    issuer.misbehave(() => true) // it answers nothing
+    clock.ahead += 30 * second
+    const begun = performance.now()
+    t.ok(await verify(lasting))
+    const waited = Math.round(performance.now() - begun)
+    t.ok(waited < 2_000, `nobody waits five seconds for an issuer that was away: ${waited} ms`)
+    issuer.misbehave(null)
+    await issuer.stop() // which ends that question
+    while (log.length === 1) await sleep(10)
     const unknown = signToken({ ...header, kid: 'key-2' }, claims, privateKey)
     await t.rejects(verify(unknown), { code: 'issuerUnavailable' }, 'a new key may well be genuine')
     clock.ahead = 24 * hour
