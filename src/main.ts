@@ -195,7 +195,7 @@ async function main(): Promise<void> {
     readiness.draining = true
     ending.abort()
     exitCode = code
-    setTimeout(() => end(code, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
+    setTimeout(() => end(1, new Error(`not drained within ${drainLimit} ms`)), drainLimit).unref()
     if (listens) await conclude() // else the start does it, once nothing is half open
   }
 

@@ -440,12 +440,12 @@ const broken: readonly (readonly [string, (files: Files) => Environment | void |
   [
     'a truncated key file',
     ({ path }) => truncateSync(path('ca.key'), 900),
-    /ca\.key (is damaged|does not open)/,
+    /ca\.key does not open/,
   ],
   [
     'a damaged modulus in the key file',
     ({ path }) => flip(path('ca.key'), 400),
-    /(ca\.key (is damaged|does not open))|(ca\.pem .*does not belong to the CA key)/,
+    /(ca\.key does not open)|(ca\.pem .*does not belong to the CA key)/,
   ],
   [
     'the key of another certificate',
@@ -957,7 +957,7 @@ t.test('SIGTERM while many wait for a key', async (t) => {
   const service = await startService(t)
   const target = { url: service.url, apiKey: labApiKeyOf(service) }
   const keys = Array.from({ length: 24 }, () =>
-    exchange(target, jsonMessage('/v1/certificates', pfxOrder(4096))),
+    exchange(target, jsonMessage('/v1/certificates', pfxOrder(3072))), // not 4096: two in the making may take 10 s
   )
   // A connection of which nothing was read may be closed unanswered. Two keys are made at a time, and
   // sixteen wait: once six are refused, all have been read.

@@ -83,13 +83,10 @@ export function decryptPrivateKey(pem: Buffer, passphrase: string, from: string)
     let key: KeyObject
     try {
       key = createPrivateKey({ key: pem, passphrase })
-    } catch (error) {
-      const { code = '' } = error as NodeJS.ErrnoException
-      const damaged = /ASN1|PEM|UNSUPPORTED/.test(code) && !/BAD_DECRYPT/.test(code)
+    } catch {
+      // Which of these it is cannot be told: one wrong passphrase in 256 opens to what looks like padding.
       throw new KeyFileError(
-        damaged
-          ? `the CA key: ${from} is damaged, or encrypted in a way that is not known here.`
-          : `the CA key: ${from} does not open. The passphrase is wrong, or the file is damaged.`,
+        `the CA key: ${from} does not open. The passphrase is wrong, or the file is damaged, or encrypted in a way that is not known here.`,
       )
     }
     if (key.asymmetricKeyType !== 'rsa') throw new KeyFileError(`the CA key: ${from} is not an RSA key.`)
