@@ -2,12 +2,12 @@
  * The service as a process of its own, as it is started in earnest: on a port that is free, in an
  * environment without any other HGSCA_ variable, in a folder that is gone afterwards.
  *
- * It runs as JavaScript, built from src/ once in a test process, so that it starts as fast as for
+ * It runs as JavaScript, built from src/ once and kept, so that it starts as fast as for
  * anybody. Where coverage is to count what it runs, it runs from src/ as the test itself does: that
  * takes a second longer.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -16,18 +16,20 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
-import ts from 'typescript'
 import { demand } from './witnesses.ts'
 
-const src = resolve(import.meta.dirname, '../../src')
+const root = resolve(import.meta.dirname, '../..')
+const src = join(root, 'src')
 
 export type Environment = Readonly<Record<string, string>>
 
@@ -300,32 +302,49 @@ process.channel.unref()
 
 /** What node is given to run the service or the command. */
 const program = (name: 'main' | 'cli', counted: boolean): string[] =>
-  counted ? [...process.execArgv, join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
+  counted ? [...process.execArgv.map(fromHere), join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
+
+/** A module that node imports first is looked for from where the command is run, which is elsewhere. */
+const fromHere = (argument: string): string =>
+  argument === '--import=tsx' ? `--import=${import.meta.resolve('tsx')}` : argument
 
 let built: string | undefined
 
-/** The folder with src/ as JavaScript, beside all that the service finds beside it. */
+/**
+ * The folder with src/ as JavaScript, beside all that the service finds beside it. It is kept for the
+ * next test process, under what was compiled.
+ */
 function build(): string {
   if (built !== undefined) return built
-  const folder = mkdtempSync(join(tmpdir(), 'hgs-ca-test-build-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-  for (const name of ['node_modules', 'openapi', 'package.json', 'prisma']) {
-    symlinkSync(join(src, '..', name), join(folder, name))
-  }
+  const sources = readdirSync(src, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => [name, readFileSync(join(src, name), 'utf8')] as const)
+  const digest = createHash('sha256').update(JSON.stringify(sources)).digest('hex')
+  const kept = join(root, 'node_modules/.cache/hgs-ca-test', digest)
+  if (existsSync(kept)) return (built = join(kept, 'dist'))
+  const ts = createRequire(import.meta.url)('typescript') as typeof import('typescript') // half a second to load
   const compilerOptions = {
     target: ts.ScriptTarget.ES2023,
     module: ts.ModuleKind.ESNext,
     verbatimModuleSyntax: true,
     rewriteRelativeImportExtensions: true,
   }
-  for (const name of readdirSync(src, { recursive: true, encoding: 'utf8' })) {
-    if (!name.endsWith('.ts')) continue
+  mkdirSync(dirname(kept), { recursive: true })
+  const folder = mkdtempSync(`${kept}.`)
+  for (const name of ['node_modules', 'openapi', 'package.json', 'prisma'])
+    symlinkSync(join(root, name), join(folder, name))
+  for (const [name, text] of sources) {
     const file = join(folder, 'dist', name.replace(/ts$/, 'js'))
     mkdirSync(dirname(file), { recursive: true })
-    const text = readFileSync(join(src, name), 'utf8')
     writeFileSync(file, ts.transpileModule(text, { fileName: name, compilerOptions }).outputText)
   }
-  return (built = join(folder, 'dist'))
+  try {
+    renameSync(folder, kept)
+  } catch (error) {
+    if (!existsSync(kept)) throw error // else another was faster
+    rmSync(folder, { recursive: true })
+  }
+  return (built = join(kept, 'dist'))
 }
 
 /** A set-up for production, in a folder: an authority by openssl, and an empty SQLite file. */
