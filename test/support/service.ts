@@ -4,7 +4,7 @@
  *
  * It runs as JavaScript, built from src/ once and kept, so that it starts as fast as for
  * anybody. Where coverage is to count what it runs, it runs from src/ as the test itself does: that
- * takes a second longer.
+ * takes longer.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
@@ -136,13 +136,13 @@ export async function startService(
   }
 }
 
-/** The API key that lab mode made. */
 /** What an API key is made of. Its secret and its check may hold a `_` themselves. */
 export function partsOf(apiKey: string): { readonly id: string; readonly secret: string } {
   const [, id, secret] = /^hgsca_[a-z]+_([^_]{12})_(.{43})_.{6}$/.exec(apiKey)!
   return { id: id!, secret: secret! }
 }
 
+/** The API key that lab mode made. */
 export const labApiKeyOf = ({ dataDir }: Service): string =>
   readFileSync(join(dataDir, 'lab-api-key'), 'utf8').trim()
 
@@ -305,8 +305,7 @@ const program = (name: 'main' | 'cli', counted: boolean): string[] =>
   counted ? [...process.execArgv.map(fromHere), join(src, `${name}.ts`)] : [join(build(), `${name}.js`)]
 
 /** A module that node imports first is looked for from where the command is run, which is elsewhere. */
-const fromHere = (argument: string): string =>
-  argument === '--import=tsx' ? `--import=${import.meta.resolve('tsx')}` : argument
+const fromHere = (argument: string): string => argument.replace(/^--import=\.(?=\/)/, `--import=${root}`)
 
 let built: string | undefined
 
