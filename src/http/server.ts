@@ -18,7 +18,7 @@ import { requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
-import { compilersFactory } from './compilers.ts'
+import { lazyCompilers } from './compilers.ts'
 import { ConformanceReport, conformanceRoutes } from './conformance.ts'
 import { custodyRoutes } from './custody.ts'
 import { rawRequestTypes } from './describe.ts'
@@ -79,6 +79,7 @@ const maxConnections = 2_048
 const lingering = 1_000 // milliseconds that a client has to read an answer that came before it had sent all
 
 export async function buildServer(options: ServerOptions): Promise<FastifyInstance> {
+  const { compilersFactory, compileRest } = lazyCompilers()
   const app = Fastify({
     ...(options.tls === null
       ? { http: { ...patience, ...told } }
@@ -180,6 +181,16 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     reply.header('connection', 'close')
     raw.socket.destroySoon = () => closeGently(raw.socket) // what Node calls after such an answer
   })
+  const ending = new AbortController()
+  app.addHook('onListen', async () => {
+    compileRest(ending.signal).then(
+      (count) => options.log.debug({ count }, 'all schemas are compiled'),
+      (error: unknown) => {
+        if (!ending.signal.aborted) options.log.error({ err: error }, 'a schema does not compile')
+      },
+    )
+  })
+  app.addHook('preClose', async () => ending.abort())
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, caller, ip: address } = request
     const facts = {
