@@ -23,6 +23,7 @@ const everything = [
   'log',
   'canonicalJson',
   'owners',
+  'turns',
   'logged',
   'metrics',
   'errors',
@@ -40,6 +41,7 @@ const arrows: Readonly<Record<string, Arrows>> = {
   errors: { values: [], types: [] },
   canonicalJson: { values: [], types: [] },
   owners: { values: [], types: [] },
+  turns: { values: [], types: [] },
   events: { values: [], types: [] },
   log: { values: [], types: [] },
   logged: { values: [], types: [] },
@@ -47,14 +49,14 @@ const arrows: Readonly<Record<string, Arrows>> = {
   x509: { values: ['errors'], types: [] },
   hgs: { values: ['x509', 'errors'], types: [] },
   keys: { values: ['x509', 'errors'], types: [] },
-  store: { values: ['canonicalJson', 'errors', 'events'], types: ['hgs'] },
+  store: { values: ['canonicalJson', 'turns', 'errors', 'events'], types: ['hgs'] },
   authority: {
-    values: ['hgs', 'x509', 'canonicalJson', 'owners', 'errors', 'events'],
+    values: ['hgs', 'x509', 'canonicalJson', 'owners', 'turns', 'errors', 'events'],
     types: ['store', 'keys', 'metrics'],
   },
   identity: { values: ['x509', 'owners', 'errors', 'events'], types: ['store'] },
   http: {
-    values: ['authority', 'identity', 'hgs', 'x509', 'errors', 'events'],
+    values: ['authority', 'identity', 'hgs', 'x509', 'turns', 'errors', 'events'],
     types: ['store', 'keys', 'metrics'],
   },
   operation: {

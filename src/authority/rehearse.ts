@@ -13,6 +13,7 @@ import {
   writeCertificate,
   type CertificateContents,
 } from '../x509/certificate.ts'
+import { nextTurn } from '../turns.ts'
 import { canonicalSpki, hex } from '../x509/key.ts'
 import type { Issuer, SigningKey } from './authority.ts'
 
@@ -29,6 +30,7 @@ export async function rehearse(
   rehearsal: SigningKey,
 ): Promise<Row[]> {
   const der = writeCertificate(tbsCertificate, await rehearsal.sign(tbsCertificate))
+  await nextTurn() // several may have been signed at the same time
 
   const certificate = readCertificate(der)
   const rows = judge(

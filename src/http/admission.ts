@@ -8,6 +8,7 @@ import type { FastifyInstance, RouteOptions } from 'fastify'
 import { CaError } from '../errors.ts'
 import type { Permission } from '../identity/roles.ts'
 import type { Metrics } from '../metrics.ts'
+import { nextTurn } from '../turns.ts'
 
 /**
  * Two groups of writes, one on its way to the disk and one that gathers, of 32 each (store/queue.ts):
@@ -25,7 +26,8 @@ const laborious: readonly Permission[] = [
 ]
 
 /**
- * Call before any route is declared, and after what authenticates.
+ * Call before any route is declared, and before what authenticates: to look somebody up, only to send them
+ * away, would be most of the work.
  *
  * @returns how many orders are being carried out.
  */
@@ -40,17 +42,23 @@ export function admitOrders(app: FastifyInstance, metrics: Metrics): () => numbe
     })
   }
 
+  const isOrder = (method: string | string[], permission: string | undefined): boolean =>
+    method === 'POST' && laborious.some((one) => one === permission)
+
+  // Before the body is read: most of a flood ends here. Nobody has a place yet, so that a body that
+  // comes slowly, or never, takes none.
+  app.addHook('onRequest', async ({ method, routeOptions }) => {
+    if (isOrder(method, routeOptions.config?.permission)) refuseBeyond()
+  })
   app.addHook('onRoute', (route: RouteOptions) => {
-    if (route.method !== 'POST' || !laborious.some((one) => one === route.config?.permission)) return
-    const { handler, onRequest } = route
-    // Before the body is read: most of a flood ends here. Nobody has a place yet, so that a body that
-    // comes slowly, or never, takes none.
-    route.onRequest = [...[onRequest ?? []].flat(), async () => refuseBeyond()]
+    if (!isOrder(route.method, route.config?.permission)) return
+    const { handler } = route
     // Counted until the work is done, also when the client has gone by then.
     route.handler = async function (request, reply) {
       refuseBeyond()
       inFlight++
       try {
+        await nextTurn()
         return await handler.call(this, request, reply)
       } finally {
         inFlight--

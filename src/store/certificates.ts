@@ -12,7 +12,8 @@ import type {
   LineageRecord,
   Purpose,
 } from './model.ts'
-import { nextTurn, scan, type Effort } from './scan.ts'
+import { nextTurn } from '../turns.ts'
+import { scan, type Effort } from './scan.ts'
 
 /** Each of the three names one certificate. */
 export type CertificateName =

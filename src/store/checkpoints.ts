@@ -20,7 +20,7 @@ import {
 } from 'node:fs'
 import { canonicalJson } from '../canonicalJson.ts'
 import type { Head } from './chain.ts'
-import { nextTurn } from './scan.ts'
+import { nextTurn } from '../turns.ts'
 import type { CheckpointKey } from './signature.ts'
 
 const purpose = 'hgsca-checkpoint-v2'

@@ -2,7 +2,7 @@
 
 import type { Database } from './database.ts'
 import type { Purpose } from './model.ts'
-import { nextTurn } from './scan.ts'
+import { nextTurn } from '../turns.ts'
 
 /** How many certificates one statement looks at, and how many a search does. */
 const slice = 1_000

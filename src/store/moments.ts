@@ -5,7 +5,7 @@
 
 import { headOf } from './audit.ts'
 import type { Database } from './database.ts'
-import { nextTurn } from './scan.ts'
+import { nextTurn } from '../turns.ts'
 
 /** The event that the clock was accepted as it is: what was written before it no longer counts. */
 export const clockAccepted = 'clock.accepted'
@@ -25,28 +25,31 @@ export function momentFunctions(database: Database) {
   let latest: Moment | null = null
   let seen: number | null = null // the last event that was looked at
 
-  return {
-    /** What the trail says of the time; null when there is no event. */
-    async latestMoment(): Promise<Moment | null> {
-      let beyond = seen ?? Math.max(0, (await headOf(database)).sequence - reach)
-      for (;;) {
-        const rows = await database.read((client) =>
-          client.auditEvent.findMany({
-            where: { sequence: { gt: beyond } },
-            orderBy: { sequence: 'asc' },
-            take: atOnce,
-            select: { sequence: true, at: true, type: true },
-          }),
-        )
-        for (const { at, type, ...row } of rows) {
-          beyond = Number(row.sequence)
-          if (type === clockAccepted) latest = { at, accepted: beyond }
-          else if (latest === null || at > latest.at) latest = { at, accepted: latest?.accepted ?? 0 }
-        }
-        seen = beyond
-        if (rows.length < atOnce) return latest
-        await nextTurn()
+  async function read(): Promise<Moment | null> {
+    let beyond = seen ?? Math.max(0, (await headOf(database)).sequence - reach)
+    for (;;) {
+      const rows = await database.read((client) =>
+        client.auditEvent.findMany({
+          where: { sequence: { gt: beyond } },
+          orderBy: { sequence: 'asc' },
+          take: atOnce,
+          select: { sequence: true, at: true, type: true },
+        }),
+      )
+      for (const { at, type, ...row } of rows) {
+        beyond = Number(row.sequence)
+        if (type === clockAccepted) latest = { at, accepted: beyond }
+        else if (latest === null || at > latest.at) latest = { at, accepted: latest?.accepted ?? 0 }
       }
-    },
+      seen = beyond
+      if (rows.length < atOnce) return latest
+      await nextTurn()
+    }
+  }
+
+  let reading: Promise<Moment | null> | undefined
+  return {
+    /** What the trail says of the time; null when there is no event. Who asks at the same time is told the same. */
+    latestMoment: (): Promise<Moment | null> => (reading ??= read().finally(() => (reading = undefined))),
   }
 }

@@ -14,11 +14,12 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
-import { nextGroup, stillWanted } from './queue.ts'
+import { nextTurn } from '../turns.ts'
+import { nextGroup, stillWanted, tellEach } from './queue.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import type { Act, Client, Database, Settings, Transaction } from './database.ts'
-import { apart, eventRow, rehearsalRow } from './rows.ts'
+import { apart, eventRow, rehearsalRow, together } from './rows.ts'
 import type { Log } from './log.ts'
 
 /** Connections of one instance, for whoever sets max_connections on the server. */
@@ -66,13 +67,13 @@ export async function openPostgresql(
    */
   async function append(
     transaction: Transaction,
-    rows: readonly Prisma.Sql[],
+    acts: readonly (readonly Prisma.Sql[])[],
     entries: readonly AuditEntry[],
   ): Promise<Head> {
     const [head] = await transaction.$queryRaw<{ sequence: bigint; hash: string }[]>`
       SELECT "sequence", "hash" FROM "audit_head"()`
     const linked = chain.link(headFrom(head), entries)
-    await transaction.$executeRaw(oneStatement([...rows, ...linked.map(eventRow)]))
+    await transaction.$executeRaw(oneStatement(together([...acts, linked.map(eventRow)])))
     return linked.at(-1)!
   }
 
@@ -80,7 +81,10 @@ export async function openPostgresql(
   let flushing: Promise<void> | undefined
 
   async function flush(): Promise<void> {
-    while (queue.length > 0) await commit(stillWanted(nextGroup(queue)))
+    while (queue.length > 0) {
+      await nextTurn() // the more there is to do, the more of it gathers here
+      await commit(stillWanted(nextGroup(queue)))
+    }
     flushing = undefined
   }
 
@@ -88,14 +92,14 @@ export async function openPostgresql(
   async function commit(taken: readonly Waiting[]): Promise<void> {
     const group = taken.filter(({ until }) => until > performance.now())
     if (group.length === 0) return
-    const rows = group.flatMap((waiting) => waiting.rows)
+    const acts = group.map(({ rows }) => rows)
     const entries = group.flatMap((waiting) => waiting.entries)
     try {
       const head = await bounded(() =>
-        writer.$transaction((transaction) => append(transaction, rows, entries)),
+        writer.$transaction((transaction) => append(transaction, acts, entries)),
       )
       chain.committed(head)
-      for (const waiting of group) waiting.resolve()
+      void tellEach(group.map(({ resolve }) => resolve))
     } catch (error) {
       if (group.length === 1 || isUnavailable(error) || error instanceof CaError) {
         for (const waiting of group) waiting.reject(error)

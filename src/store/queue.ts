@@ -1,4 +1,5 @@
 /** Writes that wait for their turn, and are written together: one transaction, one wait for the disk. */
+import { nextTurn } from '../turns.ts'
 
 /** How many writes share one transaction at most: a failure repeats each of them alone. */
 const groupSize = 32
@@ -20,4 +21,12 @@ export function stillWanted<
     if (abandoned?.aborted === true) reject(abandoned.reason)
     return abandoned?.aborted !== true
   })
+}
+
+/** Tells each that it is written, in a turn of its own: what its caller does then takes milliseconds. */
+export async function tellEach(group: readonly (() => void)[]): Promise<void> {
+  for (const tell of group) {
+    await nextTurn()
+    tell()
+  }
 }

@@ -16,7 +16,8 @@ import type {
   RequestState,
 } from './model.ts'
 import { insert } from './rows.ts'
-import { nextTurn, scan, type Effort } from './scan.ts'
+import { nextTurn } from '../turns.ts'
+import { scan, type Effort } from './scan.ts'
 
 const beside = {
   decision: {

@@ -4,6 +4,7 @@
  * waits is served.
  */
 
+import { nextTurn } from '../turns.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 import type { Database } from './database.ts'
 
@@ -67,14 +68,4 @@ export async function scan(
     rows = Math.min(4 * rows, atOnce)
   }
   return { ids, next: from }
-}
-
-let lastTurn = Promise.resolve()
-
-/**
- * Resolves in a turn of the event loop that no other waiter here has, so that however many scans
- * there are at once, they hold it no longer than one.
- */
-export function nextTurn(): Promise<void> {
-  return (lastTurn = lastTurn.then(() => new Promise((resolve) => setImmediate(resolve))))
 }

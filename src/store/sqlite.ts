@@ -10,16 +10,17 @@
 
 import { access, constants, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3'
-import { PrismaClient } from './generated/sqlite/client.ts'
+import { PrismaClient, type Prisma } from './generated/sqlite/client.ts'
 import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
-import { nextGroup, stillWanted } from './queue.ts'
+import { nextTurn } from '../turns.ts'
+import { nextGroup, stillWanted, tellEach } from './queue.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
-import { apart, eventRow, rehearsalRow } from './rows.ts'
+import { apart, eventRow, rehearsalRow, together } from './rows.ts'
 
 /** Below it, SQLite can corrupt a file in WAL mode ("WAL-reset bug", sqlite.org/wal.html). */
 const oldestVersion = '3.51.3'
@@ -77,7 +78,10 @@ export async function openSqlite(
   let flushing: Promise<void> | undefined
 
   async function flush(): Promise<void> {
-    while (queue.length > 0) await commit(stillWanted(nextGroup(queue)))
+    while (queue.length > 0) {
+      await nextTurn() // the more there is to do, the more of it gathers here
+      await commit(stillWanted(nextGroup(queue)))
+    }
     flushing = undefined
   }
 
@@ -90,13 +94,15 @@ export async function openSqlite(
       await roomFor(path)
       const { results, head } = await writer.$transaction(async (transaction) => {
         const results: unknown[] = []
-        const entries: AuditEntry[] = []
+        const entries = group.flatMap((waiting) => waiting.entries)
         const tell = (entry: AuditEntry) => void entries.push(entry)
-        for (const waiting of group) results.push(await waiting.act(transaction, tell))
+        for (const { act } of group) results.push(await act?.(transaction, tell))
+        for (const row of together(group.map(({ rows }) => rows))) await transaction.$executeRaw(row)
+        await turn() // nobody else writes meanwhile, but many can be served
         return { results, head: await append(transaction, chain, entries) }
       })
       if (head !== null) chain.committed(head)
-      group.forEach((waiting, index) => waiting.resolve(results[index]))
+      void tellEach(group.map((waiting, index) => () => waiting.resolve(results[index])))
     } catch (error) {
       if (isTransactionLost(error)) gate.declareUnfit(error as Error)
       const unfit = gate.unfit()
@@ -120,34 +126,28 @@ export async function openSqlite(
     throw translated(error)
   })
 
-  function write<T>(act: Act<T>, abandoned?: AbortSignal): Promise<T> {
+  function write<T>(what: Pick<Waiting, 'act' | 'rows' | 'entries' | 'abandoned'>): Promise<T> {
     return gate.pass(
       () =>
         new Promise<T>((resolve, reject) => {
           const until = performance.now() + patienceMilliseconds
-          const waiting = { act, resolve: resolve as (result: unknown) => void, reject, until, abandoned }
-          queue.push({ ...waiting, alone: false })
+          queue.push({ ...what, resolve: resolve as (result: unknown) => void, reject, until, alone: false })
           flushing ??= flush()
         }),
     )
   }
+  const carryOut = <T>(act: Act<T>): Promise<T> => write({ act, rows: [], entries: [], abandoned: undefined })
 
   return {
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => patiently(() => question(reader))),
-    async add(additions, abandoned) {
-      const { rows, entries } = apart(additions)
-      await write(async (transaction, tell) => {
-        for (const row of rows) await transaction.$executeRaw(row)
-        entries.forEach(tell)
-      }, abandoned)
-    },
+    add: (additions, abandoned) => write({ act: null, ...apart(additions), abandoned }),
     queued: () => queue.length,
-    write: (act) => write(act),
+    write: carryOut,
     probe: () => gate.pass(() => roomFor(path)),
     async rehearse() {
-      const fault = await write(rehearsed)
+      const fault = await carryOut(rehearsed)
       if (fault !== null) throw unavailable(fault)
     },
     async close() {
@@ -212,7 +212,7 @@ async function append(
   const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>`
     SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
   const linked = chain.link(headFrom(head), entries)
-  for (const event of linked) await transaction.$executeRaw(eventRow(event))
+  for (const events of together([linked.map(eventRow)])) await transaction.$executeRaw(events)
   return linked.at(-1)!
 }
 
@@ -233,7 +233,10 @@ async function roomFor(path: string): Promise<void> {
 
 /** A write in the queue. */
 interface Waiting {
-  readonly act: Act<unknown>
+  /** What is carried out first; null for one that only adds. */
+  readonly act: Act<unknown> | null
+  readonly rows: readonly Prisma.Sql[]
+  readonly entries: readonly AuditEntry[]
   readonly resolve: (result: unknown) => void
   readonly reject: (error: unknown) => void
   /** When it gives up because the file is locked, by the clock that nobody sets. */

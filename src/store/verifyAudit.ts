@@ -21,7 +21,7 @@ import {
 } from './chain.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
-import { nextTurn } from './scan.ts'
+import { nextTurn } from '../turns.ts'
 
 /** What can be wrong, in the words that an operator sees. */
 export const damages = {
