@@ -437,11 +437,7 @@ const broken: readonly (readonly [string, (files: Files) => Environment | void |
     ({ path }) => writeFileSync(path('passphrase'), 'hunter2-hunter2\n'),
     /ca\.key does not open\. The passphrase is wrong, or the file is damaged/,
   ],
-  [
-    'a truncated key file',
-    ({ path }) => truncateSync(path('ca.key'), 900),
-    /ca\.key does not open/,
-  ],
+  ['a truncated key file', ({ path }) => truncateSync(path('ca.key'), 900), /ca\.key does not open/],
   [
     'a damaged modulus in the key file',
     ({ path }) => flip(path('ca.key'), 400),
@@ -956,8 +952,9 @@ t.test('SIGTERM under load', async (t) => {
 t.test('SIGTERM while many wait for a key', async (t) => {
   const service = await startService(t)
   const target = { url: service.url, apiKey: labApiKeyOf(service) }
-  const keys = Array.from({ length: 24 }, () =>
-    exchange(target, jsonMessage('/v1/certificates', pfxOrder(3072))), // not 4096: two in the making may take 10 s
+  const keys = Array.from(
+    { length: 24 },
+    () => exchange(target, jsonMessage('/v1/certificates', pfxOrder(3072))), // not 4096: two in the making may take 10 s
   )
   // A connection of which nothing was read may be closed unanswered. Two keys are made at a time, and
   // sixteen wait: once six are refused, all have been read.
