@@ -10,7 +10,7 @@
 
 import { access, constants, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3'
 import { PrismaClient, type Prisma } from './generated/sqlite/client.ts'
 import { createDatabaseFile } from './location.ts'
@@ -98,7 +98,6 @@ export async function openSqlite(
         const tell = (entry: AuditEntry) => void entries.push(entry)
         for (const { act } of group) results.push(await act?.(transaction, tell))
         for (const row of together(group.map(({ rows }) => rows))) await transaction.$executeRaw(row)
-        await turn() // nobody else writes meanwhile, but many can be served
         return { results, head: await append(transaction, chain, entries) }
       })
       if (head !== null) chain.committed(head)
