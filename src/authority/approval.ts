@@ -25,6 +25,7 @@ import { hex, hexDigest } from '../x509/key.ts'
 import type { CertificationAuthority } from './authority.ts'
 import { chosen, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
+import { refuseKnownKey } from './knownKey.ts'
 
 export const policies = ['none', 'outOfScope', 'always'] as const
 /**
@@ -156,7 +157,7 @@ export function stateOf({ use, decision, expiresAt }: PendingRequestRecord, now:
  * The approval that an order needs: null when it needs none, or the answer when there is none yet.
  * Everything else about the order has been judged.
  *
- * @throws CaError `requestRejected`, `tooManyRequestsWait`.
+ * @throws CaError `requestRejected`, `tooManyRequestsWait`, `keyAlreadyCertified`.
  */
 export async function approvalFor(
   ca: CertificationAuthority,
@@ -177,6 +178,10 @@ export async function approvalFor(
       certificates: ask.wanted.map((one) => boundTo(ca, one)),
     },
     show: async () => {
+      // What was approved may have been carried out since its keys were looked at: then nothing waits.
+      for (const { plan, bitsToMake } of ask.wanted)
+        if (plan.newLineage && bitsToMake === null)
+          await refuseKnownKey(ca, plan.lineage.publicKeyPin, plan.lineage.purpose)
       const certificates: AskedCertificate[] = []
       for (const one of ask.wanted) certificates.push(await asked(ca, one))
       const replaces = beside?.replaces ?? null

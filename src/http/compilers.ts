@@ -11,7 +11,7 @@ type Serializers = ReturnType<typeof serializerFactory>
 
 const validators = validatorFactory()
 const serializers = serializerFactory()
-const quiet = 1_000 // milliseconds after the start: who waits for it comes first
+const quiet = 5_000 // milliseconds after the start: who waited for it comes first
 const pause = 20 // milliseconds between two that are compiled; one takes up to 30
 
 export function lazyCompilers() {
