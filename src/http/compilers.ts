@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import validatorFactory from '@fastify/ajv-compiler'
 import serializerFactory from '@fastify/fast-json-stringify-compiler'
+import { nextTurn } from '../turns.ts'
 
 type Validators = ReturnType<typeof validatorFactory>
 type Serializers = ReturnType<typeof serializerFactory>
@@ -12,7 +13,6 @@ type Serializers = ReturnType<typeof serializerFactory>
 const validators = validatorFactory()
 const serializers = serializerFactory()
 const quiet = 5_000 // milliseconds after the start: who waited for it comes first
-const pause = 20 // milliseconds between two that are compiled; one takes up to 30
 
 export function lazyCompilers() {
   const needed: (() => unknown)[] = []
@@ -61,8 +61,9 @@ export function lazyCompilers() {
     compileRest: async (ending: AbortSignal): Promise<number> => {
       await sleep(quiet, undefined, { ref: false, signal: ending })
       for (const get of needed) {
+        await nextTurn() // one takes up to 30 ms
+        ending.throwIfAborted()
         get()
-        await sleep(pause, undefined, { ref: false, signal: ending })
       }
       return needed.length
     },
