@@ -5,6 +5,7 @@
  * a time: signatures, which take milliseconds, must find a free thread.
  */
 import { createPublicKey, generateKeyPair } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
 import { CaError } from '../errors.ts'
 import { rsaPublicKeyOf, type RsaPublicKey } from '../x509/key.ts'
@@ -32,9 +33,12 @@ async function generateKey(bits: number): Promise<GeneratedKey> {
 }
 
 export interface Bounds {
-  /** Two less than the threads of the pool (4 by default in Node) leaves room for signatures. */
+  /**
+   * Leaves a processor to what answers, and two of the threads of the pool (4 by default in Node) to
+   * signatures. More at a time would make no more keys.
+   */
   readonly atOnce?: number
-  /** Eight turns of two, of half a second and more each: they are done long before patience is over. */
+  /** Of half a second and more each: most are done long before patience is over. */
   readonly waiting?: number
   /** Milliseconds that anybody waits at most: less than a client does, and than an idle connection lasts. */
   readonly patience?: number
@@ -58,7 +62,7 @@ interface Waiting {
  *   key any more, or the end has come.
  */
 export function keyGenerator({
-  atOnce = 2,
+  atOnce = availableParallelism() > 2 ? 2 : 1,
   waiting = 16,
   patience = 20_000,
   ending,
