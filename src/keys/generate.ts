@@ -35,7 +35,7 @@ async function generateKey(bits: number): Promise<GeneratedKey> {
 export interface Bounds {
   /**
    * Leaves a processor to what answers, and two of the threads of the pool (4 by default in Node) to
-   * signatures. More at a time would make no more keys.
+   * signatures: two keys on two processors are made sooner, but health then waits for them.
    */
   readonly atOnce?: number
   /** Of half a second and more each: most are done long before patience is over. */
