@@ -1,7 +1,8 @@
 /** Secrets in files: whose they may be, and who else may read them. */
 import { chmodSync, chownSync, writeFileSync } from 'node:fs'
 import t from 'tap'
-import { KeyFileError, openness, readSecretFile } from '../../src/keys/keyFile.ts'
+import { decryptPrivateKey, KeyFileError, openness, readSecretFile } from '../../src/keys/keyFile.ts'
+import { rsaKey } from '../support/requests.ts'
 import { scratch } from '../support/witnesses.ts'
 
 const [root, service, stranger] = [0, 10_001, 1_000]
@@ -51,4 +52,21 @@ t.test('a file is read when that holds', async (t) => {
       message: /belongs to another user \(uid 1000\)/,
     })
   })
+})
+
+// One in 256 opens to what looks like padding, and OpenSSL then names another fault.
+t.test('a wrong passphrase is told as one, whatever it opens to', async (t) => {
+  const pem = rsaKey(2048, 'locked').export({
+    ...{ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'right' },
+  })
+  const told = new Set<string>()
+  for (let n = 0; n < 2_000; n++) {
+    try {
+      decryptPrivateKey(Buffer.from(pem), `wrong ${n}`, 'ca.key')
+    } catch (error) {
+      told.add((error as Error).message)
+    }
+  }
+  t.match([...told], [/^the CA key: ca\.key does not open\. The passphrase is wrong, or/])
+  t.equal(told.size, 1)
 })
