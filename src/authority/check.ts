@@ -3,7 +3,6 @@
  * is written down.
  */
 import { createPublicKey } from 'node:crypto'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { CaError } from '../errors.ts'
 import { profiles, type Purpose } from '../hgs/profiles.ts'
 import { gradeProvider, type ProviderEvidence } from '../hgs/provider.ts'
@@ -16,6 +15,7 @@ import {
   type Report,
 } from '../hgs/report.ts'
 import type { Standing } from '../hgs/rules.ts'
+import { nextTurn } from '../turns.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { possessionDigests } from '../x509/certificationRequest.ts'
 import { DerError, readOr } from '../x509/der.ts'

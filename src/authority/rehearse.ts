@@ -7,13 +7,13 @@
 import { X509Certificate } from 'node:crypto'
 import type { Profile } from '../hgs/profiles.ts'
 import { judge, type Row } from '../hgs/rules.ts'
+import { nextTurn } from '../turns.ts'
 import {
   readCertificate,
   subjectAltNamesOf,
   writeCertificate,
   type CertificateContents,
 } from '../x509/certificate.ts'
-import { nextTurn } from '../turns.ts'
 import { canonicalSpki, hex } from '../x509/key.ts'
 import type { Issuer, SigningKey } from './authority.ts'
 

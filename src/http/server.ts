@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as anyTurn } from 'node:timers/promises'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
@@ -176,7 +176,7 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   app.addHook('onSend', async ({ raw }, reply) => {
     const { 'content-length': length = '0', 'transfer-encoding': chunked } = raw.headers
     if (raw.complete || (length === '0' && chunked === undefined)) return
-    await nextTurn() // what came together with the headers is read by then
+    await anyTurn() // what came together with the headers is read by then
     if (raw.complete) return
     reply.header('connection', 'close')
     raw.socket.destroySoon = () => closeGently(raw.socket) // what Node calls after such an answer

@@ -5,6 +5,7 @@
  */
 
 import type { EventType } from '../events.ts'
+import { nextTurn } from '../turns.ts'
 import {
   AuditEntry,
   chainBegun,
@@ -20,7 +21,6 @@ import type { AuditEvent as Stored } from './generated/sqlite/client.ts'
 import type { CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
 import type { NewAuditEvent } from './model.ts'
-import { nextTurn } from '../turns.ts'
 
 /** How many events are read in one go; SQLite holds the event loop for the time that takes. */
 const atOnce = 100

@@ -3,6 +3,7 @@
  * of the filters are those of model.ts; what a client may ask is for http/.
  */
 
+import { nextTurn } from '../turns.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 import type { Database } from './database.ts'
 import type {
@@ -12,7 +13,6 @@ import type {
   LineageRecord,
   Purpose,
 } from './model.ts'
-import { nextTurn } from '../turns.ts'
 import { scan, type Effort } from './scan.ts'
 
 /** Each of the three names one certificate. */

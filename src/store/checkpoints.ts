@@ -19,8 +19,8 @@ import {
   writeSync,
 } from 'node:fs'
 import { canonicalJson } from '../canonicalJson.ts'
-import type { Head } from './chain.ts'
 import { nextTurn } from '../turns.ts'
+import type { Head } from './chain.ts'
 import type { CheckpointKey } from './signature.ts'
 
 const purpose = 'hgsca-checkpoint-v2'

@@ -1,8 +1,8 @@
 /** What is measured of the record, for who watches over it: cheap, and never more than a slice at a time. */
 
+import { nextTurn } from '../turns.ts'
 import type { Database } from './database.ts'
 import type { Purpose } from './model.ts'
-import { nextTurn } from '../turns.ts'
 
 /** How many certificates one statement looks at, and how many a search does. */
 const slice = 1_000

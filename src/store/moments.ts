@@ -3,9 +3,9 @@
  * time before what was already written (authority/guard.ts), and here stands when that was.
  */
 
+import { nextTurn } from '../turns.ts'
 import { headOf } from './audit.ts'
 import type { Database } from './database.ts'
-import { nextTurn } from '../turns.ts'
 
 /** The event that the clock was accepted as it is: what was written before it no longer counts. */
 export const clockAccepted = 'clock.accepted'

@@ -14,8 +14,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
-import { nextTurn } from '../turns.ts'
-import { nextGroup, stillWanted, tellEach } from './queue.ts'
+import { tellEach, writeQueue } from './queue.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import type { Act, Client, Database, Settings, Transaction } from './database.ts'
@@ -77,16 +76,7 @@ export async function openPostgresql(
     return linked.at(-1)!
   }
 
-  const queue: Waiting[] = []
-  let flushing: Promise<void> | undefined
-
-  async function flush(): Promise<void> {
-    while (queue.length > 0) {
-      await nextTurn() // the more there is to do, the more of it gathers here
-      await commit(stillWanted(nextGroup(queue)))
-    }
-    flushing = undefined
-  }
+  const queue = writeQueue<Waiting>(commit)
 
   /** Writes a group in one transaction. */
   async function commit(taken: readonly Waiting[]): Promise<void> {
@@ -106,7 +96,7 @@ export async function openPostgresql(
         return
       }
       for (const waiting of group) waiting.alone = true // one of them is at fault, and only that one may fail
-      queue.unshift(...group)
+      queue.again(group)
     }
   }
 
@@ -140,12 +130,11 @@ export async function openPostgresql(
             new Promise<void>((resolve, reject) => {
               const until = performance.now() + limits.call
               queue.push({ rows, entries, resolve, reject, until, abandoned, alone: false })
-              flushing ??= flush()
             }),
         ),
       )
     },
-    queued: () => queue.length,
+    queued: queue.length,
     write: <T>(act: Act<T>) =>
       gate.pass(() =>
         bounded(async () => {

@@ -3,6 +3,7 @@
  * to is told by what stands beside it. Who may ask and decide is for authority/.
  */
 
+import { nextTurn } from '../turns.ts'
 import { auditRow } from './audit.ts'
 import type { Database } from './database.ts'
 import { violatedConstraint } from './faults.ts'
@@ -16,7 +17,6 @@ import type {
   RequestState,
 } from './model.ts'
 import { insert } from './rows.ts'
-import { nextTurn } from '../turns.ts'
 import { scan, type Effort } from './scan.ts'
 
 const beside = {

@@ -17,8 +17,7 @@ import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
-import { nextTurn } from '../turns.ts'
-import { nextGroup, stillWanted, tellEach } from './queue.ts'
+import { tellEach, writeQueue } from './queue.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
 import { apart, eventRow, rehearsalRow, together } from './rows.ts'
 
@@ -74,20 +73,10 @@ export async function openSqlite(
     }
   }
 
-  const queue: Waiting[] = []
-  let flushing: Promise<void> | undefined
-
-  async function flush(): Promise<void> {
-    while (queue.length > 0) {
-      await nextTurn() // the more there is to do, the more of it gathers here
-      await commit(stillWanted(nextGroup(queue)))
-    }
-    flushing = undefined
-  }
+  const queue = writeQueue<Waiting>(commit)
 
   /** Writes a group in one transaction. Who can only be served later goes back to the head of the queue. */
   async function commit(group: readonly Waiting[]): Promise<void> {
-    if (group.length === 0) return
     try {
       const unfit = gate.unfit()
       if (unfit !== undefined) throw unavailable(unfit)
@@ -97,8 +86,8 @@ export async function openSqlite(
         const entries = group.flatMap((waiting) => waiting.entries)
         const tell = (entry: AuditEntry) => void entries.push(entry)
         for (const { act } of group) results.push(await act?.(transaction, tell))
-        for (const row of together(group.map(({ rows }) => rows))) await transaction.$executeRaw(row)
-        return { results, head: await append(transaction, chain, entries) }
+        const rows = group.map((waiting) => waiting.rows)
+        return { results, head: await append(transaction, chain, rows, entries) }
       })
       if (head !== null) chain.committed(head)
       void tellEach(group.map((waiting, index) => () => waiting.resolve(results[index])))
@@ -108,12 +97,13 @@ export async function openSqlite(
       if (unfit !== undefined) {
         for (const waiting of group) waiting.reject(unavailable(unfit))
       } else if (isBusy(error)) {
-        queue.unshift(...group.filter((waiting) => waiting.until > performance.now()))
-        for (const waiting of group.filter((waiting) => !queue.includes(waiting))) waiting.reject(error)
+        const now = performance.now()
+        queue.again(group.filter(({ until }) => until > now))
+        for (const { reject } of group.filter(({ until }) => until <= now)) reject(error)
         await sleep(pauseMilliseconds)
       } else if (group.length > 1) {
         for (const waiting of group) waiting.alone = true // one of them is at fault, and only that one may fail
-        queue.unshift(...group)
+        queue.again(group)
       } else {
         for (const waiting of group) waiting.reject(error)
       }
@@ -131,7 +121,6 @@ export async function openSqlite(
         new Promise<T>((resolve, reject) => {
           const until = performance.now() + patienceMilliseconds
           queue.push({ ...what, resolve: resolve as (result: unknown) => void, reject, until, alone: false })
-          flushing ??= flush()
         }),
     )
   }
@@ -141,8 +130,8 @@ export async function openSqlite(
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => patiently(() => question(reader))),
-    add: (additions, abandoned) => write({ act: null, ...apart(additions), abandoned }),
-    queued: () => queue.length,
+    add: async (additions, abandoned) => write({ act: null, ...apart(additions), abandoned }),
+    queued: queue.length,
     write: carryOut,
     probe: () => gate.pass(() => roomFor(path)),
     async rehearse() {
@@ -201,17 +190,18 @@ async function rehearsed(transaction: Transaction): Promise<unknown> {
   }
 }
 
-/** Links events to the last one. Whoever writes here is alone until the end of the transaction. @returns the new last one. */
+/** Adds rows, and events linked to the last one. Whoever writes here is alone until the end of the transaction. @returns the new last one. */
 async function append(
   transaction: Transaction,
   chain: Chain,
+  acts: readonly (readonly Prisma.Sql[])[],
   entries: readonly AuditEntry[],
 ): Promise<Head | null> {
   if (entries.length === 0) return null
   const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>`
     SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
   const linked = chain.link(headFrom(head), entries)
-  for (const events of together([linked.map(eventRow)])) await transaction.$executeRaw(events)
+  for (const statement of together([...acts, linked.map(eventRow)])) await transaction.$executeRaw(statement)
   return linked.at(-1)!
 }
 

@@ -8,6 +8,7 @@
 
 import { createHash } from 'node:crypto'
 import { CaError } from '../errors.ts'
+import { nextTurn } from '../turns.ts'
 import { asLinked, eventSlices, issuances, type StoredPlace } from './audit.ts'
 import {
   chainBegun,
@@ -21,7 +22,6 @@ import {
 } from './chain.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoints.ts'
 import type { Database } from './database.ts'
-import { nextTurn } from '../turns.ts'
 
 /** What can be wrong, in the words that an operator sees. */
 export const damages = {
