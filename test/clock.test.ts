@@ -24,6 +24,8 @@ t.test('a clock before the trail', async (t) => {
   at(3_600 - 4)
   t.equal((await issue()).status, 201, 'less than 5 s before is within the difference of clocks')
 
+  const { latestMoment } = service.ca.store
+  t.equal(latestMoment(), latestMoment(), 'who asks at the same time shares one look at the trail')
   await t.test('refuses, again and again, and tells it once', async (t) => {
     at(0)
     for (let n = 0; n < 3; n++) {

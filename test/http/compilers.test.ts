@@ -7,8 +7,10 @@ import { inProcess } from '../support/inProcess.ts'
 t.test('a schema', async (t) => {
   const { compilersFactory, compileRest } = lazyCompilers()
   const compiled: string[] = []
+  let looks = 0
   const seen = (name: string) => ({
     get type() {
+      looks++
       if (!compiled.includes(name)) compiled.push(name)
       return 'string'
     },
@@ -24,6 +26,7 @@ t.test('a schema', async (t) => {
     )({ ...route, httpStatus, schema: seen(name) } as Parameters<ReturnType<typeof serializer>>[0])
 
   const needed = validate('a body')
+  const written = write('an answer', '200')
   validate('a body that nobody sends')
   write('an answer that nobody gets', '200')
   write('a problem', '400')
@@ -32,11 +35,16 @@ t.test('a schema', async (t) => {
   t.match(needed.errors, [{ keyword: 'type' }])
   t.equal(needed('text'), true)
   t.strictSame(compiled, ['a body'])
+  t.equal(written('text'), '"text"')
+  const looked = looks
+  t.equal(written('more'), '"more"')
+  t.equal(looks, looked, 'nor a second time')
+  t.strictSame(compiled, ['a body', 'an answer'])
   const alive = setInterval(() => undefined, 1_000) // what waits to compile keeps no process alive
   t.teardown(() => clearInterval(alive))
   await t.rejects(compileRest(AbortSignal.timeout(100)), { name: 'AbortError' }, 'ends with the service')
-  t.equal(await compileRest(new AbortController().signal), 3)
-  t.strictSame(compiled, ['a body', 'a body that nobody sends', 'an answer that nobody gets'])
+  t.equal(await compileRest(new AbortController().signal), 4)
+  t.strictSame(compiled, ['a body', 'an answer', 'a body that nobody sends', 'an answer that nobody gets'])
 })
 
 t.test('all schemas of the service', async (t) => {
