@@ -45,7 +45,7 @@ interface Measured {
   readonly goodput: number
   readonly refused: number
   readonly refusalTook: readonly [p50: number, p99: number]
-  readonly others: number
+  readonly others: readonly string[]
   readonly withoutRetryAfter: number
   readonly healthDuringOffer: number
   readonly pfx: number
@@ -86,7 +86,9 @@ async function measure(target: Target, csrs: readonly string[]): Promise<Measure
     goodput: counted.filter(({ status }) => status === 201).length / number('offer'),
     refused: refusals.length / counted.length,
     refusalTook: [percentile(took, 50), percentile(took, 99)],
-    others: counted.filter(({ status }) => status !== 201 && status !== 503).length,
+    others: counted
+      .filter(({ status }) => status !== 201 && status !== 503)
+      .map(({ status, failure }) => failure ?? String(status)),
     withoutRetryAfter: silent(refusals),
     healthDuringOffer,
     pfx: made.length,
@@ -143,7 +145,12 @@ function report(m: Measured, peakMiB: number): void {
       m.goodput >= 0.9 * m.saturation,
     ],
     ['answered with 503', `${(100 * m.refused).toFixed()} %`, '', true],
-    ['answered otherwise, or not', String(m.others), '0', m.others === 0],
+    [
+      'answered otherwise, or not',
+      [m.others.length, ...new Set(m.others)].join(' '),
+      '0',
+      m.others.length === 0,
+    ],
     ['503 without Retry-After', String(m.withoutRetryAfter), '0', m.withoutRetryAfter === 0],
     ['503 within, p50', `${m.refusalTook[0].toFixed(1)} ms`, '', true],
     ['503 within, p99', `${m.refusalTook[1].toFixed(1)} ms`, '<= 100 ms', m.refusalTook[1] <= 100],

@@ -20,6 +20,8 @@ export interface Counted {
   readonly milliseconds: number
   readonly retryAfter: string | undefined
   readonly body: Buffer
+  /** What went wrong where there was no answer, or a broken one. */
+  readonly failure?: string
 }
 
 /** What is sent one after the other, each once; what was refused for now may be sent again. */
@@ -44,14 +46,15 @@ export const pfxOrder = (number: number): Message =>
     pfx: { password },
   })
 
-/** A connection for each: one that is kept may be closed by the service just when it is used again. */
 const fresh = new Agent({ keepAlive: false })
 
 export async function send(target: Target, message: Message, due = performance.now()): Promise<Counted> {
   const reply = await exchange({ agent: fresh, ...target }, message)
   const milliseconds = performance.now() - due
-  if (reply.outcome !== 'answered')
-    return { status: 0, milliseconds, retryAfter: undefined, body: Buffer.alloc(0) }
+  if (reply.outcome !== 'answered') {
+    const failure = reply.outcome === 'broken' ? 'broken' : reply.code
+    return { status: 0, milliseconds, retryAfter: undefined, body: Buffer.alloc(0), failure }
+  }
   const { status, headers, body } = reply
   return { status, milliseconds, retryAfter: String(headers['retry-after'] ?? ''), body }
 }
@@ -89,7 +92,9 @@ export async function offer(
   perSecond: number,
   seconds: number,
 ): Promise<Counted[]> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1_000 })
+  // Closed before the service does, after 5 s: one that is closed just when it is used again takes the
+  // order with it, and no client may send an order anew by itself (RFC 9112 §9.3.1).
+  const agent = new Agent({ keepAlive: true, maxSockets: 1_000, timeout: 3_000 })
   const sent: Promise<Counted>[] = []
   const begun = performance.now()
   for (;;) {
