@@ -51,6 +51,8 @@ export interface Config {
   /** Whose access tokens are taken; null for nobody's. */
   readonly tokenIssuer: TokenIssuer | null
   readonly trustedProxies: readonly string[]
+  /** Where verifiers reach this service, without a slash at the end; null when nobody said. */
+  readonly publicUrl: string | null
   /** Whether certificates get key usage 0xB0 instead of 0x90. */
   readonly keyEncipherment: boolean
   /** Which first certificates need an approval. */
@@ -101,6 +103,8 @@ const settings = {
     'What tokens for this service have in `aud`. Use an audience of its own: a token for another service must not be good here.',
   HGSCA_TRUSTED_PROXIES:
     'Addresses (IP or CIDR, separated by commas) of proxies that end TLS. They set X-Forwarded-For and X-Forwarded-Proto, which are believed, so name none that others can use.',
+  HGSCA_PUBLIC_URL:
+    'Where those who verify certificates reach this service, such as http://pki.contoso.com: its revocation lists, its OCSP responder and the certificate of the authority are below it, and each certificate says so from then on. It must stay so for as long as they live. Plain HTTP is usual: what is fetched is signed, and a verifier that had to verify the server first would go in circles. Without it, certificates say nothing of it, and nobody asks whether one is revoked.',
   HGSCA_KEEP_CLIENT_INFO:
     'Whether requests of Windows are kept with the names of machine, user and process in them: true or false. Default false. These are personal data, and the record is never deleted.',
   HGSCA_KEY_ENCIPHERMENT:
@@ -305,6 +309,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (rateText !== null && (!/^\d{1,7}$/.test(rateText) || rateLimit! < 1 || rateLimit! > 1_000_000))
     fault(`HGSCA_RATE_LIMIT: ${rateText} is not a number from 1 to 1000000.`)
 
+  const publicUrl = value('HGSCA_PUBLIC_URL')
+  const publicFault = publicUrl && publicUrlFault(publicUrl)
+  if (publicFault) fault(`HGSCA_PUBLIC_URL: ${publicFault}.`)
+
   const checkpoints = value('HGSCA_AUDIT_CHECKPOINT_FILE')
   if (checkpoints !== null && !existsSync(dirname(resolve(checkpoints))))
     fault(`HGSCA_AUDIT_CHECKPOINT_FILE: the folder of ${checkpoints} does not exist.`)
@@ -336,12 +344,24 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       tlsKey === null ? null : { cert: Buffer.from(tlsCertificate!.pem), key: tlsKey.content, clientIssuers },
     tokenIssuer: issuer === null || audience === null ? null : { issuer, audience },
     trustedProxies,
+    publicUrl: publicUrl && publicUrl.replace(/\/$/, ''),
     approval,
     ...flags,
     rateLimit,
     logLevel,
     fingerprints,
   }
+}
+
+/** What is wrong with an address that is to stand in certificates for as long as they live; null when nothing is. */
+function publicUrlFault(text: string): string | null {
+  if (!URL.canParse(text)) return `${text} is no address such as http://pki.contoso.com`
+  const { protocol, username, search, hash, href } = new URL(text)
+  if (protocol !== 'http:' && protocol !== 'https:') return `${text} begins with neither http:// nor https://`
+  if (username !== '' || search !== '' || hash !== '') return `${text} has more than host, port and path`
+  if (href.replace(/\/$/, '') !== text.replace(/\/$/, ''))
+    return `${text} is written ${href.replace(/\/$/, '')} in certificates; write it so`
+  return text.length > 200 ? 'it is longer than 200 characters' : null
 }
 
 /** One word for all purposes, or `purpose=policy` for each that needs one. */

@@ -134,6 +134,13 @@ export const codes = {
     cause: 'A newer kit over the same keys follows it.',
     remedy: 'Use or renew the newer kit, which this answer points to.',
   },
+  alreadyRevoked: {
+    title: 'The certificate has been revoked already, for another reason.',
+    cause:
+      'A revocation is for good, and so is its reason. Only certificateHold is followed by another, or taken back.',
+    remedy:
+      'Nothing has to be done for this certificate: verifiers refuse it. If its key is in wrong hands, revoke the current certificate of its lineage with keyCompromise: all over this key are revoked then.',
+  },
   certificateRevoked: {
     title: 'This certificate is revoked.',
     cause: 'A revoked certificate is never renewed.',

@@ -222,6 +222,41 @@ export const events = {
     object: 'the certificate or kit that it is about, if any',
     details: { code: 'of the problem', rules: 'the rules of the profile that it breaks', reason },
   },
+  'certificate.revoked': {
+    when: 'A certificate is revoked, for good.',
+    object: 'the id of the certificate',
+    details: {
+      serialNumber: 'of the certificate',
+      lineage: 'the id of its lineage',
+      reason: 'a CRLReason of RFC 5280 §5.3.1',
+      comment: reason,
+    },
+  },
+  'certificate.held': {
+    when: 'A certificate is put on hold.',
+    object: 'the id of the certificate',
+    details: { serialNumber: 'of the certificate', lineage: 'the id of its lineage', comment: reason },
+  },
+  'certificate.released': {
+    when: 'A certificate is taken off hold.',
+    object: 'the id of the certificate',
+    details: { serialNumber: 'of the certificate', lineage: 'the id of its lineage', comment: reason },
+  },
+  'revocationList.published': {
+    when: 'A revocation list has been signed.',
+    object: 'SHA-256 of the certificate of the authority',
+    details: {
+      number: 'CRLNumber',
+      nextUpdate: 'when the next one comes at the latest',
+      sha256: 'SHA-256 of the list',
+      octets: 'its size',
+    },
+  },
+  'responder.certified': {
+    when: 'An OCSP responder is about to get a certificate.',
+    object: 'SHA-256 of the certificate of the authority',
+    details: { serialNumber: 'of its certificate', notAfter: 'the end of its validity' },
+  },
   'selfSigned.made': {
     when: 'Self-signed certificates for a lab are made.',
     object: null,

@@ -16,6 +16,7 @@ import {
 } from './authority/authority.ts'
 import { createGuard } from './authority/guard.ts'
 import { resume } from './authority/resume.ts'
+import { tellRevocations } from './authority/revocations.ts'
 import { watchAudit } from './authority/watch.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { CaError } from './errors.ts'
@@ -48,10 +49,11 @@ const version = (
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version
 const now = () => new Date()
+const generate = promisify(generateKeyPair)
 const onTerminal = process.stdout.isTTY
 
 async function main(): Promise<void> {
-  const throwaway = promisify(generateKeyPair)('rsa', { modulusLength: 2048 }) // made beside the rest
+  const throwaway = generate('rsa', { modulusLength: 2048 }) // made beside the rest
   const { config, named } = await configured()
   const { log, dropped: linesDropped } = openLog(config)
   process.on('uncaughtException', (error) => end(1, error))
@@ -100,10 +102,21 @@ async function main(): Promise<void> {
   const watch = await watchAudit({ store, now, log })
   opened.unshift(() => watch.stop())
 
+  const revocations = tellRevocations({
+    store,
+    issuers: [issuer],
+    makeKey: async () => signingKey((await generate('rsa', { modulusLength: 2048 })).privateKey, signerWith),
+    now,
+    log,
+  })
+  opened.unshift(() => revocations.stop())
   const ca: CertificationAuthority = {
     store,
     guard,
     issuer,
+    loaded: [issuer],
+    revocations,
+    publicUrl: config.publicUrl,
     metrics,
     rehearsal: signingKey((await throwaway).privateKey, signerWith),
     generateKey: keyGenerator({
@@ -174,6 +187,11 @@ async function main(): Promise<void> {
     log.warn(
       { notAfter },
       'the CA certificate ends soon, and no certificate outlives it: have a new one signed',
+    )
+  if (lab === null && config.publicUrl === null)
+    log.warn(
+      {},
+      'HGSCA_PUBLIC_URL is not set: certificates do not say where they can be checked for revocation',
     )
   if (lab !== null && apiKey !== null) {
     if (!onTerminal) log.warn({}, 'lab mode: certificates of a lab authority are not for tenants')

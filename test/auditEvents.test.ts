@@ -12,6 +12,7 @@ import t from 'tap'
 import { events, type EventType } from '../src/events.ts'
 import { eventsPage } from './support/eventsPage.ts'
 import { newFolder, productionIn, runCli, startService, type Service } from './support/service.ts'
+import { run } from './support/witnesses.ts'
 
 const page = join(import.meta.dirname, '../docs/audit-events.md')
 
@@ -132,6 +133,24 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
   t.equal(signing.status, 201)
   const refused = await send(`/lineages/${signing.json.lineage}/deliveries`, { reason: 'lost', pfx }, admin)
   t.equal(refused.status, 409)
+
+  const old = `/certificates/${signing.json.id}/revocation`
+  t.equal((await send(old, { reason: 'certificateHold', comment: 'lost?' }, admin)).status, 200)
+  const ofHold = { method: 'DELETE', headers: { authorization: `Bearer ${admin}` } }
+  t.equal((await fetch(`${service.url}/v1${old}`, ofHold)).status, 200)
+  t.equal((await send(old, { reason: 'superseded' }, admin)).status, 200)
+  const { certificate } = (await send('/authority', null)).json as { certificate: string }
+  const issuer = join(folder, 'issuer.pem')
+  writeFileSync(issuer, certificate)
+  const about = [
+    '-issuer',
+    issuer,
+    '-serial',
+    `0x${signing.json.serialNumber}`,
+    '-url',
+    `${service.url}/ocsp`,
+  ]
+  t.match((await run('openssl', ['ocsp', '-CAfile', issuer, ...about])).text, /revoked/)
 
   await hgsCa('escrow', 'verify')
   await hgsCa('escrow', 'reseal')

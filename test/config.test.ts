@@ -68,6 +68,7 @@ t.test('without any setting', async (t) => {
       tls: null,
       tokenIssuer: null,
       trustedProxies: [],
+      publicUrl: null,
       keyEncipherment: false,
       approval: { signing: 'none', encryption: 'none', https: 'none' },
       allowSelfSigned: false,

@@ -438,7 +438,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
 
       const second = await issue(store, {}, first)
       await sql(
-        `INSERT INTO "Revocation" VALUES ('${second.id}', 'superseded', 'admin', '2026-11-23T10:00:00.123+00:00')`,
+        `INSERT INTO "Revocation" VALUES ('${second.id}', 'superseded', 'admin', '2026-11-23T10:00:00.123+00:00', NULL)`,
       )
       const history = (page: { limit: number; after?: number }) =>
         store.lineageHistory(first.lineage.id, page, (one) => one)
@@ -551,7 +551,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
         const last = await issue(store, until(day), supersededAndRevoked)
         for (const { id } of [revoked, supersededAndRevoked]) {
           await sql(
-            `INSERT INTO "Revocation" VALUES ('${id}', 'unspecified', 'admin', '2026-11-23 10:00:00')`,
+            `INSERT INTO "Revocation" VALUES ('${id}', 'unspecified', 'admin', '2026-11-23 10:00:00', NULL)`,
           )
         }
         const list = async (filter: CertificateFilter) =>
@@ -642,7 +642,7 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
       for (const known of issued.slice(30, 70)) {
         known.state = 'revoked'
         await sql(
-          `INSERT INTO "Revocation" VALUES ('${known.intent.id}', 'unspecified', 'admin', '2026-11-23')`,
+          `INSERT INTO "Revocation" VALUES ('${known.intent.id}', 'unspecified', 'admin', '2026-11-23', NULL)`,
         )
       }
       issued.sort((a, b) => (a.intent.id < b.intent.id ? 1 : -1))

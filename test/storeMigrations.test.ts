@@ -29,6 +29,7 @@ const migrations = [
   '20261126000000_access',
   '20261128050000_approval',
   '20261128090000_identities',
+  '20261129060000_revocation',
 ] as const
 const kinds = ['sqlite', 'postgresql'] as const
 type Kind = (typeof kinds)[number]
@@ -296,6 +297,11 @@ const kept = {
   Certificate: /certificates are never changed or deleted: /,
   Renewal: /renewals are never changed or deleted: /,
   Revocation: /revocations are never changed or deleted: /,
+  RevocationOrder: /revocation orders are never changed or deleted: /,
+  RevocationOrderCompletion: /completions of revocation orders are never changed or deleted/,
+  Hold: /holds are never changed or deleted: /,
+  HoldRelease: /releases of holds are never changed or deleted: /,
+  Responder: /certificates of responders are never changed or deleted: /,
   IdempotencyKey: /idempotency keys are never changed or deleted: /,
   AuditEvent: /audit events are never changed or deleted: /,
   Adoption: /adoptions are never changed or deleted: /,
@@ -411,7 +417,12 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "Lineage" VALUES ('L', 'https', 'pin', ${at});
     ${intent('1', 1, 'NULL')}
     INSERT INTO "Certificate" VALUES ('1', 'L', 1, 'https', '1', '1', 'CN=1', 'cn=1', ${at}, ${at}, ${at}, ${octets});
-    INSERT INTO "Revocation" VALUES ('1', 'superseded', 'r', ${at});
+    INSERT INTO "Revocation" VALUES ('1', 'superseded', 'r', ${at}, NULL);
+    INSERT INTO "RevocationOrder" VALUES ('O', '{}', 'superseded', 1, 'r', 'q', ${at});
+    INSERT INTO "RevocationOrderCompletion" VALUES ('O', ${at});
+    INSERT INTO "Hold" VALUES ('H', '1', 1, 'r', ${at});
+    INSERT INTO "HoldRelease" VALUES ('H', 'r', ${at});
+    INSERT INTO "Responder" VALUES ('R', 'A', '4F01', ${octets}, ${at}, ${at}, ${at});
     INSERT INTO "IdempotencyKey" VALUES ('p', 'k', 'f', '1', ${at});
     INSERT INTO "Identity" ("id", "kind", "role", "scope", "owner", "purpose", "createdBy", "createdAt", "expiresAt", "networks", "secretHash")
       VALUES ('K', 'apiKey', 'admin', '"everything"', 'owner', 'tests', 'test', ${at}, ${at}, '[]', 'hash');

@@ -15,3 +15,6 @@ REVOKE INSERT ON "_prisma_migrations" FROM :"role";
 
 -- To revoke, rotate and use up: which columns may change, and when, is held by their triggers.
 GRANT UPDATE ON "Identity", "BootstrapToken" TO :"role";
+
+-- Lists before the last two are forgotten: what they said is on record.
+GRANT DELETE ON "RevocationList" TO :"role";

@@ -22,6 +22,7 @@ import type { ApprovalPolicy } from './approval.ts'
 import { chainFault } from './chain.ts'
 import type { Guard } from './guard.ts'
 import { constraintOf, type Constraint } from './nameConstraints.ts'
+import type { Revocations } from './revocations.ts'
 
 export interface SigningKey {
   readonly sign: Signer
@@ -47,7 +48,13 @@ export interface UnderWay {
 
 export interface CertificationAuthority {
   readonly store: Store
+  /** The one that issues. */
   readonly issuer: Issuer
+  /** All whose keys are loaded: they tell what they have revoked. */
+  readonly loaded: readonly Issuer[]
+  readonly revocations: Revocations
+  /** Where verifiers reach this service, without a slash at the end; null when nobody said. */
+  readonly publicUrl: string | null
   /** A throwaway key, for rehearsals: what it signs is never given to anybody. */
   readonly rehearsal: SigningKey
   readonly generateKey: KeyGenerator

@@ -36,7 +36,6 @@ import {
   extKeyUsage,
   keyUsage,
   readAuthorityKeyIdentifier,
-  readSubjectKeyIdentifier,
   subjectAltName,
   subjectKeyIdentifier,
   type Extension,
@@ -44,6 +43,7 @@ import {
 import { hex, hexDigest, keyIdentifier, verifies, type RsaPublicKey } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
+import { addressExtensions, keyIdentifierOf } from './addresses.ts'
 import type { Approval } from './approval.ts'
 import type { CertificationAuthority, Issuer } from './authority.ts'
 import { withLoadedChain } from './find.ts'
@@ -191,7 +191,10 @@ export async function draft(
     notBefore: validity.notBefore,
     notAfter: validity.notAfter,
     publicKey: plan.publicKey,
-    extensions: extensionsUnder(profile, plan.publicKey, plan.dnsNames, keyIdentifierOf(ca.issuer)),
+    extensions: [
+      ...extensionsUnder(profile, plan.publicKey, plan.dnsNames, keyIdentifierOf(ca.issuer)),
+      ...addressExtensions(ca.publicUrl, ca.issuer),
+    ],
   }
   const tbsCertificate = writeTbsCertificate(contents)
   const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)
@@ -322,9 +325,6 @@ function intended(
   const request = approval?.requestId
   return { ...told, details: { ...told.details, adopted, replaces, sharedWith, request } }
 }
-
-const keyIdentifierOf = ({ certificate }: Issuer): Uint8Array =>
-  readSubjectKeyIdentifier(certificate.extensions.get(oids.subjectKeyIdentifier)!.value)
 
 const event = (intent: Intent, type: EventType, at: Date, address: string | null, kit?: string) => ({
   at,

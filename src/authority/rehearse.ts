@@ -60,6 +60,10 @@ export async function rehearse(
     notAfter: Date.parse(witness.validTo) === meant.notAfter.getTime(),
     'the key purposes': (witness.keyUsage ?? []).join() === profile.extKeyUsage.join(),
     'cA false': !witness.ca,
+    'the extensions': [...certificate.extensions.values()].every(
+      ({ oid, value }, index) =>
+        meant.extensions[index]?.oid === oid && equal(meant.extensions[index].value, value),
+    ),
   }
   for (const [what, holds] of Object.entries(agrees))
     if (!holds) faults.push(`the witness disagrees about ${what}`)

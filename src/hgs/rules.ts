@@ -933,6 +933,8 @@ const writtenExtensions: readonly string[] = [
   oids.subjectKeyIdentifier,
   oids.authorityKeyIdentifier,
   oids.subjectAltName,
+  oids.crlDistributionPoints,
+  oids.authorityInfoAccess,
 ]
 
 /** Those that verifiers process, so that they may be critical (RFC 5280 §4.2). */
@@ -943,7 +945,6 @@ const knownExtensions: readonly string[] = [
   oids.policyConstraints,
   oids.inhibitAnyPolicy,
   oids.nameConstraints,
-  oids.crlDistributionPoints,
 ]
 
 /** Walks the table. Rows that do not apply are left out. */

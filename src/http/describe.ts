@@ -74,6 +74,10 @@ export const examples = {
       reason: 'it landed in a legacy CSP',
     },
   ],
+  revoke: [
+    { reason: 'superseded', comment: 'the cluster was rebuilt with another certificate' },
+    { reason: 'certificateHold' },
+  ],
   deliver: [
     {
       reason: 'HGS rebuilt after a fire',

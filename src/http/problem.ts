@@ -33,6 +33,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   alreadyRekeyed: 409,
   certificateSuperseded: 409,
   kitSuperseded: 409,
+  alreadyRevoked: 409,
   certificateRevoked: 409,
   requestDecided: 409,
   tooManyRequestsWait: 409,

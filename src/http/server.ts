@@ -29,7 +29,9 @@ import { lineageRoutes } from './lineages.ts'
 import { countRequests, metricsRoute } from './metrics.ts'
 import { pageRoutes, type Readiness } from './pages.ts'
 import { pfxConversionRoutes } from './pfxConversions.ts'
+import { pkiRoutes } from './pki.ts'
 import { requestRoutes, RequestView } from './requests.ts'
+import { revocationRoutes } from './revocations.ts'
 import {
   errorHandler,
   mediaTypeOf,
@@ -231,11 +233,13 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   pfxConversionRoutes(app, options.ca)
   selfSignedRoutes(app, options.ca, options.selfSigned)
   custodyRoutes(app, options.ca)
+  revocationRoutes(app, options.ca)
   kitRoutes(app, options.ca)
   requestRoutes(app, options.ca)
   auditEventRoutes(app, options.ca)
   identityRoutes(app, options.ca, options.apiKeyPepper, limits)
   authorityRoutes(app, options.ca, options.lab)
+  pkiRoutes(app, options.ca)
   pageRoutes(app, options.ca, options.readiness)
   metricsRoute(app, options.ca, { ordersInFlight, linesDropped: options.linesDropped ?? (() => 0) })
   await app.ready()
@@ -370,6 +374,7 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
         { name: 'lineages', description: 'Keys: adopt, read, prove, replace.' },
         { name: 'conformance', description: 'What HGS would say.' },
         { name: 'custody', description: 'Keys that are kept: who has them, and hand them out again.' },
+        { name: 'revocation', description: 'Revoke, hold, release; lists and OCSP for whoever verifies.' },
         { name: 'kits', description: 'All that one HGS needs, together.' },
         { name: 'requests', description: 'What waits for an approver, and what he decided.' },
         { name: 'identities', description: 'Who may ask, and what it may.' },
@@ -398,6 +403,12 @@ async function describeApi(app: FastifyInstance, { version, lab }: ServerOptions
     },
     transformObject: (document) => {
       if (!('openapiObject' in document)) return document.swaggerObject
+      // A wildcard has no name of its own.
+      const { '/ocsp/{*}': byGet, ...paths } = document.openapiObject.paths ?? {}
+      if (byGet !== undefined) {
+        byGet.get!.parameters = [{ ...byGet.get!.parameters![0], name: 'request' } as never]
+        document.openapiObject.paths = { ...paths, '/ocsp/{request}': byGet }
+      }
       // The plugin calls every body required; a renewal from the record needs none.
       for (const [path, item] of Object.entries(document.openapiObject.paths ?? {})) {
         const body = path.endsWith('/renewals') ? item?.post?.requestBody : undefined

@@ -6,6 +6,7 @@ export type Permission =
   | 'certificate.issue'
   | 'certificate.renew'
   | 'certificate.read'
+  | 'certificate.revoke'
   | 'pfx.convert'
   | 'key.deliver'
   | 'request.decide'
@@ -23,7 +24,14 @@ export const permissions: Readonly<Record<Role, readonly Permission[]>> = {
   renewer: ['certificate.renew', 'certificate.read', 'pfx.convert', ...everybody],
   approver: ['certificate.read', 'request.decide', ...everybody],
   auditor: ['certificate.read', 'audit.read', ...everybody],
-  admin: ['certificate.read', 'key.deliver', 'identity.manage', 'audit.read', ...everybody],
+  admin: [
+    'certificate.read',
+    'certificate.revoke',
+    'key.deliver',
+    'identity.manage',
+    'audit.read',
+    ...everybody,
+  ],
 }
 export const roles = Object.keys(permissions) as Role[]
 

@@ -20,12 +20,13 @@ export type CertificateName =
   { readonly id: string } | { readonly thumbprint: string } | { readonly serialNumber: string }
 
 /** What stands beside a certificate; the large columns of the intent are left where they are. */
-const beside = {
+export const beside = {
   lineage: true,
   intent: { select: { authority: true, findings: true, reason: true, requestedBy: true, requestId: true } },
   renewal: { select: { predecessorId: true, proof: true } },
   renewedBy: { select: { certificateId: true } },
   revocation: { select: { reason: true, revokedAt: true } },
+  holds: { where: { release: null }, select: { heldAt: true } },
 } as const satisfies Prisma.CertificateInclude
 
 export function certificateFunctions(database: Database) {
@@ -181,7 +182,9 @@ function conditionsOf(database: Database, filter: CertificateFilter, now: Date):
   return conditions
 }
 
-const isRevoked = Prisma.sql`EXISTS (SELECT 1 FROM "Revocation" r WHERE r."certificateId" = c."id")`
+const isRevoked = Prisma.sql`(EXISTS (SELECT 1 FROM "Revocation" r WHERE r."certificateId" = c."id")
+  OR EXISTS (SELECT 1 FROM "Hold" h LEFT JOIN "HoldRelease" l ON l."holdId" = h."id"
+    WHERE h."certificateId" = c."id" AND l."holdId" IS NULL))`
 const isSuperseded = Prisma.sql`EXISTS (SELECT 1 FROM "Renewal" n WHERE n."predecessorId" = c."id")`
 
 /** `revoked` before `superseded` before `expired` before `active`. notAfter itself is still valid (RFC 5280 §4.1.2.5). */
@@ -194,13 +197,20 @@ const states: Readonly<Record<CertificateState, (now: Date) => Prisma.Sql>> = {
 
 type CertificateRow = Prisma.CertificateGetPayload<{ include: typeof beside }>
 
-function asRecord(row: CertificateRow): CertificateRecord {
-  const { intent, lineage, renewedBy, ...certificate } = row
+export function asRecord(row: CertificateRow): CertificateRecord {
+  const { intent, lineage, renewedBy, revocation, holds, ...certificate } = row
   return {
     ...certificate,
     ...intent,
     purpose: certificate.purpose as Purpose,
     lineage: { ...lineage, purpose: lineage.purpose as Purpose },
     renewedById: renewedBy?.certificateId ?? null,
+    revocation: revocation ?? heldSince(holds),
   }
 }
+
+/** The revocation that an open hold is. */
+export const heldSince = (
+  holds: readonly { readonly heldAt: Date }[],
+): { readonly reason: string; readonly revokedAt: Date } | null =>
+  holds[0] === undefined ? null : { reason: 'certificateHold', revokedAt: holds[0].heldAt }

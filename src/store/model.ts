@@ -219,7 +219,64 @@ export interface CertificateRecord extends NewCertificate {
   readonly renewedById: string | null
   /** How this certificate came to be a renewal; null for the first of a lineage. */
   readonly renewal: { readonly predecessorId: string; readonly proof: string } | null
+  /** Its revocation, or else its hold, which is one for now: `certificateHold`. */
   readonly revocation: { readonly reason: string; readonly revokedAt: Date } | null
+}
+
+export interface NewRevocation {
+  readonly certificateId: string
+  readonly reason: string
+  readonly requestedBy: string
+  readonly revokedAt: Date
+  /** The order for many that it is part of. */
+  readonly orderId: string | null
+}
+
+/** A certificate that must not be used for now. */
+export interface HoldRecord {
+  readonly id: string
+  readonly certificateId: string
+  /** 1 for the first hold of a certificate. */
+  readonly ordinal: number
+  readonly requestedBy: string
+  readonly heldAt: Date
+}
+
+/** A certificate that is revoked or on hold, as a list tells of it. */
+export interface RevokedRecord {
+  readonly id: string
+  readonly serialNumber: string
+  readonly reason: string
+  readonly revokedAt: Date
+}
+
+/** What is to be said of a certificate. */
+export interface CertificateStatus {
+  readonly authorityId: string
+  readonly revocation: { readonly reason: string; readonly revokedAt: Date } | null
+}
+
+/** The certificate of an OCSP responder, as it was signed. */
+export interface ResponderRecord {
+  readonly id: string
+  readonly authorityId: string
+  readonly serialNumber: string
+  readonly tbsCertificate: Uint8Array
+  readonly notBefore: Date
+  readonly notAfter: Date
+  readonly createdAt: Date
+}
+
+export interface RevocationListRecord {
+  readonly id: string
+  /** Of whom: SHA-256 of name and key, 64 upper-case hex digits. */
+  readonly issuer: string
+  readonly number: number
+  /** `revocationChanges` when it was gathered. */
+  readonly changes: number
+  readonly thisUpdate: Date
+  readonly nextUpdate: Date
+  readonly list: Uint8Array
 }
 
 /** `revoked` before `superseded` before `expired` before `active`: the first that holds. */

@@ -25,6 +25,7 @@ import type { Log } from './log.ts'
 import { openPostgresql } from './postgresql.ts'
 import { saidByLastCheckpoint } from './publish.ts'
 import { requestFunctions } from './requests.ts'
+import { revocationFunctions } from './revocations.ts'
 import { auditRounds } from './rounds.ts'
 import { checkpointKeyUnder } from './signature.ts'
 import { openSqlite, openSqliteToRead } from './sqlite.ts'
@@ -93,6 +94,7 @@ export async function openStore(
     ...bootstrapFunctions(database),
     ...custodyFunctions(database),
     ...requestFunctions(database),
+    ...revocationFunctions(database),
     ...auditFunctions(database),
     ...figureFunctions(database),
     ...inspectionFunctions(database),

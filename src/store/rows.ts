@@ -16,6 +16,13 @@ interface Rows {
   readonly IssuanceIntent: Prisma.IssuanceIntentUncheckedCreateInput
   readonly Certificate: Prisma.CertificateUncheckedCreateInput
   readonly Renewal: Prisma.RenewalUncheckedCreateInput
+  readonly Revocation: Prisma.RevocationUncheckedCreateInput
+  readonly RevocationOrder: Prisma.RevocationOrderUncheckedCreateInput
+  readonly RevocationOrderCompletion: Prisma.RevocationOrderCompletionUncheckedCreateInput
+  readonly Hold: Prisma.HoldUncheckedCreateInput
+  readonly HoldRelease: Prisma.HoldReleaseUncheckedCreateInput
+  readonly Responder: Prisma.ResponderUncheckedCreateInput
+  readonly RevocationList: Prisma.RevocationListUncheckedCreateInput
   readonly IdempotencyKey: Prisma.IdempotencyKeyUncheckedCreateInput
   readonly Identity: Prisma.IdentityUncheckedCreateInput
   readonly BootstrapToken: Prisma.BootstrapTokenUncheckedCreateInput

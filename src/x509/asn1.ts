@@ -67,6 +67,7 @@ function stripLeadingZeros(octets: Uint8Array): Uint8Array {
 }
 
 export const boolean = (value: boolean): Asn1 => primitive(Type.BOOLEAN, value ? '\xff' : '\x00')
+export const enumerated = (value: number): Asn1 => primitive(Type.ENUMERATED, String.fromCharCode(value))
 export const nothing = (): Asn1 => primitive(Type.NULL, '')
 export const octetString = (octets: Uint8Array): Asn1 => primitive(Type.OCTETSTRING, binary(octets))
 export const utf8String = (value: string): Asn1 => primitive(Type.UTF8, binary(Buffer.from(value, 'utf8')))
@@ -81,12 +82,14 @@ export const bitString = (octets: Uint8Array, unused = 0): Asn1 =>
   primitive(Type.BITSTRING, String.fromCharCode(unused) + binary(octets))
 
 /** UTCTime until 2049, GeneralizedTime from 2050 (RFC 5280 §4.1.2.5); whole seconds. */
-export function time(date: Date): Asn1 {
-  const digits = date.toISOString().replace(/\.\d{3}|[-:T]/g, '')
-  return date.getUTCFullYear() < 2050
-    ? primitive(Type.UTCTIME, digits.slice(2))
-    : primitive(Type.GENERALIZEDTIME, digits)
-}
+export const time = (date: Date): Asn1 =>
+  date.getUTCFullYear() < 2050 ? primitive(Type.UTCTIME, timeDigits(date).slice(2)) : generalizedTime(date)
+
+/** Where no other type is allowed, as in OCSP (RFC 6960 §4.2.2.1); whole seconds. */
+export const generalizedTime = (date: Date): Asn1 => primitive(Type.GENERALIZEDTIME, timeDigits(date))
+
+/** YYYYMMDDHHMMSSZ. */
+export const timeDigits = (date: Date): string => date.toISOString().replace(/\.\d{3}|[-:T]/g, '')
 
 /** [n] EXPLICIT, or [n] IMPLICIT over a constructed type whose elements are `items`. */
 export const tagged = (n: number, ...items: Asn1[]): Asn1 =>

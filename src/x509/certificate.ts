@@ -109,8 +109,9 @@ export interface CertificateContents {
   readonly extensions: readonly Extension[]
 }
 
-/** Every certificate of this service is signed so: RSASSA-PKCS1-v1_5 is what HGS takes, and deterministic. */
-const signatureAlgorithm = (): asn1.Asn1 => asn1.algorithm(oids.sha256WithRSAEncryption, asn1.nothing())
+/** Everything this service signs with the key of an authority is signed so: RSASSA-PKCS1-v1_5 is what HGS takes, and deterministic. */
+export const signatureAlgorithm = (): asn1.Asn1 =>
+  asn1.algorithm(oids.sha256WithRSAEncryption, asn1.nothing())
 
 /** The octets to sign, with SHA-256. */
 export const writeTbsCertificate = (contents: CertificateContents): Uint8Array =>

@@ -38,7 +38,7 @@ export const writeExtensions = (extensions: readonly Extension[]): asn1.Asn1 =>
     ),
   )
 
-const extension = (oid: string, critical: boolean, value: asn1.Asn1): Extension => ({
+export const extension = (oid: string, critical: boolean, value: asn1.Asn1): Extension => ({
   oid,
   critical,
   value: asn1.toDer(value),
@@ -121,6 +121,29 @@ export const subjectAltName = (dnsNames: readonly string[]): Extension =>
     false,
     asn1.sequence(...dnsNames.map((name) => asn1.taggedPrimitive(2, Buffer.from(name, 'ascii')))),
   )
+
+const uri = (address: string): asn1.Asn1 => asn1.taggedPrimitive(6, Buffer.from(address, 'ascii'))
+
+/** Where the revocation list of the issuer is (§4.2.1.13): one list, at each of these addresses. */
+export const crlDistributionPoints = (addresses: readonly string[]): Extension =>
+  extension(
+    oids.crlDistributionPoints,
+    false,
+    asn1.sequence(asn1.sequence(asn1.tagged(0, asn1.tagged(0, ...addresses.map(uri))))),
+  )
+
+/** Where the certificate of the issuer is, and its OCSP responder (§4.2.2.1). */
+export const authorityInfoAccess = (
+  places: readonly (readonly [method: 'caIssuers' | 'ocsp', address: string])[],
+): Extension =>
+  extension(
+    oids.authorityInfoAccess,
+    false,
+    asn1.sequence(...places.map(([method, address]) => asn1.sequence(asn1.oid(oids[method]), uri(address)))),
+  )
+
+/** Its bearer signs OCSP answers, and is not looked up itself (RFC 6960 §4.2.2.2.1). */
+export const ocspNoCheck = (): Extension => extension(oids.ocspNoCheck, false, asn1.nothing())
 
 const generalNameTypes = [
   'otherName',

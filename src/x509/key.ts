@@ -59,9 +59,12 @@ export const publicKeyPin = (key: RsaPublicKey): string => hexDigest('sha256', c
 export const pinOf = ({ rsa, der }: SubjectPublicKeyInfo): string =>
   rsa === null ? hexDigest('sha256', der) : publicKeyPin(rsa)
 
+/** A digest over the bits of subjectPublicKey, as OCSP names a key (RFC 6960 §4.1.1). */
+export const publicKeyHash = (algorithm: 'sha1' | 'sha256', key: RsaPublicKey): Uint8Array =>
+  new Uint8Array(createHash(algorithm).update(pkcs1(key)).digest())
+
 /** The key identifier, method 1 of RFC 5280 §4.2.1.2: SHA-1 over the bits of subjectPublicKey. */
-export const keyIdentifier = (key: RsaPublicKey): Uint8Array =>
-  new Uint8Array(createHash('sha1').update(pkcs1(key)).digest())
+export const keyIdentifier = (key: RsaPublicKey): Uint8Array => publicKeyHash('sha1', key)
 
 /** Judge size and exponent first. PKCS#1 is imported forty times faster than SPKI. */
 export const importPublicKey = (key: RsaPublicKey): KeyObject =>

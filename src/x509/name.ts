@@ -5,7 +5,7 @@
  * BMPString that older Windows writes: RFC 5280 wants UTF8String in new certificates.
  */
 import * as asn1 from './asn1.ts'
-import { DerError, expect, oid, printable, sequence, tag, text, type Element } from './der.ts'
+import { DerError, expect, oid, printable, readDer, sequence, tag, text, type Element } from './der.ts'
 
 interface AttributeType {
   readonly short: string
@@ -129,6 +129,14 @@ export function nameFrom(fields: Readonly<Record<string, string | undefined>>): 
     return [[{ oid, value, stringType: stringTypesOf(short)[0] }]]
   })
   return writeName(rdns)
+}
+
+/** `name` with one more common name after all it has, and those octet by octet. */
+export function withCommonName(name: Name, commonName: string): Name {
+  const attribute = { oid: '2.5.4.3', value: commonName, stringType: tag.utf8String }
+  const before = readDer(name.der).children.map((rdn) => asn1.raw(rdn))
+  const der = asn1.toDer(asn1.sequence(...before, asn1.set(writeAttribute(attribute))))
+  return { der, rdns: [...name.rdns, [attribute]] }
 }
 
 /** All values of one attribute type, in order. */

@@ -41,7 +41,17 @@ export const oids = {
   serverAuth: '1.3.6.1.5.5.7.3.1',
   clientAuth: '1.3.6.1.5.5.7.3.2',
   anyExtendedKeyUsage: '2.5.29.37.0',
+  ocspSigning: '1.3.6.1.5.5.7.3.9',
+  authorityInfoAccess: '1.3.6.1.5.5.7.1.1',
+  ocsp: '1.3.6.1.5.5.7.48.1',
+  caIssuers: '1.3.6.1.5.5.7.48.2',
   smimeCapabilities: '1.2.840.113549.1.9.15',
+
+  // Revocation lists (RFC 5280 §5) and OCSP (RFC 6960)
+  cRLNumber: '2.5.29.20',
+  ocspBasic: '1.3.6.1.5.5.7.48.1.1',
+  ocspNonce: '1.3.6.1.5.5.7.48.1.2',
+  ocspNoCheck: '1.3.6.1.5.5.7.48.1.5',
 
   // Attributes of a certification request (RFC 2985, and what Windows adds)
   challengePassword: '1.2.840.113549.1.9.7',

@@ -41,6 +41,7 @@ interface Call {
   readonly params?: Readonly<Record<string, string>>
   readonly query?: string
   readonly body?: object | string
+  readonly type?: string
   readonly as?: string
 }
 
@@ -52,7 +53,10 @@ interface Answer {
 }
 
 /** What others than a requester do. */
-const ofAdmin = ['deliverKey', 'listAuditEvents', 'listIdentities', 'createIdentity', 'revokeIdentity']
+const ofAdmin = [
+  ...['deliverKey', 'listAuditEvents', 'listIdentities', 'createIdentity', 'revokeIdentity'],
+  ...['revokeCertificate', 'releaseCertificate'],
+]
 const ofApprover = ['approveRequest', 'rejectRequest']
 
 async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
@@ -151,7 +155,10 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   const service = await startService(t, { folder, env })
   const answered = new Map<string, Set<string>>()
   const refusals: Buffer[] = []
-  const call = (operationId: string, { params = {}, query = '', body, as }: Call = {}): Promise<Answer> => {
+  const call = (
+    operationId: string,
+    { params = {}, query = '', body, type, as }: Call = {},
+  ): Promise<Answer> => {
     const { method, path: template } = operations.get(operationId)!
     const address = template.replace(/\{(\w+)\}/g, (_all, name: string) => params[name]!)
     const usualKey = ofAdmin.includes(operationId)
@@ -160,10 +167,10 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
         ? approver
         : requester
     const url = `${service.url}${address}${query}`
-    const type = typeof body === 'string' ? 'application/x-pem-file' : 'application/json'
+    const usualType = typeof body === 'string' ? 'application/x-pem-file' : 'application/json'
     const headers = {
       authorization: `Bearer ${as ?? usualKey}`,
-      ...(body !== undefined && { 'content-type': type }),
+      ...(body !== undefined && { 'content-type': type ?? usualType }),
     }
     return new Promise((resolve, reject) => {
       const ca = readFileSync(join(folder, 'tls.pem'))
@@ -314,6 +321,11 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   })
   await secretKeyOf('a key in place of another', inBase64(rekeyed.json.certificate.pfx), anew)
 
+  const ofReplaced = { params: { ref: escrowed.json.id as string } }
+  await badly('revokeCertificate', { ...ofReplaced, body: { reason: 'hatred' } })
+  await well('revokeCertificate', { ...ofReplaced, body: { reason: 'certificateHold' } })
+  await well('releaseCertificate', ofReplaced)
+
   // Kits.
   const pfxPassword = word('the password of a kit')
   const order = {
@@ -343,6 +355,11 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
 
   for (const operation of ['getAuthority', 'getAuthorityCertificate', 'getAuthorityChain', 'live', 'ready'])
     await well(operation)
+  const { json: authority } = await well('getAuthority')
+  const issuer = { params: { authority: authority.id as string } }
+  for (const operation of ['getIssuerCertificate', 'getRevocationList']) await well(operation, issuer)
+  await well('askOcsp', { body: 'nothing', type: 'application/ocsp-request' })
+  await well('getOcsp', { params: { request: 'nothing' } })
   await well('explainProblem', { params: { code: 'busy' } })
   await badly('explainProblem', { params: { code: 'none' } })
   await well('listAuditEvents')

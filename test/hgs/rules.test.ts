@@ -1116,10 +1116,10 @@ t.test('the rules about a certificate', async (t) => {
     ],
     [
       'extensions',
-      'an authority information access',
-      exchanged('', raw('1.3.6.1.5.5.7.1.1', false, '3000')),
+      'a certificate policy',
+      exchanged('', raw('2.5.29.32', false, '300630040602532d')),
       'fail',
-      '1.3.6.1.5.5.7.1.1',
+      'certificatePolicies (2.5.29.32)',
     ],
     [
       'extensions',

@@ -8,6 +8,7 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { openIssuer, signingKey, type CertificationAuthority } from '../../src/authority/authority.ts'
 import { createGuard } from '../../src/authority/guard.ts'
+import { tellRevocations } from '../../src/authority/revocations.ts'
 import { makeApiKey } from '../../src/identity/make.ts'
 import { createdEvent, revokeIdentity } from '../../src/identity/manage.ts'
 import { buildServer, type ServerOptions } from '../../src/http/server.ts'
@@ -94,6 +95,7 @@ const start = new Date('2026-11-23T12:00:00Z')
 const shared = {
   authority: null as Promise<LabAuthority> | null,
   rehearsal: signingKey(rsaKey(2048, 'a throwaway one'), signerWith),
+  responder: signingKey(rsaKey(2048, 'a responder'), signerWith),
 }
 
 function sharedFolder(): string {
@@ -125,15 +127,21 @@ export async function inProcess(
   await migrate(url, { log: logger })
   const auditKey = await labAuditKey(folder)
   const store = await openStore(url, { log: logger, auditKey, onUnfit: () => {} })
+  const issuer = await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
+  await store.registerAuthority(issuer.record)
+  const makeKey = async () => shared.responder
+  const revocations = tellRevocations({ store, issuers: [issuer], makeKey, now, log: logger })
   t.teardown(async () => {
+    await revocations.stop()
     await store.close()
     rmSync(folder, { recursive: true })
   })
-  const issuer = await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
-  await store.registerAuthority(issuer.record)
   const ca: CertificationAuthority = {
     store,
     issuer,
+    loaded: [issuer],
+    revocations,
+    publicUrl: null,
     guard: createGuard({ store, now, log: logger }, () => clock.now.getTime()),
     rehearsal: shared.rehearsal,
     metrics: makeMetrics({ version: '0.0.0', watchProcess: false }),
@@ -209,7 +217,9 @@ export async function inProcess(
       const json = typeof ask.body === 'object' && !(ask.body instanceof Uint8Array)
       const type = ask.type ?? (json ? 'application/json' : undefined)
       // Keys in escrow are handed out, and the audit trail is read, by who issues nothing.
-      const usual = /\/deliveries(\?|$)|^\/v1\/(audit-events|identities)/.test(url) ? 'admin' : 'requester'
+      const usual = /\/(deliveries|revocation)(\?|$)|^\/v1\/(audit-events|identities)/.test(url)
+        ? 'admin'
+        : 'requester'
       const key = ask.as === undefined ? await usualKey(usual) : ask.as
       const reply = await server.inject({
         method: method as 'GET',

@@ -1,0 +1,275 @@
+/**
+ * The OCSP responder of the authorities whose keys are loaded (RFC 6960, and RFC 5019 for the many).
+ *
+ * Answers are signed by a delegated responder, whose certificate the authority signs: its own key, which
+ * may be in a token, has better things to do. That key is made in memory when it is first needed, dies
+ * with the process, and is followed by another before its certificate ends. What is signed and has no
+ * nonce is kept and given to whoever asks next, until something is revoked.
+ */
+import { randomBytes } from 'node:crypto'
+import type { Signer } from '../keys/signer.ts'
+import type { Log } from '../store/log.ts'
+import type { NewAuditEvent } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
+import type { CrlReason } from '../x509/crl.ts'
+import { DerError } from '../x509/der.ts'
+import {
+  authorityKeyIdentifier,
+  extKeyUsage,
+  keyUsage,
+  ocspNoCheck,
+  subjectKeyIdentifier,
+} from '../x509/extensions.ts'
+import { hex, hexDigest, keyIdentifier, publicKeyHash, rsaPublicKeyOf, verifies } from '../x509/key.ts'
+import { withCommonName } from '../x509/name.ts'
+import {
+  readOcspRequest,
+  writeOcspError,
+  writeOcspResponse,
+  writeTbsResponseData,
+  type CertId,
+  type CertStatus,
+  type OcspRequest,
+} from '../x509/ocsp.ts'
+import { oids } from '../x509/oids.ts'
+import { keyIdentifierOf } from './addresses.ts'
+import type { Issuer, SigningKey } from './authority.ts'
+import { listIssuer } from './revocationLists.ts'
+
+const minute = 60_000 // milliseconds
+const day = 24 * 60 * minute
+/** How long an answer is good for. */
+const validity = day
+/** How long one is given out again: what a peer has revoked is told after that at the latest. */
+const keptFor = 60 * minute
+const keptAtMost = 10_000 // answers of some 2 kB
+/** Clients whose clock is behind ours by this much take an answer at once. */
+const clockDifference = 5 * minute
+/** Of the certificate of a responder; it is followed by another at half of it. */
+const responderValidity = 14 * day
+/** Signatures under way at a time. Each costs a millisecond of a processor, and anybody may ask for one. */
+const signaturesAtOnce = 32
+
+export interface OcspAnswer {
+  readonly octets: Uint8Array
+  /** Until when it may be kept by others; null for one that is for who asked alone. */
+  readonly nextUpdate: Date | null
+  readonly producedAt: Date
+}
+
+export interface Responder {
+  readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
+  /** Says that something was revoked, held or released. */
+  readonly changed: () => void
+}
+
+/** A key that may sign for an authority, and its certificate. */
+interface Delegate {
+  readonly sign: Signer
+  readonly certificate: Uint8Array
+  readonly keyHash: Uint8Array
+  readonly renewAt: number
+}
+
+export function ocspResponder({
+  store,
+  issuers,
+  makeKey,
+  now,
+  log,
+}: {
+  readonly store: Store
+  readonly issuers: readonly Issuer[]
+  /** A key for a responder: RSA, in memory. */
+  readonly makeKey: () => Promise<SigningKey>
+  readonly now: () => Date
+  readonly log: Log
+}): Responder {
+  const known = issuers.flatMap((issuer) =>
+    (['sha1', 'sha256'] as const).map((algorithm) => ({ issuer, ...issuerHashes(issuer, algorithm) })),
+  )
+  const delegates = new Map<Issuer, Promise<Delegate>>()
+  const kept = new Map<string, OcspAnswer>()
+  let version = 0 // how often something was revoked: an answer that was begun before is not kept
+  let signing = 0
+
+  async function answer(der: Uint8Array): Promise<OcspAnswer> {
+    const asked = Buffer.from(der).toString('base64')
+    const before = kept.get(asked)
+    if (before !== undefined) {
+      if (now().getTime() - before.producedAt.getTime() < keptFor) return before
+      kept.delete(asked)
+    }
+    let request: OcspRequest
+    try {
+      request = readOcspRequest(der)
+    } catch (error) {
+      if (!(error instanceof DerError)) throw error
+      return failed('malformedRequest')
+    }
+    const issuer = issuerOf(request.certIds)
+    if (issuer === null) return failed('unauthorized')
+    if (signing >= signaturesAtOnce) return failed('tryLater')
+    signing++
+    try {
+      const begun = version
+      const made = await signed(issuer, request)
+      if (request.nonce === null && begun === version) {
+        if (kept.size >= keptAtMost) kept.delete(kept.keys().next().value!)
+        kept.set(asked, made)
+      }
+      return made
+    } catch (error) {
+      log.error({ err: error }, 'An OCSP request could not be answered.')
+      return failed('tryLater')
+    } finally {
+      signing--
+    }
+  }
+
+  const failed = (error: Parameters<typeof writeOcspError>[0]): OcspAnswer => ({
+    octets: writeOcspError(error),
+    nextUpdate: null,
+    producedAt: now(),
+  })
+
+  /** The authority that is asked about: one, since one delegate signs for one. */
+  function issuerOf(certIds: readonly CertId[]): Issuer | null {
+    const [first, ...others] = certIds.map(
+      (asked) =>
+        known.find(
+          (one) =>
+            one.hashAlgorithm === asked.hashAlgorithm &&
+            one.nameHash === asked.issuerNameHash &&
+            one.keyHash === asked.issuerKeyHash,
+        )?.issuer ?? null,
+    )
+    return others.every((other) => other === first) ? first! : null
+  }
+
+  async function signed(issuer: Issuer, { certIds, nonce }: OcspRequest): Promise<OcspAnswer> {
+    const responses = await Promise.all(
+      certIds.map(async (asked) => ({
+        certId: asked.der,
+        certStatus: await statusOf(issuer, asked.serialNumber),
+      })),
+    )
+    const { sign, certificate, keyHash } = await delegateOf(issuer)
+    const producedAt = new Date(Math.floor(now().getTime() / 1_000) * 1_000)
+    const thisUpdate = new Date(producedAt.getTime() - clockDifference)
+    const nextUpdate = new Date(producedAt.getTime() + validity)
+    const data = writeTbsResponseData({
+      responderKeyHash: keyHash,
+      producedAt,
+      thisUpdate,
+      nextUpdate,
+      responses,
+      nonce,
+    })
+    const octets = writeOcspResponse(data, await sign(data), [certificate])
+    return { octets, producedAt, nextUpdate: nonce === null ? nextUpdate : null }
+  }
+
+  async function statusOf(issuer: Issuer, serialNumber: string | null): Promise<CertStatus> {
+    const status = serialNumber === null ? null : await store.statusOf(serialNumber)
+    if (status === null || !(await isOf(issuer, status.authorityId))) return { status: 'unknown' }
+    const { revocation } = status
+    return revocation === null
+      ? { status: 'good' }
+      : { status: 'revoked', revokedAt: revocation.revokedAt, reason: revocation.reason as CrlReason }
+  }
+
+  /** Whether an authority on record is this one: its key may have had several certificates. */
+  async function isOf(issuer: Issuer, authorityId: string): Promise<boolean> {
+    if (issuer.record.id === authorityId) return true
+    const name = listIssuer(issuer.certificate)
+    const all = await store.everyAuthority()
+    return all.some(
+      ({ id, certificate }) => id === authorityId && listIssuer(readCertificate(certificate)) === name,
+    )
+  }
+
+  async function delegateOf(issuer: Issuer): Promise<Delegate> {
+    let delegate = delegates.get(issuer)
+    if (delegate === undefined || (await delegate).renewAt <= now().getTime()) {
+      const next = newDelegate(issuer)
+      delegates.set(issuer, next)
+      next.catch(() => delegates.delete(issuer))
+      delegate = next
+    }
+    return delegate
+  }
+
+  async function newDelegate(issuer: Issuer): Promise<Delegate> {
+    const key = await makeKey()
+    const publicKey = rsaPublicKeyOf(key.publicKey)
+    const seconds = Math.floor(now().getTime() / 1_000) * 1_000
+    const notBefore = new Date(Math.max(seconds - clockDifference, issuer.certificate.notBefore.getTime()))
+    const notAfter = new Date(Math.min(seconds + responderValidity, issuer.certificate.notAfter.getTime()))
+    const serialNumber = Buffer.concat([Uint8Array.of(0x4f), randomBytes(16)])
+    const tbsCertificate = writeTbsCertificate({
+      serialNumber,
+      issuer: issuer.certificate.subject.der,
+      subject: withCommonName(issuer.certificate.subject, 'OCSP responder').der,
+      notBefore,
+      notAfter,
+      publicKey,
+      extensions: [
+        keyUsage(['digitalSignature']),
+        extKeyUsage([oids.ocspSigning]),
+        ocspNoCheck(),
+        subjectKeyIdentifier(keyIdentifier(publicKey)),
+        authorityKeyIdentifier(keyIdentifierOf(issuer)),
+      ],
+    })
+    // As with every certificate: what is about to be signed is on record first.
+    const createdAt = now()
+    const responder = {
+      id: store.newId(createdAt),
+      authorityId: issuer.record.id,
+      serialNumber: hex(serialNumber),
+    }
+    await store.recordResponder(
+      { ...responder, tbsCertificate, notBefore, notAfter, createdAt },
+      certified(createdAt, issuer, responder.serialNumber, notAfter),
+    )
+    const signature = await issuer.sign(tbsCertificate)
+    if (!(await verifies('sha256', tbsCertificate, issuer.publicKey, signature)))
+      throw new Error('what the CA key signed does not verify with its certificate')
+    return {
+      sign: key.sign,
+      certificate: writeCertificate(tbsCertificate, signature),
+      keyHash: keyIdentifier(publicKey),
+      renewAt: (seconds + notAfter.getTime()) / 2,
+    }
+  }
+
+  return {
+    answer,
+    changed() {
+      version++
+      kept.clear()
+    },
+  }
+}
+
+/** How requests name an authority (§4.1.1). */
+function issuerHashes({ certificate }: Issuer, algorithm: 'sha1' | 'sha256') {
+  return {
+    hashAlgorithm: oids[algorithm],
+    nameHash: hexDigest(algorithm, certificate.subject.der),
+    keyHash: hex(publicKeyHash(algorithm, certificate.publicKey.rsa!)), // an issuer's key is RSA: openIssuer
+  }
+}
+
+const certified = (at: Date, issuer: Issuer, serialNumber: string, notAfter: Date): NewAuditEvent => ({
+  at,
+  type: 'responder.certified',
+  outcome: 'success',
+  actor: 'system',
+  address: null,
+  requestId: null,
+  objectId: issuer.record.id,
+  details: { serialNumber, notAfter },
+})

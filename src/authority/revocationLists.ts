@@ -1,0 +1,215 @@
+/**
+ * The revocation lists of the authorities whose keys are loaded (RFC 5280 §5): gathered from the record
+ * beside everything else, signed, written down, and kept at hand for whoever asks.
+ *
+ * The first is made when something is revoked, or somebody asks for it; from then on a list is made anew as
+ * soon as a certificate is revoked, held or released, and once a day. Instances of one record share its
+ * lists: who is slower takes what the other has published.
+ */
+import type { Log } from '../store/log.ts'
+import type { NewAuditEvent, RevocationListRecord, RevokedRecord } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+import { nextTurn } from '../turns.ts'
+import { readCertificate, type Certificate } from '../x509/certificate.ts'
+import {
+  writeCertificateList,
+  writeRevokedCertificate,
+  writeTbsCertList,
+  type CrlReason,
+} from '../x509/crl.ts'
+import { hexDigest, pinOf, verifies } from '../x509/key.ts'
+import { keyIdentifierOf } from './addresses.ts'
+import type { Issuer } from './authority.ts'
+
+const day = 86_400_000 // milliseconds
+/** How long a list is good for. A verifier that cannot get the next one goes on for a week. */
+const validity = 7 * day
+/** After which a list is made anew, even if nothing was revoked. */
+const interval = day
+/** Verifiers whose clock is behind ours by this much take a list as soon as it is there. */
+const clockDifference = 5 * 60_000 // milliseconds
+/** How often it is looked at what peers have revoked and published, in milliseconds. */
+const lookEvery = 10_000
+/** How many entries are read and written in one turn of the event loop. */
+const atOnce = 500
+
+export interface RevocationLists {
+  /** The list in force; null when there is none and none can be made. */
+  readonly of: (issuer: Issuer) => Promise<RevocationListRecord | null>
+  /** Says that something was revoked, held or released. */
+  readonly changed: () => void
+  /** Resolves once everything that was revoked until now stands in a list. */
+  readonly settled: () => Promise<void>
+  readonly stop: () => Promise<void>
+}
+
+/** Who signs a list: name and key. A certificate that was renewed over the same key is the same authority here. */
+export const listIssuer = ({ subject, publicKey }: Pick<Certificate, 'subject' | 'publicKey'>): string =>
+  hexDigest('sha256', Buffer.concat([subject.der, Buffer.from(pinOf(publicKey), 'hex')]))
+
+export function publishLists({
+  store,
+  issuers,
+  onPublished,
+  now,
+  log,
+}: {
+  readonly store: Store
+  readonly issuers: readonly Issuer[]
+  /** Told of each list that is new here, whoever made it. */
+  readonly onPublished: () => void
+  readonly now: () => Date
+  readonly log: Log
+}): RevocationLists {
+  const lists = new Map<string, RevocationListRecord>()
+  const asked = new Set<string>() // of whom somebody wants a list although nothing is revoked
+  let stopped = false
+  let wanted = true
+  let underWay: Promise<void> | undefined
+  let timer: NodeJS.Timeout | undefined
+
+  async function publish(issuer: Issuer): Promise<void> {
+    const name = listIssuer(issuer.certificate)
+    const changes = await store.revocationChanges()
+    const last = await store.lastRevocationListFacts(name)
+    if (last === null && changes === 0 && !asked.has(name)) return
+    const at = now()
+    if (last !== null && last.changes >= changes && at.getTime() - last.thisUpdate.getTime() < interval) {
+      if (lists.get(name)?.id !== last.id) keep((await store.lastRevocationList(name))!)
+      return
+    }
+    if (issuer.certificate.notAfter < at) return // nobody takes what it would sign
+    const list = await listOf(issuer, name, changes, last)
+    const outcome = await store.recordRevocationList(list, published(at, issuer, list))
+    if (outcome === 'taken') return publish(issuer) // a peer was faster
+    keep(list)
+  }
+
+  function keep(list: RevocationListRecord): void {
+    lists.set(list.issuer, list)
+    onPublished()
+  }
+
+  async function listOf(
+    issuer: Issuer,
+    name: string,
+    changes: number,
+    last: Omit<RevocationListRecord, 'list'> | null,
+  ): Promise<RevocationListRecord> {
+    const seconds = Math.floor(now().getTime() / 1_000) * 1_000
+    const thisUpdate = new Date(seconds - clockDifference)
+    const nextUpdate = new Date(seconds + validity)
+    const number = (last?.number ?? 0) + 1
+    const tbsCertList = writeTbsCertList({
+      issuer: issuer.certificate.subject.der,
+      authorityKeyIdentifier: keyIdentifierOf(issuer),
+      number: BigInt(number),
+      thisUpdate,
+      nextUpdate,
+      // One that has expired stands in one more list (§3.3), then no longer.
+      revokedCertificates: await entriesOf(await authoritiesOf(name), last?.thisUpdate ?? new Date(0)),
+    })
+    await nextTurn()
+    const signature = await issuer.sign(tbsCertList)
+    if (!(await verifies('sha256', tbsCertList, issuer.publicKey, signature)))
+      throw new Error('what the CA key signed does not verify with its certificate')
+    const list = writeCertificateList(tbsCertList, signature)
+    return { id: store.newId(now()), issuer: name, number, changes, thisUpdate, nextUpdate, list }
+  }
+
+  /** All certificates of the authority: its key may have had several. */
+  async function authoritiesOf(name: string): Promise<string[]> {
+    const all = await store.everyAuthority()
+    return all.flatMap(({ id, certificate }) =>
+      listIssuer(readCertificate(certificate)) === name ? [id] : [],
+    )
+  }
+
+  async function entriesOf(authorityIds: readonly string[], expiredBefore: Date): Promise<Uint8Array[]> {
+    const held = new Map<string, Uint8Array>()
+    const revoked: Uint8Array[] = []
+    // Holds first: one that becomes a revocation meanwhile is met twice then, instead of never.
+    await eachPage(store.heldBy, (page) => {
+      for (const one of page) held.set(one.id, entryOf(one))
+    })
+    await eachPage(store.revokedBy, (page) => {
+      for (const { id } of page) held.delete(id)
+      revoked.push(Buffer.concat(page.map(entryOf)))
+    })
+    return [...held.values(), ...revoked]
+
+    async function eachPage(read: Store['revokedBy'], take: (page: RevokedRecord[]) => void): Promise<void> {
+      for (let after: string | undefined; ;) {
+        const page = await read(authorityIds, { limit: atOnce, after, expiredBefore })
+        take(page)
+        if (page.length < atOnce) return
+        after = page.at(-1)!.id
+        await nextTurn()
+      }
+    }
+  }
+
+  async function round(): Promise<void> {
+    while (wanted && !stopped) {
+      wanted = false
+      for (const issuer of issuers) {
+        try {
+          await publish(issuer)
+        } catch (error) {
+          log.error(
+            { err: error, authority: issuer.record.subject },
+            'A revocation list could not be published.',
+          )
+        }
+      }
+    }
+  }
+
+  function look(): Promise<void> {
+    clearTimeout(timer)
+    wanted = true
+    underWay ??= round().finally(() => {
+      underWay = undefined
+      if (!stopped) timer = setTimeout(() => void look(), lookEvery).unref()
+    })
+    return underWay
+  }
+
+  void look()
+  return {
+    async of({ certificate }) {
+      const name = listIssuer(certificate)
+      if (!lists.has(name)) {
+        asked.add(name)
+        await look()
+      }
+      return lists.get(name) ?? null
+    },
+    changed: () => void look(),
+    settled: look,
+    async stop() {
+      stopped = true
+      clearTimeout(timer)
+      await underWay
+    },
+  }
+}
+
+const entryOf = ({ serialNumber, revokedAt, reason }: RevokedRecord): Uint8Array =>
+  writeRevokedCertificate({ serialNumber, revokedAt, reason: reason as CrlReason })
+
+const published = (at: Date, issuer: Issuer, list: RevocationListRecord): NewAuditEvent => ({
+  at,
+  type: 'revocationList.published',
+  outcome: 'success',
+  actor: 'system',
+  address: null,
+  requestId: null,
+  objectId: issuer.record.id,
+  details: {
+    number: list.number,
+    nextUpdate: list.nextUpdate,
+    sha256: hexDigest('sha256', list.list),
+    octets: list.list.length,
+  },
+})

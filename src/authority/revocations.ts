@@ -1,0 +1,32 @@
+/** What is told of the state of certificates to whoever verifies them: revocation lists and OCSP answers. */
+import type { RevocationListRecord } from '../store/model.ts'
+import type { Issuer } from './authority.ts'
+import { ocspResponder, type OcspAnswer } from './responder.ts'
+import { publishLists } from './revocationLists.ts'
+
+export interface Revocations {
+  /** The list in force of a loaded authority; null when there is none and none can be made. */
+  readonly listOf: (issuer: Issuer) => Promise<RevocationListRecord | null>
+  /** @param request - an OCSPRequest in DER, or whatever came in place of one. */
+  readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
+  /** Says that something was revoked, held or released. */
+  readonly changed: () => void
+  /** Resolves once everything that was revoked until now stands in a list. */
+  readonly settled: () => Promise<void>
+  readonly stop: () => Promise<void>
+}
+
+export function tellRevocations(parts: Parameters<typeof ocspResponder>[0]): Revocations {
+  const responder = ocspResponder(parts)
+  const lists = publishLists({ ...parts, onPublished: () => responder.changed() })
+  return {
+    listOf: lists.of,
+    answer: responder.answer,
+    changed() {
+      responder.changed()
+      lists.changed()
+    },
+    settled: lists.settled,
+    stop: lists.stop,
+  }
+}

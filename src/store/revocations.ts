@@ -1,0 +1,204 @@
+/**
+ * Revocations, holds, and the lists that tell of them. Rows are only added: a revocation is for good, and a
+ * hold ends by its release. Who may revoke, and what a list says, is for authority/.
+ */
+
+import { auditRow } from './audit.ts'
+import { asRecord, beside, heldSince } from './certificates.ts'
+import type { Database } from './database.ts'
+import { violatedConstraint } from './faults.ts'
+import { Prisma } from './generated/sqlite/client.ts'
+import type {
+  CertificateRecord,
+  CertificateStatus,
+  HoldRecord,
+  NewAuditEvent,
+  NewRevocation,
+  ResponderRecord,
+  RevocationListRecord,
+  RevokedRecord,
+} from './model.ts'
+import { insert } from './rows.ts'
+
+export function revocationFunctions(database: Database) {
+  /** Adds the rows; `taken` when one of these constraints refuses one that is there already. */
+  async function addedOr<Taken extends string>(
+    taken: Taken,
+    constraints: readonly string[],
+    rows: Parameters<Database['add']>[0],
+  ): Promise<'recorded' | Taken> {
+    try {
+      await database.add(rows)
+      return 'recorded'
+    } catch (error) {
+      if (!constraints.includes(violatedConstraint(error) ?? '')) throw error
+      return taken
+    }
+  }
+
+  return {
+    /** Revocations with their events, all or none; `alreadyRevoked` when one of the certificates is. */
+    recordRevocations: (
+      revocations: readonly NewRevocation[],
+      events: readonly NewAuditEvent[],
+    ): Promise<'recorded' | 'alreadyRevoked'> =>
+      addedOr(
+        'alreadyRevoked',
+        ['Revocation_certificateId', 'Revocation_pkey'],
+        [
+          ...revocations.map(({ certificateId, reason, requestedBy, revokedAt, orderId }) =>
+            insert('Revocation', { certificateId, reason, requestedBy, revokedAt, orderId }),
+          ),
+          ...events.map(auditRow),
+        ],
+      ),
+
+    /** A hold with its event; `taken` when a peer wrote down this very hold. */
+    recordHold: (hold: HoldRecord, event: NewAuditEvent): Promise<'recorded' | 'taken'> => {
+      const { id, certificateId, ordinal, requestedBy, heldAt } = hold
+      const row = insert('Hold', { id, certificateId, ordinal, requestedBy, heldAt })
+      return addedOr('taken', ['Hold_certificateId_ordinal'], [row, auditRow(event)])
+    },
+
+    /** The end of a hold with its event; `taken` when it has ended already. */
+    recordRelease: (
+      { holdId, requestedBy, releasedAt }: { holdId: string; requestedBy: string; releasedAt: Date },
+      event: NewAuditEvent,
+    ): Promise<'recorded' | 'taken'> => {
+      const row = insert('HoldRelease', { holdId, requestedBy, releasedAt })
+      return addedOr('taken', ['HoldRelease_holdId', 'HoldRelease_pkey'], [row, auditRow(event)])
+    },
+
+    /** The last hold of a certificate, whether or not it has ended; null when there was none. */
+    lastHold: (certificateId: string): Promise<(HoldRecord & { readonly isReleased: boolean }) | null> =>
+      database.read(async (client) => {
+        const row = await client.hold.findFirst({
+          where: { certificateId },
+          orderBy: { ordinal: 'desc' },
+          include: { release: true },
+        })
+        if (row === null) return null
+        const { release, ...hold } = row
+        return { ...hold, isReleased: release !== null }
+      }),
+
+    /** The certificates of a lineage that are not revoked for good, the first generation first. */
+    unrevokedOf: (lineageId: string): Promise<CertificateRecord[]> =>
+      database.read(async (client) => {
+        const rows = await client.certificate.findMany({
+          where: { lineageId, revocation: null },
+          orderBy: { generation: 'asc' },
+          include: beside,
+        })
+        return rows.map(asRecord)
+      }),
+
+    /**
+     * How often anything of this was written down: the version of what a list says. It only grows, in
+     * the order in which changes become visible, by whichever instance.
+     */
+    revocationChanges: (): Promise<number> =>
+      database.read(async (client) => {
+        const [row] = await client.$queryRaw<{ changes: number | bigint }[]>`
+          SELECT (SELECT count(*) FROM "Revocation") + (SELECT count(*) FROM "Hold")
+            + (SELECT count(*) FROM "HoldRelease") AS "changes"`
+        return Number(row!.changes)
+      }),
+
+    /**
+     * What is revoked of these authorities, by the id of the certificate.
+     *
+     * @param page.expiredBefore - without those whose validity ended before it.
+     * @param page.after - the id of the last that was given before.
+     */
+    revokedBy: (
+      authorityIds: readonly string[],
+      page: { readonly limit: number; readonly after?: string | undefined; readonly expiredBefore: Date },
+    ): Promise<RevokedRecord[]> =>
+      database.read(
+        (client) => client.$queryRaw<RevokedRecord[]>`
+          SELECT c."id", c."serialNumber", r."reason", r."revokedAt" FROM "Revocation" r
+          JOIN "Certificate" c ON c."id" = r."certificateId" JOIN "IssuanceIntent" i ON i."id" = c."id"
+          WHERE r."certificateId" > ${page.after ?? ''} AND i."authorityId" IN (${Prisma.join(authorityIds)})
+            AND c."notAfter" >= ${page.expiredBefore}
+          ORDER BY r."certificateId" LIMIT ${page.limit}`,
+      ),
+
+    /** The same of those that are on hold, and not revoked. */
+    heldBy: (
+      authorityIds: readonly string[],
+      page: { readonly limit: number; readonly after?: string | undefined; readonly expiredBefore: Date },
+    ): Promise<RevokedRecord[]> =>
+      database.read(
+        (client) => client.$queryRaw<RevokedRecord[]>`
+          SELECT c."id", c."serialNumber", 'certificateHold' AS "reason", h."heldAt" AS "revokedAt" FROM "Hold" h
+          JOIN "Certificate" c ON c."id" = h."certificateId" JOIN "IssuanceIntent" i ON i."id" = c."id"
+          WHERE h."certificateId" > ${page.after ?? ''} AND i."authorityId" IN (${Prisma.join(authorityIds)})
+            AND c."notAfter" >= ${page.expiredBefore}
+            AND NOT EXISTS (SELECT 1 FROM "HoldRelease" l WHERE l."holdId" = h."id")
+            AND NOT EXISTS (SELECT 1 FROM "Revocation" r WHERE r."certificateId" = h."certificateId")
+          ORDER BY h."certificateId" LIMIT ${page.limit}`,
+      ),
+
+    /** What is to be said of a certificate; null when there is none with this serial number. */
+    statusOf: (serialNumber: string): Promise<CertificateStatus | null> =>
+      database.read(async (client) => {
+        const row = await client.certificate.findUnique({
+          where: { serialNumber },
+          select: {
+            intent: { select: { authorityId: true } },
+            revocation: { select: { reason: true, revokedAt: true } },
+            holds: { where: { release: null }, select: { heldAt: true } },
+          },
+        })
+        if (row === null) return null
+        const { intent, revocation, holds } = row
+        return { authorityId: intent.authorityId, revocation: revocation ?? heldSince(holds) }
+      }),
+
+    /** The certificate of an OCSP responder that is about to be signed, with its event. */
+    recordResponder: (responder: ResponderRecord, event: NewAuditEvent): Promise<void> => {
+      const { id, authorityId, serialNumber, notBefore, notAfter, createdAt } = responder
+      const tbsCertificate = responder.tbsCertificate as Uint8Array<ArrayBuffer>
+      const row = { id, authorityId, serialNumber, tbsCertificate, notBefore, notAfter, createdAt }
+      return database.add([insert('Responder', row), auditRow(event)])
+    },
+
+    /** The last list of an authority; null when none was published. */
+    lastRevocationList: (issuer: string): Promise<RevocationListRecord | null> =>
+      database.read((client) =>
+        client.revocationList.findFirst({ where: { issuer }, orderBy: { number: 'desc' } }),
+      ),
+
+    /** The same without the list itself, which may be large. */
+    lastRevocationListFacts: (issuer: string): Promise<Omit<RevocationListRecord, 'list'> | null> =>
+      database.read((client) =>
+        client.revocationList.findFirst({
+          where: { issuer },
+          orderBy: { number: 'desc' },
+          omit: { list: true },
+        }),
+      ),
+
+    /** A list with its event; `taken` when a peer published this number. Those before the last are forgotten. */
+    async recordRevocationList(
+      list: RevocationListRecord,
+      event: NewAuditEvent,
+    ): Promise<'recorded' | 'taken'> {
+      const { id, issuer, number, changes, thisUpdate, nextUpdate } = list
+      const octets = list.list as Uint8Array<ArrayBuffer>
+      const row = { id, issuer, number, changes, thisUpdate, nextUpdate, list: octets }
+      try {
+        await database.write(async (transaction, tell) => {
+          await transaction.$executeRaw(insert('RevocationList', row))
+          await transaction.revocationList.deleteMany({ where: { issuer, number: { lt: number - 1 } } })
+          tell(auditRow(event))
+        })
+        return 'recorded'
+      } catch (error) {
+        if (violatedConstraint(error) !== 'RevocationList_issuer_number') throw error
+        return 'taken'
+      }
+    },
+  }
+}

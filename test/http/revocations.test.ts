@@ -1,0 +1,301 @@
+/** Revoking, holding and releasing; and what lists and OCSP answers then say, by the word of OpenSSL. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { publicName } from '../../src/authority/addresses.ts'
+import { freshKey, freshRequest, inProcess, type InProcess } from '../support/inProcess.ts'
+import { asPem } from '../support/requests.ts'
+import { run } from '../support/witnesses.ts'
+
+const day = 86_400_000
+
+async function issue(service: InProcess, key = freshKey()) {
+  const answer = await service.post('/v1/certificates', {
+    body: { purpose: 'signing', csr: asPem(freshRequest({ key })) },
+  })
+  if (answer.status !== 201) throw new Error(answer.text)
+  return answer.json as { id: string; serialNumber: string; certificate: string; lineage: string }
+}
+
+const revoke = (service: InProcess, id: string, reason: string, comment?: string) =>
+  service.post(`/v1/certificates/${id}/revocation`, { body: { reason, comment } })
+const release = (service: InProcess, id: string) =>
+  service.send('DELETE', `/v1/certificates/${id}/revocation`)
+
+/** What OpenSSL makes of a certificate and what is published of it, at the time of the service. */
+function openssl(t: Test, service: InProcess) {
+  const folder = t.testdir()
+  const file = (name: string, content: string | Uint8Array) => {
+    writeFileSync(join(folder, name), content)
+    return join(folder, name)
+  }
+  const name = publicName(service.ca.issuer)
+  const ca = file('ca.pem', asPem(service.ca.issuer.certificate.der, 'CERTIFICATE'))
+  const at = () => String(Math.floor(service.clock.now.getTime() / 1_000))
+  return {
+    list: async () => {
+      await service.ca.revocations.settled()
+      const answer = await service.get(`/pki/${name}/crl`, { as: null })
+      const crl = file('ca.crl', answer.octets)
+      const { text } = await run('openssl', ['crl', '-in', crl, '-CAfile', ca, '-noout', '-text'])
+      return { answer, text }
+    },
+    /** By the last list. */
+    verify: async (certificate: string) => {
+      const leaf = file('leaf.pem', certificate)
+      const crl = file('crl.pem', asPem(readFileSync(join(folder, 'ca.crl')), 'X509 CRL'))
+      const checks = ['-x509_strict', '-crl_check_all', '-attime', at(), '-CAfile', ca, '-CRLfile', crl]
+      return (await run('openssl', ['verify', ...checks, leaf])).text
+    },
+    ocsp: async (certificate: string, digest = 'sha1', nonce: '-nonce' | '-no_nonce' = '-no_nonce') => {
+      const leaf = file('leaf.pem', certificate)
+      const request = join(folder, 'request.der')
+      const asked = [`-${digest}`, nonce, '-issuer', ca, '-cert', leaf]
+      await run('openssl', ['ocsp', ...asked, '-reqout', request])
+      const octets = readFileSync(request)
+      const answer = await service.post('/ocsp', { type: 'application/ocsp-request', body: octets, as: null })
+      const got = await service.get(`/ocsp/${encodeURIComponent(octets.toString('base64'))}`, { as: null })
+      const response = file('response.der', answer.octets)
+      // A nonce is held against the one that was sent, which OpenSSL would otherwise make anew.
+      const sent = nonce === '-nonce' ? ['-reqin', request] : asked
+      const shown = ['openssl', 'ocsp', '-respin', response, '-CAfile', ca, ...sent]
+      const now = service.clock.now.toISOString().slice(0, 19).replace('T', ' ')
+      const { text } = await run('faketime', [now, ...shown], { env: { TZ: 'UTC' } })
+      return { answer, got, octets, text }
+    },
+  }
+}
+
+t.test('revocation', async (t) => {
+  const service = await inProcess(t)
+  const { list, verify, ocsp } = openssl(t, service)
+
+  await t.test('before anything is revoked', async (t) => {
+    const { certificate } = await issue(service)
+    const { answer, text } = await list()
+    t.match(answer, {
+      status: 200,
+      headers: { 'content-type': 'application/pkix-crl', 'cache-control': /public/, etag: /"/ },
+    })
+    t.match(text, /verify OK[^]*Version 2[^]*CRL Number: \s*1\n[^]*No Revoked Certificates/)
+    t.match(await verify(certificate), /: OK\n/)
+    for (const digest of ['sha1', 'sha256']) {
+      const { text, answer } = await ocsp(certificate, digest)
+      t.equal(answer.headers['content-type'], 'application/ocsp-response')
+      t.match(text, /Response verify OK[^]*: good\n/, digest)
+    }
+  })
+
+  await t.test('is for good, and told by list and OCSP at once', async (t) => {
+    const { id, serialNumber, certificate } = await issue(service)
+    t.match((await ocsp(certificate)).text, /: good\n/)
+    const revoked = await revoke(service, id, 'superseded', 'rebuilt')
+    t.match(revoked, {
+      status: 200,
+      json: {
+        certificate: { id, state: 'revoked', revocation: { reason: 'superseded' } },
+        revoked: [id],
+        explanation: /^HGS does not check revocation either/,
+      },
+    })
+    t.match((await ocsp(certificate)).text, /Response verify OK[^]*: revoked\n[^]*Reason: superseded/)
+    const { text } = await list()
+    t.match(text, /CRL Number: \s*2\n/)
+    t.match(text, new RegExp(`Serial Number: ${serialNumber}[^]*?Superseded`))
+    t.match(await verify(certificate), /certificate revoked/)
+
+    const before = service.ca.store.auditState().head.sequence
+    t.match(await revoke(service, id, 'superseded'), { status: 200, json: { revoked: [] } }, 'said again')
+    t.equal(service.ca.store.auditState().head.sequence, before, 'nothing is done')
+    for (const reason of ['keyCompromise', 'certificateHold', 'unspecified'])
+      t.match(
+        await revoke(service, id, reason),
+        reason === 'certificateHold'
+          ? { status: 409, json: { code: 'alreadyRevoked', revocation: { reason: 'superseded' } } }
+          : { status: 409, json: { code: 'alreadyRevoked' } },
+      )
+    t.match(await release(service, id), { status: 409, json: { code: 'alreadyRevoked' } })
+    t.match(await service.post(`/v1/certificates/${id}/renewals`, { body: {} }), {
+      status: 409,
+      json: { code: 'certificateRevoked' },
+    })
+    const listed = await service.get('/v1/certificates?state=revoked')
+    t.strictSame(
+      listed.json.items.map((one: { id: string }) => one.id),
+      [id],
+    )
+  })
+
+  await t.test('a hold may be taken back, or become a revocation', async (t) => {
+    const { id, serialNumber, certificate } = await issue(service)
+    t.match(await release(service, id), { status: 200, json: { state: 'active' } }, 'what is not held')
+    for (let n = 0; n < 2; n++) {
+      t.match((await revoke(service, id, 'certificateHold')).json, {
+        certificate: { state: 'revoked', revocation: { reason: 'certificateHold' } },
+        revoked: [id],
+      })
+      t.match(await revoke(service, id, 'certificateHold'), { status: 200, json: { revoked: [] } })
+      t.match((await ocsp(certificate)).text, /: revoked\n[^]*Reason: certificateHold/)
+      t.match((await list()).text, new RegExp(`Serial Number: ${serialNumber}[^]*?Certificate Hold`))
+      t.match(await service.post(`/v1/certificates/${id}/renewals`, { body: {} }), { status: 409 })
+      t.match(await release(service, id), { status: 200, json: { id, state: 'active', revocation: null } })
+      t.match(await release(service, id), { status: 200, json: { state: 'active' } }, 'said again')
+      t.match((await ocsp(certificate)).text, /: good\n/)
+      t.notMatch((await list()).text, new RegExp(serialNumber))
+      t.match(await verify(certificate), /: OK\n/)
+    }
+    await revoke(service, id, 'certificateHold')
+    t.match((await revoke(service, id, 'cessationOfOperation')).json, { revoked: [id] })
+    const { text } = await list()
+    t.match(text, new RegExp(`Serial Number: ${serialNumber}[^]*?Cessation Of Operation`))
+    t.equal(text.split(serialNumber).length, 2, 'it stands there once')
+    t.match(await release(service, id), { status: 409, json: { code: 'alreadyRevoked' } })
+  })
+
+  await t.test('a compromised key is blocked with all its certificates', async (t) => {
+    const key = freshKey()
+    const first = await issue(service, key)
+    const second = (await service.post(`/v1/certificates/${first.id}/renewals`, { body: {} })).json
+    t.equal(second.generation, 2)
+    t.match((await revoke(service, second.id, 'keyCompromise', 'found on a share')).json, {
+      revoked: [first.id, second.id],
+    })
+    for (const { certificate } of [first, second])
+      t.match((await ocsp(certificate)).text, /: revoked\n[^]*Reason: keyCompromise/)
+    for (const id of [first.id, second.id])
+      for (const body of [{}, { csr: asPem(freshRequest({ key })) }])
+        t.match(await service.post(`/v1/certificates/${id}/renewals`, { body }), { status: 409 })
+    const csr = asPem(freshRequest({ key }))
+    for (const purpose of ['signing', 'https'])
+      t.match(await service.post('/v1/certificates', { body: { purpose, csr } }), { status: /409|422/ })
+    const events = await service.get(`/v1/audit-events?objectId=${first.id}`)
+    t.match(
+      events.json.items.find(({ type }: { type: string }) => type === 'certificate.revoked'),
+      { outcome: 'success', details: { reason: 'keyCompromise', comment: 'found on a share' } },
+    )
+  })
+
+  await t.test('50 at once revoke once', async (t) => {
+    const { id } = await issue(service)
+    const before = await service.ca.store.revocationChanges()
+    const answers = await Promise.all(Array.from({ length: 50 }, () => revoke(service, id, 'superseded')))
+    t.ok(answers.every(({ status }) => status === 200))
+    t.equal(answers.filter(({ json }) => json.revoked.length > 0).length, 1, 'one of them did it')
+    t.equal(await service.ca.store.revocationChanges(), before + 1)
+  })
+
+  await t.test('a list is made anew once a day, and forgets what expired after one more', async (t) => {
+    const { serialNumber } = await issue(service)
+    const short = await service.post('/v1/certificates', {
+      body: { purpose: 'signing', csr: asPem(freshRequest()), validityDays: 10 },
+    })
+    await revoke(service, short.json.id as string, 'superseded')
+    const number = async () => Number(/CRL Number: \s*(\d+)/.exec((await list()).text)![1])
+    const first = await number()
+    t.equal(await number(), first, 'the same while nothing changes')
+    service.clock.now = new Date(service.clock.now.getTime() + day)
+    t.equal(await number(), first + 1)
+    service.clock.now = new Date(service.clock.now.getTime() + 10 * day)
+    t.match((await list()).text, short.json.serialNumber as string, 'in one list after its end')
+    service.clock.now = new Date(service.clock.now.getTime() + day)
+    t.notMatch((await list()).text, short.json.serialNumber as string)
+    t.notMatch((await list()).text, serialNumber)
+    const { answer } = await list()
+    const etag = String(answer.headers['etag'])
+    const url = `/pki/${publicName(service.ca.issuer)}/crl`
+    t.match(await service.get(url, { as: null, headers: { 'if-none-match': etag } }), { status: 304 })
+  })
+})
+
+t.test('with a public address', async (t) => {
+  const service = await inProcess(t)
+  const open = await service.again({ publicUrl: 'http://pki.contoso.com' })
+  const name = publicName(service.ca.issuer)
+  await t.test('certificates say where they can be checked', async (t) => {
+    const first = await issue(open)
+    const renewed = await open.post(`/v1/certificates/${first.id}/renewals`, { body: {} })
+    for (const certificate of [first.certificate, renewed.json.certificate as string]) {
+      const file = join(t.testdir(), 'leaf.pem')
+      writeFileSync(file, certificate)
+      const { text } = await run('openssl', ['x509', '-in', file, '-noout', '-text'])
+      t.match(text, new RegExp(`CRL Distribution Points:[^]*URI:http://pki.contoso.com/pki/${name}/crl\n`))
+      t.match(text, 'OCSP - URI:http://pki.contoso.com/ocsp\n')
+      t.match(text, `CA Issuers - URI:http://pki.contoso.com/pki/${name}/certificate\n`)
+    }
+    const report = await open.post('/v1/conformance-checks', {
+      body: { purpose: 'signing', certificate: first.certificate },
+    })
+    t.equal(report.status, 200)
+    t.notMatch(report.text, /"verdict":"fail"/, 'and HGS takes them')
+  })
+  await t.test('and there it is', async (t) => {
+    const { der } = service.ca.issuer.certificate
+    for (const one of [name, name.toUpperCase(), service.ca.issuer.record.id]) {
+      const answer = await open.get(`/pki/${one}/certificate`, { as: null })
+      t.match(answer, { status: 200, headers: { 'content-type': 'application/pkix-cert' } })
+      t.strictSame(answer.octets, Buffer.from(der))
+    }
+    for (const what of ['certificate', 'crl']) {
+      t.match(await open.get(`/pki/${'0'.repeat(40)}/${what}`, { as: null }), { status: 404 })
+      t.match(await open.get(`/pki/nobody/${what}`, { as: null }), { status: 400 })
+    }
+  })
+})
+
+t.test('OCSP', async (t) => {
+  const service = await inProcess(t)
+  const { ocsp } = openssl(t, service)
+  const { certificate } = await issue(service)
+
+  await t.test('repeats a nonce, and keeps no such answer', async (t) => {
+    const { text, answer, got } = await ocsp(certificate, 'sha1', '-nonce')
+    t.match(text, /Response verify OK/)
+    t.notMatch(text, /nonce/i)
+    t.notMatch(answer.headers, { etag: /./ })
+    t.equal(got.headers['expires'], undefined)
+  })
+  await t.test('is kept by whoever asks by GET', async (t) => {
+    const { got, octets, answer } = await ocsp(certificate)
+    t.match(got, {
+      status: 200,
+      headers: {
+        'content-type': 'application/ocsp-response',
+        expires: /GMT/,
+        'cache-control': /max-age=300, public/,
+      },
+    })
+    t.strictSame(got.octets, answer.octets, 'the same that was signed before')
+    const url = `/ocsp/${encodeURIComponent(octets.toString('base64'))}`
+    const again = { as: null, headers: { 'if-none-match': String(got.headers['etag']) } }
+    t.equal((await service.get(url, again)).status, 304)
+    t.equal(
+      (await service.get(`/ocsp/${octets.toString('base64')}`, { as: null })).status,
+      200,
+      'not encoded',
+    )
+  })
+  await t.test('knows no certificate of others', async (t) => {
+    const { certificate: own } = service.ca.issuer
+    t.match((await ocsp(asPem(own.der, 'CERTIFICATE'))).text, /: unknown\n/, 'nor a serial number of nobody')
+  })
+  await t.test('says what is wrong in its own words', async (t) => {
+    const ask = (body: Uint8Array) =>
+      service.post('/ocsp', { type: 'application/ocsp-request', body, as: null })
+    t.strictSame((await ask(Buffer.from('nothing'))).octets.toString('hex'), '30030a0101', 'malformedRequest')
+    const other = await inProcess(t)
+    const { octets } = await openssl(t, other).ocsp((await issue(other)).certificate)
+    const elsewhere = Buffer.from(octets)
+    elsewhere[elsewhere.indexOf(Buffer.from('0414', 'hex')) + 5]! ^= 1
+    t.strictSame((await ask(elsewhere)).octets.toString('hex'), '30030a0106', 'unauthorized')
+    t.equal((await ask(new Uint8Array(20_000))).status, 200)
+    t.match(await service.get('/ocsp/%20', { as: null }), { status: 200 })
+  })
+  await t.test('its responder is on record before it signs, and is followed by another', async (t) => {
+    const events = async () =>
+      (await service.get('/v1/audit-events?type=responder.certified')).json.items as { details: object }[]
+    t.equal((await events()).length, 1)
+    service.clock.now = new Date(service.clock.now.getTime() + 8 * day)
+    t.match((await ocsp(certificate)).text, /Response verify OK[^]*: good\n/)
+    t.equal((await events()).length, 2)
+  })
+})
