@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util'
 import { resealEscrow, verifyEscrow } from './authority/drill.ts'
 import { bootstrap, bootstrapOptionsUsage, bootstrapUsage } from './cli/bootstrap.ts'
 import { auditUsage, onAudit } from './cli/audit.ts'
+import { caOptionsUsage, caUsage, onCa } from './cli/ca.ts'
 import { actor, silent, tell, tellFailure, withStore } from './cli/host.ts'
 import { identityOptions, identityOptionsUsage, identityUsage, onIdentities } from './cli/identities.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
@@ -16,7 +17,7 @@ import { checkAndTell } from './operation/check.ts'
 import { diagnose, tellFindings } from './operation/doctor.ts'
 import { migrate } from './store/migrate.ts'
 
-const usage = `Usage:${bootstrapUsage}${identityUsage}
+const usage = `Usage:${caUsage}${bootstrapUsage}${identityUsage}
   hgs-ca escrow verify                           open every key in escrow, compare it with the record, show none
   hgs-ca escrow reseal                           seal the keys of HGSCA_ESCROW_PREVIOUS_KEY under HGSCA_ESCROW_KEY
   hgs-ca check                                   read every certificate again, and hold the record against itself
@@ -24,11 +25,12 @@ const usage = `Usage:${bootstrapUsage}${identityUsage}
   hgs-ca restore --verify FILE                   see whether a backup is whole and well
   hgs-ca doctor [--json]                         look for what is wrong: 0 all well, 1 warnings, 2 errors${auditUsage}
   hgs-ca migrate                                 bring the database to this version, as its owner (prisma/postgresql/grants.sql)
-${identityOptionsUsage}${bootstrapOptionsUsage}
+${caOptionsUsage}${identityOptionsUsage}${bootstrapOptionsUsage}
 The configuration is that of the service: environment variables HGSCA_...
 `
 
 async function run(arguments_: string[]): Promise<number> {
+  if (arguments_[0] === 'ca') return (await onCa(arguments_.slice(1))) ?? tell(usage, 64)
   const { values, positionals } = parseArgs({
     args: arguments_,
     allowPositionals: true,

@@ -6,8 +6,8 @@
  * are told together, before anything starts.
  */
 import { createHash, createSecretKey, type KeyObject } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { policies, type ApprovalPolicy, type Policy } from './authority/approval.ts'
@@ -21,6 +21,13 @@ import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
 import { DerError } from './x509/der.ts'
 import { PemError } from './x509/pem.ts'
 
+/** An authority as it lies in files. */
+export interface AuthorityFiles {
+  readonly certificate: { readonly pem: string; readonly from: string }
+  readonly key: { readonly pem: Buffer; readonly from: string }
+  readonly passphrase: string
+}
+
 export interface Config {
   readonly mode: 'lab' | 'production'
   readonly host: string
@@ -28,12 +35,12 @@ export interface Config {
   /** Absolute. Lab mode keeps everything here; production mode writes nothing to it. */
   readonly dataDir: string
   readonly databaseUrl: string
-  /** Null in lab mode, which has its own. */
-  readonly authority: {
-    readonly certificate: { readonly pem: string; readonly from: string }
-    readonly key: { readonly pem: Buffer; readonly from: string }
-    readonly passphrase: string
-  } | null
+  /** None in lab mode, which has its own. */
+  readonly authorities: readonly AuthorityFiles[]
+  /** Absolute. Where each authority has a folder; null where there is one, named by its files. */
+  readonly caDir: string | null
+  /** What the keys of the authorities are encrypted with; null in lab mode. */
+  readonly passphrase: string | null
   /** 32 octets that make the MACs and the checkpoints of the audit trail. Null in lab mode, which may have its own. */
   readonly auditKey: KeyObject | null
   /** 32 octets that go into the digests of API keys. Null in lab mode, which may have its own. */
@@ -83,6 +90,8 @@ const settings = {
   HGSCA_DATABASE_URL: 'Secret. file:/path/to/record.db (SQLite) or postgresql://user:password@host/database.',
   HGSCA_CA_CERTIFICATE_FILE: 'The certificate of the authority in PEM, followed by those above it.',
   HGSCA_CA_KEY: 'Secret. The key of the authority: PKCS#8 in PEM, encrypted.',
+  HGSCA_CA_DIR:
+    'In place of these two, where there are several authorities, or hgs-ca ca is to make them: a folder with a folder for each, which holds certificate.pem and key.pem. All keys have the same passphrase.',
   HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
   HGSCA_AUDIT_KEY:
     'Secret. What makes the MACs of the audit trail, and the key that signs its checkpoints: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
@@ -132,12 +141,12 @@ export const secrets: readonly Setting[] = [
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   readonly faults: readonly string[]
-  /** What was said of the authority, when that is complete: it may have faults of its own to tell. */
-  readonly authority: Config['authority']
-  constructor(faults: readonly string[], authority: Config['authority'] = null) {
+  /** The authorities of which enough was said: they may have faults of their own to tell. */
+  readonly authorities: Config['authorities']
+  constructor(faults: readonly string[], authorities: Config['authorities'] = []) {
     super(faults.join('\n'))
     this.faults = faults
-    this.authority = authority
+    this.authorities = authorities
   }
 }
 
@@ -145,9 +154,13 @@ export const processEnvironment = (): NodeJS.ProcessEnv => process.env
 
 /**
  * @param env - secrets that stand in it are deleted from it once they are read.
+ * @param options.authorities - whether there must be one: not for who is about to make it.
  * @throws ConfigError with every fault, each a sentence for the operator.
  */
-export function readConfig(env: NodeJS.ProcessEnv): Config {
+export function readConfig(
+  env: NodeJS.ProcessEnv,
+  { authorities: needed }: { readonly authorities: 'needed' | 'to come' } = { authorities: 'needed' },
+): Config {
   const faults: string[] = []
   const fault = (sentence: string) => void faults.push(sentence)
 
@@ -209,16 +222,17 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const tlsKey = secret('HGSCA_TLS_KEY')
   const tlsCertificate = publicFile('HGSCA_TLS_CERTIFICATE_FILE')
 
-  const mode = database !== null || key !== null ? 'production' : 'lab'
+  const caDir = value('HGSCA_CA_DIR') && resolve(value('HGSCA_CA_DIR')!)
+  const mode = database !== null || key !== null || caDir !== null ? 'production' : 'lab'
   const dataDir = resolve(value('HGSCA_DATA_DIR') ?? 'data')
   if (mode === 'production') {
     const why =
       'A database or a CA key is configured, so this is production mode, where nothing is made silently.'
     const missing = Object.entries({
       HGSCA_DATABASE_URL: database,
-      HGSCA_CA_KEY_FILE: key,
+      ...(caDir === null && { HGSCA_CA_KEY_FILE: key }),
       HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase,
-      HGSCA_CA_CERTIFICATE_FILE: certificate,
+      ...(caDir === null && { HGSCA_CA_CERTIFICATE_FILE: certificate }),
       HGSCA_AUDIT_KEY_FILE: auditKey,
       HGSCA_API_KEY_PEPPER_FILE: apiKeyPepper,
     }).flatMap(([name, given]) => (given === null ? [name] : []))
@@ -317,17 +331,34 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (checkpoints !== null && !existsSync(dirname(resolve(checkpoints))))
     fault(`HGSCA_AUDIT_CHECKPOINT_FILE: the folder of ${checkpoints} does not exist.`)
 
-  const authority =
-    certificate?.pem && key?.content.length && passphrase
-      ? { certificate, key: { pem: key.content, from: key.from }, passphrase }
-      : null
+  if (caDir !== null && (key !== null || certificate !== null))
+    fault(
+      'HGSCA_CA_DIR stands in place of HGSCA_CA_KEY_FILE and HGSCA_CA_CERTIFICATE_FILE: move both into a folder below it, as key.pem and certificate.pem.',
+    )
+  const authorities: AuthorityFiles[] = []
+  if (caDir !== null && passphrase) {
+    for (const { pem, from, keyFrom } of authorityFolders(caDir, fault)) {
+      try {
+        const content = readSecretFile(keyFrom, 'the CA key')
+        authorities.push({ certificate: { pem, from }, key: { pem: content, from: keyFrom }, passphrase })
+      } catch (error) {
+        if (!(error instanceof KeyFileError)) throw error
+        fault(error.message)
+      }
+    }
+    if (authorities.length === 0 && needed === 'needed' && faults.length === 0)
+      fault(
+        `HGSCA_CA_DIR: ${caDir} holds no authority yet. Make one with hgs-ca ca init or hgs-ca ca import.`,
+      )
+  } else if (certificate?.pem && key?.content.length && passphrase)
+    authorities.push({ certificate, key: { pem: key.content, from: key.from }, passphrase })
   const approval = approvalPolicy(value('HGSCA_APPROVAL'), fault)
   const flags = {
     keyEncipherment: flag('HGSCA_KEY_ENCIPHERMENT'),
     allowSelfSigned: flag('HGSCA_ALLOW_SELF_SIGNED'),
     keepClientInfo: flag('HGSCA_KEEP_CLIENT_INFO'),
   }
-  if (faults.length > 0) throw new ConfigError(faults, authority)
+  if (faults.length > 0) throw new ConfigError(faults, authorities)
   const [sealing, ...opening] = escrowKeys
   return {
     mode,
@@ -335,7 +366,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     port,
     dataDir,
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
-    authority,
+    authorities,
+    caDir,
+    passphrase,
     auditKey: auditOctets === undefined ? null : createSecretKey(auditOctets),
     apiKeyPepper: pepperOctets === undefined ? null : createSecretKey(pepperOctets),
     auditCheckpoints: checkpoints === null ? null : resolve(checkpoints),
@@ -350,6 +383,28 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     rateLimit,
     logLevel,
     fingerprints,
+  }
+}
+
+/** The folders of authorities that have a certificate: what waits for one does not issue. */
+function authorityFolders(
+  caDir: string,
+  fault: (sentence: string) => void,
+): { readonly pem: string; readonly from: string; readonly keyFrom: string }[] {
+  try {
+    return readdirSync(caDir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .map(({ name }) => join(caDir, name))
+      .toSorted()
+      .flatMap((folder) => {
+        const from = join(folder, 'certificate.pem')
+        if (!existsSync(from)) return []
+        return [{ pem: readFileSync(from, 'utf8'), from, keyFrom: join(folder, 'key.pem') }]
+      })
+  } catch (error) {
+    const { path, code } = error as NodeJS.ErrnoException
+    fault(`HGSCA_CA_DIR: ${path ?? caDir} cannot be read (${code}).`)
+    return []
   }
 }
 

@@ -64,6 +64,50 @@ export const events = {
       notAfter: 'the end of its certificate',
     },
   },
+  'authority.made': {
+    when: 'hgs-ca ca init has made the key of an authority.',
+    object: 'SHA-256 of the certificate of the authority, where there is one already',
+    details: {
+      name: 'of its folder',
+      subject: 'its subject',
+      publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
+      how: 'root: below a root that was made with it; subordinate: its certificate is to come',
+    },
+  },
+  'authority.certified': {
+    when: 'hgs-ca ca accept has taken the certificate of an authority.',
+    object: 'SHA-256 of the certificate of the authority',
+    details: {
+      name: 'of its folder',
+      subject: 'its subject',
+      publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
+      notAfter: 'the end of its certificate',
+    },
+  },
+  'authority.imported': {
+    when: 'hgs-ca ca import has taken an authority that existed before.',
+    object: 'SHA-256 of the certificate of the authority',
+    details: {
+      name: 'of its folder',
+      subject: 'its subject',
+      publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
+      notAfter: 'the end of its certificate',
+    },
+  },
+  'authority.rewrapped': {
+    when: 'hgs-ca ca rewrap has encrypted the keys of all authorities under another passphrase.',
+    object: null,
+    details: { folders: 'where they lie' },
+  },
+  'authority.chosen': {
+    when: 'An authority is chosen to issue from now on.',
+    object: 'SHA-256 of the certificate of the authority',
+    details: {
+      subject: 'its subject',
+      purpose: 'for which purpose; null for every one that has no choice of its own',
+      before: 'SHA-256 of the certificate of the one that issued until then; null when none was chosen',
+    },
+  },
   'identity.created': {
     when: 'An identity is made: an API key, or what a client certificate or an access token is recognised by.',
     object: 'the id of the identity',
@@ -230,7 +274,23 @@ export const events = {
       lineage: 'the id of its lineage',
       reason: 'a CRLReason of RFC 5280 §5.3.1',
       comment: reason,
+      'order?': 'the id of the order for many that it was part of',
     },
+  },
+  'revocations.ordered': {
+    when: 'Many certificates are to be revoked.',
+    object: 'the id of the order',
+    details: {
+      selection: 'which',
+      reason: 'a CRLReason of RFC 5280 §5.3.1',
+      total: 'how many they are',
+      comment: reason,
+    },
+  },
+  'revocations.completed': {
+    when: 'All certificates of such an order are revoked.',
+    object: 'the id of the order',
+    details: { revoked: 'how many were revoked by it' },
   },
   'certificate.held': {
     when: 'A certificate is put on hold.',

@@ -14,11 +14,12 @@ import {
   type CertificationAuthority,
   type Issuer,
 } from './authority/authority.ts'
+import { chosenAmong, issuedBefore } from './authority/choice.ts'
 import { createGuard } from './authority/guard.ts'
 import { resume } from './authority/resume.ts'
 import { tellRevocations } from './authority/revocations.ts'
 import { watchAudit } from './authority/watch.ts'
-import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
+import { ConfigError, processEnvironment, readConfig, type AuthorityFiles, type Config } from './config.ts'
 import { CaError } from './errors.ts'
 import { buildServer } from './http/server.ts'
 import { accessTokenVerifier } from './identity/accessToken.ts'
@@ -40,9 +41,10 @@ import { describeName } from './x509/name.ts'
 const wronglySetUp = 78 // EX_CONFIG of sysexits.h: restarting does not help
 const drainLimit = 10_000 // milliseconds until the end comes anyway
 const clockInterval = 1_000 // milliseconds between two looks at the clock
+const choiceInterval = 2_000 // milliseconds until an instance follows a rollover
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
-const endsSoon = 180 * 86_400_000 // milliseconds: whoever has a root sign a new authority needs months
+const endsSoon = 730 * 86_400_000 // milliseconds: certificates of HGS are for five years, and outlive no authority
 const logCapacity = 1_048_576 // octets of log that wait for a reader: some thousand lines
 
 const version = (
@@ -68,13 +70,12 @@ async function main(): Promise<void> {
 
   const metrics = makeMetrics({ version, watchProcess: true })
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
-  const authority = named ?? (await openLab(lab!))
-  const issuer: Issuer = {
+  const loaded = (lab === null ? named : [await openLab(lab)]).map((authority): Issuer => ({
     ...authority,
     sign: measured(authority.sign, (seconds, outcome) =>
       metrics.observe('hgsca_signatures_seconds', { outcome }, seconds),
     ),
-  }
+  }))
   const databaseMade = lab !== null && !existsSync(config.databaseUrl.slice('file:'.length))
   const letGo = await holding(config)
   opened.unshift(async () => letGo())
@@ -87,9 +88,14 @@ async function main(): Promise<void> {
   })
   opened.unshift(() => store.close())
   refuseEarlierRecord(store)
-  await refuseKeyOfHgs(store, issuer)
-  await store.registerAuthority(issuer.record)
-  await store.recordEvent(keyLoaded(issuer, now()))
+  for (const issuer of loaded) {
+    await refuseKeyOfHgs(store, issuer)
+    await store.registerAuthority(issuer.record)
+    await store.recordEvent(keyLoaded(issuer, now()))
+  }
+  const before = await issuedBefore(store)
+  let chosen = chosenAmong(await store.authorityChoices(), loaded, before, now())
+  const { issuer } = chosen
   await store.recordEvent(await started({ store, config, issuer, version, migrated }, now()))
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
     log.warn(other, 'keys in escrow cannot be opened: this escrow key is not configured')
@@ -104,7 +110,7 @@ async function main(): Promise<void> {
 
   const revocations = tellRevocations({
     store,
-    issuers: [issuer],
+    issuers: loaded,
     makeKey: async () => signingKey((await generate('rsa', { modulusLength: 2048 })).privateKey, signerWith),
     now,
     log,
@@ -113,8 +119,14 @@ async function main(): Promise<void> {
   const ca: CertificationAuthority = {
     store,
     guard,
-    issuer,
-    loaded: [issuer],
+    // Whoever spreads this keeps those that issued then: an order goes on under the authority it began with.
+    get issuer() {
+      return chosen.issuer
+    },
+    get issuerOf() {
+      return chosen.issuerOf
+    },
+    loaded,
     revocations,
     publicUrl: config.publicUrl,
     metrics,
@@ -137,13 +149,29 @@ async function main(): Promise<void> {
     underWay: new Map(),
   }
   await resume(ca, { before: now() })
+  revocations.carryOut()
   const ago = (milliseconds: number) => new Date(now().getTime() - milliseconds)
   const sweeper = setInterval(() => {
+    revocations.carryOut()
     resume(ca, { after: ago(sweepReach), before: ago(sweepInterval) }).catch((error: unknown) =>
       log.error({ err: error }, 'interrupted issuances could not be looked for'),
     )
   }, sweepInterval)
   opened.unshift(async () => clearInterval(sweeper))
+  if (loaded.length > 1) {
+    const choice = setInterval(() => {
+      store.authorityChoices().then(
+        (choices) => {
+          const next = chosenAmong(choices, loaded, before, now())
+          if (next.issuer !== chosen.issuer)
+            log.warn({ authority: next.issuer.record.subject }, 'another authority issues from now on')
+          chosen = next
+        },
+        (error: unknown) => log.error({ err: error }, 'it could not be looked up which authority issues'),
+      )
+    }, choiceInterval)
+    opened.unshift(async () => clearInterval(choice))
+  }
   const apiKeyPepper = await pepperOf(config)
   const apiKey = lab === null ? null : await labApiKey(config.dataDir, store, apiKeyPepper, now())
 
@@ -231,25 +259,26 @@ async function main(): Promise<void> {
 }
 
 /** The configuration, and the authority that it names: both looked at, so that all faults are told at once. */
-async function configured(): Promise<{ config: Config; named: Issuer | null }> {
+async function configured(): Promise<{ config: Config; named: readonly Issuer[] }> {
   const faults: string[] = []
   let config: Config | null = null
-  let authority: Config['authority']
+  let authorities: Config['authorities']
   try {
     config = readConfig(processEnvironment())
-    authority = config.authority
+    authorities = config.authorities
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     faults.push(...error.faults)
-    authority = error.authority
+    authorities = error.authorities
   }
-  let named: Issuer | null = null
-  try {
-    if (authority !== null) named = await openAuthority(authority)
-  } catch (error) {
-    if (!(error instanceof AuthorityError || error instanceof KeyFileError)) throw error
-    faults.push(error.message)
-  }
+  const named: Issuer[] = []
+  for (const authority of authorities)
+    try {
+      named.push(await openAuthority(authority, authorities.length === 1 ? now() : null))
+    } catch (error) {
+      if (!(error instanceof AuthorityError || error instanceof KeyFileError)) throw error
+      faults.push(error.message)
+    }
   if (config === null || faults.length > 0) throw new ConfigError(faults)
   return { config, named }
 }
@@ -281,13 +310,13 @@ async function refuseKeyOfHgs(store: Store, { chain }: Issuer): Promise<void> {
 const openLab = ({ key, certificate }: LabAuthority): Promise<Issuer> =>
   openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
 
-async function openAuthority({
-  certificate,
-  key,
-  passphrase,
-}: NonNullable<Config['authority']>): Promise<Issuer> {
+/** @param at - when it must be valid; null for whenever: of several, one may have ended. */
+async function openAuthority(
+  { certificate, key, passphrase }: AuthorityFiles,
+  at: Date | null,
+): Promise<Issuer> {
   const privateKey = decryptPrivateKey(key.pem, passphrase, key.from)
-  return openIssuer(certificate.pem, certificate.from, signingKey(privateKey, signerWith), now())
+  return openIssuer(certificate.pem, certificate.from, signingKey(privateKey, signerWith), at)
 }
 
 /** The record cannot be opened; the message is for the operator. */

@@ -34,6 +34,11 @@ interface Row {
 
 /** Types that no test here can provoke, and the test that does. */
 const elsewhere: Partial<Record<EventType, string>> = {
+  'authority.made': 'cliAuthorities.test.ts',
+  'authority.certified': 'cliAuthorities.test.ts',
+  'authority.imported': 'cliAuthorities.test.ts',
+  'authority.rewrapped': 'cliAuthorities.test.ts',
+  'authority.chosen': 'cliAuthorities.test.ts',
   'audit.chainBegun': 'audit.test.ts',
   'audit.rollbackAccepted': 'cliAudit.test.ts',
   'clock.anomaly': 'clock.test.ts',
@@ -139,6 +144,8 @@ t.test('every type is provoked, and tells what the table says', async (t) => {
   const ofHold = { method: 'DELETE', headers: { authorization: `Bearer ${admin}` } }
   t.equal((await fetch(`${service.url}/v1${old}`, ofHold)).status, 200)
   t.equal((await send(old, { reason: 'superseded' }, admin)).status, 200)
+  const many = { selection: { issuedUntil: '2001-01-01T00:00:00Z' }, reason: 'superseded' }
+  t.equal((await send('/revocations', many, admin)).status, 202)
   const { certificate } = (await send('/authority', null)).json as { certificate: string }
   const issuer = join(folder, 'issuer.pem')
   writeFileSync(issuer, certificate)

@@ -132,8 +132,8 @@ t.test('secrets in the environment', async (t) => {
 
 t.test('the authority', async (t) => {
   const at = async (days: number) => about(await look(env, inDays(days)), 'authority')
-  t.match(await at(3_400), [{ severity: 'ok' }])
-  t.match(await at(3_500), [{ severity: 'warning', found: /ends soon$/, remedy: /sign a new certificate/ }])
+  t.match(await at(2_900), [{ severity: 'ok' }])
+  t.match(await at(3_000), [{ severity: 'warning', found: /ends soon$/, remedy: /sign a new certificate/ }])
   t.match(await at(3_648), [{ severity: 'error', found: /too short to issue anything$/ }])
   t.match(await at(3_700), [{ severity: 'error', found: /expired on/ }])
   t.match(await at(-30), [{ severity: 'error', found: /not valid before/ }])

@@ -60,7 +60,9 @@ t.test('without any setting', async (t) => {
       port: 8080,
       dataDir: resolve('data'),
       databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
-      authority: null,
+      authorities: [],
+      caDir: null,
+      passphrase: null,
       auditKey: null,
       apiKeyPepper: null,
       auditCheckpoints: null,
@@ -147,11 +149,13 @@ t.test('with a database and a CA key it is production mode', async (t) => {
     mode: 'production',
     databaseUrl: `file:${path('record.db')}`,
     allowSelfSigned: false,
-    authority: {
-      certificate: { pem: 'the certificate', from: path('ca.pem') },
-      key: { pem: Buffer.from('the key'), from: path('ca.key') },
-      passphrase: 'correct horse',
-    },
+    authorities: [
+      {
+        certificate: { pem: 'the certificate', from: path('ca.pem') },
+        key: { pem: Buffer.from('the key'), from: path('ca.key') },
+        passphrase: 'correct horse',
+      },
+    ],
   })
   for (const HGSCA_DATABASE_URL of [
     'postgresql://hgs:secret@db.contoso.com/hgs',
@@ -207,7 +211,9 @@ t.test('a secret comes by variable or by file', async (t) => {
   t.test('and is gone from the environment once it is read', async (t) => {
     const good: NodeJS.ProcessEnv = { PATH: '/bin', ...byVariable }
     t.match(readConfig(good), {
-      authority: { key: { pem: Buffer.from('the key'), from: 'HGSCA_CA_KEY' }, passphrase: 'correct horse' },
+      authorities: [
+        { key: { pem: Buffer.from('the key'), from: 'HGSCA_CA_KEY' }, passphrase: 'correct horse' },
+      ],
     })
     t.strictSame(Object.keys(good).sort(), ['HGSCA_CA_CERTIFICATE_FILE', 'PATH'])
     const bad: NodeJS.ProcessEnv = {
@@ -233,7 +239,7 @@ t.test('a secret comes by variable or by file', async (t) => {
     ] as const) {
       const HGSCA_CA_KEY_PASSPHRASE_FILE = write('other', text)
       t.equal(
-        readConfig({ ...env, HGSCA_CA_KEY_PASSPHRASE_FILE }).authority?.passphrase,
+        readConfig({ ...env, HGSCA_CA_KEY_PASSPHRASE_FILE }).authorities[0]?.passphrase,
         meant,
         JSON.stringify(text),
       )

@@ -30,6 +30,7 @@ const migrations = [
   '20261128050000_approval',
   '20261128090000_identities',
   '20261129060000_revocation',
+  '20261129070000_authority_choice',
 ] as const
 const kinds = ['sqlite', 'postgresql'] as const
 type Kind = (typeof kinds)[number]
@@ -299,6 +300,7 @@ const kept = {
   Revocation: /revocations are never changed or deleted: /,
   RevocationOrder: /revocation orders are never changed or deleted: /,
   RevocationOrderCompletion: /completions of revocation orders are never changed or deleted/,
+  AuthorityChoice: /choices of authorities are never changed or deleted: /,
   Hold: /holds are never changed or deleted: /,
   HoldRelease: /releases of holds are never changed or deleted: /,
   Responder: /certificates of responders are never changed or deleted: /,
@@ -422,6 +424,7 @@ function oneRowInEachTable(kind: Kind): string {
     INSERT INTO "RevocationOrderCompletion" VALUES ('O', ${at});
     INSERT INTO "Hold" VALUES ('H', '1', 1, 'r', ${at});
     INSERT INTO "HoldRelease" VALUES ('H', 'r', ${at});
+    INSERT INTO "AuthorityChoice" VALUES ('C', NULL, 'A', 'r', ${at});
     INSERT INTO "Responder" VALUES ('R', 'A', '4F01', ${octets}, ${at}, ${at}, ${at});
     INSERT INTO "IdempotencyKey" VALUES ('p', 'k', 'f', '1', ${at});
     INSERT INTO "Identity" ("id", "kind", "role", "scope", "owner", "purpose", "createdBy", "createdAt", "expiresAt", "networks", "secretHash")

@@ -22,7 +22,7 @@ import { oids } from '../x509/oids.ts'
 import { certificateDer, PemError } from '../x509/pem.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
 import { approvable, approvalFor, waits, type Awaiting } from './approval.ts'
-import type { CertificationAuthority } from './authority.ts'
+import { issuerFor, type CertificationAuthority } from './authority.ts'
 import { checkChain, providerOfPfx } from './check.ts'
 import { carryOut, type Plan, type Requester } from './cycle.ts'
 import { ignoredOf, rememberedRows } from './findings.ts'
@@ -123,7 +123,7 @@ async function adoptOnce(
     ca.now(),
     daysWithin(ca.scope, order.validityDays, profile),
     profile,
-    ca.issuer.certificate,
+    issuerFor(ca, order.purpose).certificate,
   )
   const { adopted, names: adoptedNames } = readAdopted(order.certificate ?? proven.opened!.certificate.der)
   refuseAnotherKey(adopted, proven)

@@ -232,6 +232,12 @@ export async function approvalForDelivery(
   })
 }
 
+/** Under whom it would be carried out: an approval is not good for another authority. */
+const authorityOf = ({ issuer, issuerOf }: CertificationAuthority): object | string => {
+  const own = Object.entries(issuerOf).map(([purpose, { record }]) => [purpose, record.id])
+  return own.length === 0 ? issuer.record.id : { all: issuer.record.id, ...Object.fromEntries(own) }
+}
+
 interface Matter {
   readonly act: Act
   readonly by: Requester
@@ -247,7 +253,7 @@ async function approvalOf(
   matter: Matter,
 ): Promise<Approval | Awaiting | 'idempotencyKeyTaken'> {
   const { act, by, reason, idempotency } = matter
-  const bound = { act, authority: ca.issuer.record.id, reason, ...matter.boundTo }
+  const bound = { act, authority: authorityOf(ca), reason, ...matter.boundTo }
   const digest = hexDigest('sha256', Buffer.from(`hgsca-approval-v1\n${canonicalJson(bound)}`))
   const now = ca.now()
   const last = await ca.store.lastRequest(by.principal, digest)

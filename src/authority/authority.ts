@@ -10,7 +10,7 @@ import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Log } from '../store/log.ts'
-import type { AuthorityRecord, Scope } from '../store/model.ts'
+import type { AuthorityRecord, Purpose, Scope } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { DerError } from '../x509/der.ts'
@@ -39,6 +39,12 @@ export interface Issuer extends SigningKey {
   readonly nameConstraints: readonly Constraint[]
 }
 
+/** The authority that issues for a purpose. */
+export const issuerFor = (
+  { issuer, issuerOf }: Pick<CertificationAuthority, 'issuer' | 'issuerOf'>,
+  purpose: Purpose,
+): Issuer => issuerOf[purpose] ?? issuer
+
 export interface UnderWay {
   readonly fingerprint: string
   readonly outcome: Promise<unknown>
@@ -48,9 +54,10 @@ export interface UnderWay {
 
 export interface CertificationAuthority {
   readonly store: Store
-  /** The one that issues. */
+  /** The one that issues, for every purpose that has none of its own. */
   readonly issuer: Issuer
-  /** All whose keys are loaded: they tell what they have revoked. */
+  readonly issuerOf: Readonly<Partial<Record<Purpose, Issuer>>>
+  /** All whose keys are loaded: those that no longer issue tell what they have revoked. */
   readonly loaded: readonly Issuer[]
   readonly revocations: Revocations
   /** Where verifiers reach this service, without a slash at the end; null when nobody said. */
@@ -85,9 +92,15 @@ export class AuthorityError extends Error {
 /**
  * @param pem - the authority's certificate, then its issuers, in PEM.
  * @param from - where `pem` came from, for a refusal.
+ * @param now - when it must be valid; null for whenever, as with one that issues no more.
  * @throws AuthorityError in words for the operator.
  */
-export async function openIssuer(pem: string, from: string, key: SigningKey, now: Date): Promise<Issuer> {
+export async function openIssuer(
+  pem: string,
+  from: string,
+  key: SigningKey,
+  now: Date | null,
+): Promise<Issuer> {
   const chain = certificatesIn(pem, from)
   const certificate = chain[0]!
   const who = `the CA certificate in ${from} (${describeName(certificate.subject)})`
@@ -109,8 +122,9 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
     throw error
   }
   if (!certificate.extensions.has(oids.subjectKeyIdentifier)) return refuse('has no subject key identifier.')
-  if (certificate.notAfter <= now) return refuse(`expired on ${certificate.notAfter.toISOString()}.`)
-  if (certificate.notBefore > now)
+  if (now !== null && certificate.notAfter <= now)
+    return refuse(`expired on ${certificate.notAfter.toISOString()}.`)
+  if (now !== null && certificate.notBefore > now)
     return refuse(`is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`)
 
   const publicKey = new X509Certificate(certificate.der).publicKey
@@ -132,7 +146,7 @@ export async function openIssuer(pem: string, from: string, key: SigningKey, now
       issuers: Buffer.concat(chain.slice(1).map(({ der }) => der)),
       notBefore: certificate.notBefore,
       notAfter: certificate.notAfter,
-      registeredAt: now,
+      registeredAt: now ?? new Date(),
     },
   }
 }

@@ -45,7 +45,7 @@ import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { addressExtensions, keyIdentifierOf } from './addresses.ts'
 import type { Approval } from './approval.ts'
-import type { CertificationAuthority, Issuer } from './authority.ts'
+import { issuerFor, type CertificationAuthority, type Issuer } from './authority.ts'
 import { withLoadedChain } from './find.ts'
 import { withRehearsal, type Findings } from './findings.ts'
 import { rehearse } from './rehearse.ts'
@@ -184,23 +184,24 @@ export async function draft(
 ): Promise<{ readonly intent: Intent; readonly profile: Profile; readonly rows: readonly Row[] }> {
   const { validity } = plan
   const profile = chosen(ca, plan.profile)
+  const issuer = issuerFor(ca, plan.profile.purpose)
   const contents = {
     serialNumber: newSerialNumber(),
-    issuer: ca.issuer.certificate.subject.der,
+    issuer: issuer.certificate.subject.der,
     subject: plan.subject,
     notBefore: validity.notBefore,
     notAfter: validity.notAfter,
     publicKey: plan.publicKey,
     extensions: [
-      ...extensionsUnder(profile, plan.publicKey, plan.dnsNames, keyIdentifierOf(ca.issuer)),
-      ...addressExtensions(ca.publicUrl, ca.issuer),
+      ...extensionsUnder(profile, plan.publicKey, plan.dnsNames, keyIdentifierOf(issuer)),
+      ...addressExtensions(ca.publicUrl, issuer),
     ],
   }
   const tbsCertificate = writeTbsCertificate(contents)
-  const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, ca.issuer, ca.rehearsal)
+  const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, issuer, ca.rehearsal)
   const intent: Intent = {
     id: plan.id,
-    authorityId: ca.issuer.record.id,
+    authorityId: issuer.record.id,
     lineage: plan.lineage,
     generation: plan.generation,
     predecessorId: plan.predecessorId,
@@ -224,9 +225,8 @@ export async function draft(
  *   the guard says: nothing is signed while the audit trail or the clock cannot be trusted.
  */
 export async function finish(ca: CertificationAuthority, intent: Intent): Promise<CertificateRecord> {
-  const { issuer } = ca
   await ca.guard.pass()
-  refuseUnlessBegunBy(issuer, intent)
+  const issuer = begunBy(ca, intent)
   const signature = await issuer.sign(intent.tbsCertificate)
   const der = writeCertificate(intent.tbsCertificate, signature)
   const certificate = readCertificate(der)
@@ -296,15 +296,15 @@ export async function finishBegun(ca: CertificationAuthority, lineageId: string)
 }
 
 /** Name and key make an authority: its certificate may have been reissued over both since. */
-function refuseUnlessBegunBy(issuer: Issuer, { authorityId, tbsCertificate }: Intent): void {
+function begunBy(ca: CertificationAuthority, { authorityId, tbsCertificate, lineage }: Intent): Issuer {
   const begun = readCertificate(writeCertificate(tbsCertificate, new Uint8Array()))
   const itsKey = readAuthorityKeyIdentifier(begun.extensions.get(oids.authorityKeyIdentifier)!.value)!
-  if (
-    Buffer.compare(begun.issuer.der, issuer.certificate.subject.der) === 0 &&
-    Buffer.compare(itsKey, keyIdentifierOf(issuer)) === 0
-  ) {
-    return
-  }
+  const known = [issuerFor(ca, lineage.purpose), ...ca.loaded].find(
+    (issuer) =>
+      Buffer.compare(begun.issuer.der, issuer.certificate.subject.der) === 0 &&
+      Buffer.compare(itsKey, keyIdentifierOf(issuer)) === 0,
+  )
+  if (known !== undefined) return known
   throw new CaError(
     'issuanceInterrupted',
     `An earlier issuance of this key was begun under the authority ${describeName(begun.issuer)}, whose key is not loaded. Start the service once with that authority, or issue with a new key.`,

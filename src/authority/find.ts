@@ -3,7 +3,7 @@ import { CaError } from '../errors.ts'
 import type { CertificateRecord, CertificateState } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { splitCertificates } from '../x509/certificate.ts'
-import type { CertificationAuthority, Issuer } from './authority.ts'
+import type { CertificationAuthority } from './authority.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
@@ -15,7 +15,7 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
  * @throws CaError `notFound`.
  */
 export async function findCertificate(
-  { store, issuer }: Pick<CertificationAuthority, 'store' | 'issuer'>,
+  { store, issuer, loaded }: Pick<CertificationAuthority, 'store' | 'issuer' | 'loaded'>,
   reference: string,
 ): Promise<CertificateRecord> {
   const plain = reference.replace(/[\s:\u200e\u200f\ufeff]/g, '')
@@ -28,7 +28,7 @@ export async function findCertificate(
     found ??= await store.findCertificate({ serialNumber: wholeOctets(digits) })
   }
   if (found === null) throw await notFound(store, plain)
-  return withLoadedChain({ issuer }, found)
+  return withLoadedChain({ issuer, loaded }, found)
 }
 
 /** The certificate that an adoption began with is not one of ours; who names it is led to those that are. */
@@ -60,14 +60,16 @@ export const pointerTo = (certificate: CertificateRecord | null): Readonly<Recor
       }
 
 /**
- * A certificate of the loaded authority with what stands above that authority today: the record holds
+ * A certificate of a loaded authority with what stands above that authority today: the record holds
  * what stood there when it was registered, and an operator may have completed it since.
  */
 export const withLoadedChain = (
-  { issuer }: { readonly issuer: Issuer },
+  { issuer, loaded }: Pick<CertificationAuthority, 'issuer' | 'loaded'>,
   certificate: CertificateRecord,
-): CertificateRecord =>
-  certificate.authority.id === issuer.record.id ? { ...certificate, authority: issuer.record } : certificate
+): CertificateRecord => {
+  const known = [issuer, ...loaded].find(({ record }) => record.id === certificate.authority.id)
+  return known === undefined ? certificate : { ...certificate, authority: known.record }
+}
 
 /** The certificates above a certificate, nearest first. */
 export function issuersOf({ authority }: CertificateRecord): Uint8Array[] {

@@ -20,7 +20,7 @@ import {
   type Awaiting,
   type Wanted,
 } from './approval.ts'
-import type { CertificationAuthority } from './authority.ts'
+import { issuerFor, type CertificationAuthority } from './authority.ts'
 import { keyInPfx, refuseWithoutEscrow, sealedKey, type Custody, type PfxTerms } from './custody.ts'
 import { carryOut, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
@@ -167,7 +167,7 @@ export function termsOf(ca: CertificationAuthority, order: Order): { profile: Pr
       ca.now(),
       daysWithin(ca.scope, order.validityDays, profile),
       profile,
-      ca.issuer.certificate,
+      issuerFor(ca, order.purpose).certificate,
     ),
   }
 }

@@ -24,7 +24,7 @@ import { hexDigest, publicKeyPin, type SubjectPublicKeyInfo } from '../x509/key.
 import { describeName, modernised } from '../x509/name.ts'
 import { describeOid } from '../x509/oids.ts'
 import type { OpenedPfx } from '../x509/pfxReader.ts'
-import type { CertificationAuthority } from './authority.ts'
+import { issuerFor, type CertificationAuthority } from './authority.ts'
 import { carryOut, finishBegun, type Plan, type Requester } from './cycle.ts'
 import { dryRunOf, type DryRun } from './dryRun.ts'
 import { findCertificate, pointerTo } from './find.ts'
@@ -134,7 +134,7 @@ export async function planRenewal(
     ca.now(),
     daysWithin(ca.scope, order.validityDays, profile),
     profile,
-    ca.issuer.certificate,
+    issuerFor(ca, predecessor.purpose).certificate,
   )
   const publicKey = old.publicKey.rsa!
   const names = subjectAltNamesOf(old)
@@ -156,7 +156,7 @@ export async function planRenewal(
     },
     profile,
     request,
-    isListed(ca, predecessor) ? { issuer: ca.issuer, scope: 'everything' } : ca,
+    isListed(ca, predecessor) ? { ...ca, scope: 'everything' } : ca,
     predecessor.requestedBy === order.by.name ? ['scope'] : [], // an approver let it have that
   )
 

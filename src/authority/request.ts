@@ -3,7 +3,7 @@
  * certified, or to a refusal that names every rule that is broken.
  */
 import { CaError, type Fault } from '../errors.ts'
-import type { Profile } from '../hgs/profiles.ts'
+import type { Profile, Purpose } from '../hgs/profiles.ts'
 import { judge, keyIsSound, type Exhibit, type Row } from '../hgs/rules.ts'
 import {
   provesPossession,
@@ -103,6 +103,7 @@ export async function rowsOf(
 /** Which names may be certified: by the issuer, and for who asks. */
 export interface Bounds {
   readonly issuer: Pick<Issuer, 'nameConstraints'>
+  readonly issuerOf: Readonly<Partial<Record<Purpose, Pick<Issuer, 'nameConstraints'>>>>
   readonly scope: Scope
 }
 

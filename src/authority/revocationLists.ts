@@ -6,6 +6,7 @@
  * soon as a certificate is revoked, held or released, and once a day. Instances of one record share its
  * lists: who is slower takes what the other has published.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Log } from '../store/log.ts'
 import type { NewAuditEvent, RevocationListRecord, RevokedRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -30,6 +31,8 @@ const interval = day
 const clockDifference = 5 * 60_000 // milliseconds
 /** How often it is looked at what peers have revoked and published, in milliseconds. */
 const lookEvery = 10_000
+/** How long a list that is wanted anew waits at most for more changes, in milliseconds. */
+const longestPause = 5_000
 /** How many entries are read and written in one turn of the event loop. */
 const atOnce = 500
 
@@ -150,7 +153,10 @@ export function publishLists({
   }
 
   async function round(): Promise<void> {
-    while (wanted && !stopped) {
+    for (let last = 0; wanted && !stopped;) {
+      // While many are revoked, a list is made from time to time, and not for each of them.
+      if (last > 0) await pause(Math.min(2 * last, longestPause))
+      const begun = performance.now()
       wanted = false
       for (const issuer of issuers) {
         try {
@@ -162,6 +168,7 @@ export function publishLists({
           )
         }
       }
+      last = performance.now() - begun
     }
   }
 

@@ -3,6 +3,7 @@ import type { RevocationListRecord } from '../store/model.ts'
 import type { Issuer } from './authority.ts'
 import { ocspResponder, type OcspAnswer } from './responder.ts'
 import { publishLists } from './revocationLists.ts'
+import { revocationOrders } from './revokeMany.ts'
 
 export interface Revocations {
   /** The list in force of a loaded authority; null when there is none and none can be made. */
@@ -11,6 +12,8 @@ export interface Revocations {
   readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
+  /** Says that a revocation order waits to be carried out. */
+  readonly carryOut: () => void
   /** Resolves once everything that was revoked until now stands in a list. */
   readonly settled: () => Promise<void>
   readonly stop: () => Promise<void>
@@ -19,14 +22,20 @@ export interface Revocations {
 export function tellRevocations(parts: Parameters<typeof ocspResponder>[0]): Revocations {
   const responder = ocspResponder(parts)
   const lists = publishLists({ ...parts, onPublished: () => responder.changed() })
+  const changed = () => {
+    responder.changed()
+    lists.changed()
+  }
+  const orders = revocationOrders({ ...parts, onRevoked: changed })
   return {
     listOf: lists.of,
     answer: responder.answer,
-    changed() {
-      responder.changed()
-      lists.changed()
-    },
+    changed,
+    carryOut: orders.wake,
     settled: lists.settled,
-    stop: lists.stop,
+    async stop() {
+      await orders.stop()
+      await lists.stop()
+    },
   }
 }

@@ -128,7 +128,11 @@ async function judgeNames(
     request: null,
     certificate: null,
   }
-  await judged(exhibit, profiles[purpose], null, { issuer: { nameConstraints: [] }, scope: ca.scope })
+  await judged(exhibit, profiles[purpose], null, {
+    issuer: { nameConstraints: [] },
+    issuerOf: {},
+    scope: ca.scope,
+  })
 }
 
 /** The same memory, so that wiping it wipes all there is. */

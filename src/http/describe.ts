@@ -78,6 +78,17 @@ export const examples = {
     { reason: 'superseded', comment: 'the cluster was rebuilt with another certificate' },
     { reason: 'certificateHold' },
   ],
+  revokeMany: [
+    {
+      selection: {
+        purpose: 'https',
+        issuedFrom: '2026-11-01T00:00:00Z',
+        issuedUntil: '2026-11-30T23:59:59Z',
+      },
+      reason: 'superseded',
+      comment: 'issued with a wrong name',
+    },
+  ],
   deliver: [
     {
       reason: 'HGS rebuilt after a fire',

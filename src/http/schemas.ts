@@ -553,26 +553,69 @@ export const RenewalInfo = Type.Object(
   { ...closed, description: 'When to renew, in the spirit of RFC 9773.' },
 )
 
-export const AuthorityView = Type.Object(
+const authorityFields = {
+  id: fingerprint(64, 'SHA-256 of its certificate.'),
+  subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
+  lab: Type.Boolean({
+    description: 'Whether this is a lab authority, whose certificates are not for tenants.',
+  }),
+  thumbprint: fingerprint(40, 'SHA-1 of its certificate.'),
+  publicKeyPin: fingerprint(64, 'SHA-256 of its subjectPublicKeyInfo.'),
+  keyBits: Type.Integer({ description: 'Size of its RSA key.' }),
+  notBefore: instant('Valid from.'),
+  notAfter: instant('Valid until. Nothing it issues ends later.'),
+  certificate: Type.String({ maxLength: 100_000, description: 'Its certificate in PEM.' }),
+  chain: Type.String({
+    maxLength: 400_000,
+    description: 'The certificates above it in PEM; empty for a root.',
+  }),
+}
+
+export const AuthorityView = Type.Object(authorityFields, closed)
+
+const address = (description: string) => Type.String({ maxLength: 300, description })
+
+export const TrustView = Type.Object(
   {
-    id: fingerprint(64, 'SHA-256 of its certificate.'),
-    subject: Type.String({ maxLength: 40_000, description: 'RFC 4514.' }),
-    lab: Type.Boolean({
-      description: 'Whether this is a lab authority, whose certificates are not for tenants.',
+    ...authorityFields,
+    keyIdentifier: Type.String({
+      pattern: '^[0-9a-f]{40}$',
+      maxLength: 40,
+      description: 'Of its key, in hex.',
     }),
-    thumbprint: fingerprint(40, 'SHA-1 of its certificate.'),
-    publicKeyPin: fingerprint(64, 'SHA-256 of its subjectPublicKeyInfo.'),
-    keyBits: Type.Integer({ description: 'Size of its RSA key.' }),
-    notBefore: instant('Valid from.'),
-    notAfter: instant('Valid until. Nothing it issues ends later.'),
-    certificate: Type.String({ maxLength: 100_000, description: 'Its certificate in PEM.' }),
-    chain: Type.String({
-      maxLength: 400_000,
-      description: 'The certificates above it in PEM; empty for a root.',
+    issues: Type.Array(purpose, {
+      maxItems: 3,
+      description: 'What it issues for today. Others have issued before, or stand by.',
     }),
+    loaded: Type.Boolean({
+      description: 'Whether its key is at hand, so that it tells what is revoked.',
+    }),
+    addresses: nullable(
+      Type.Object(
+        {
+          certificate: address('Its certificate.'),
+          revocationList: address('Its revocation list.'),
+          responder: address('The OCSP responder.'),
+        },
+        closed,
+      ),
+      'As they stand in certificates; null when no public address is known.',
+    ),
+    revocationList: nullable(
+      Type.Object(
+        {
+          number: Type.Integer({ description: 'CRLNumber.' }),
+          thisUpdate: instant('Made.'),
+          nextUpdate: instant('Good until.'),
+        },
+        closed,
+      ),
+      'The one in force.',
+    ),
   },
-  closed,
+  { ...closed, $id: 'Authority', description: 'What others need to trust an authority.' },
 )
+export type TrustView = Static<typeof TrustView>
 
 export const Problem = Type.Object(
   {

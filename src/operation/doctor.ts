@@ -49,20 +49,20 @@ export async function diagnose(
 ): Promise<Finding[]> {
   const findings = [nodeFinding(nodeVersion), secretsFinding(env)]
   let config: Config | null = null
-  let authority: Config['authority'] = null
+  let authorities: Config['authorities'] = []
   try {
     config = readConfig(env)
-    authority = config.authority
+    authorities = config.authorities
     findings.push(finding('configuration', 'ok', `${config.mode} mode`))
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    authority = error.authority
+    authorities = error.authorities
     for (const fault of error.faults)
       findings.push(
         finding('configuration', 'error', fault, 'Correct the setting; the README has all of them.'),
       )
   }
-  findings.push(...(await authorityFindings(config, authority, now)))
+  findings.push(...(await authorityFindings(config, authorities, now)))
   if (config === null) {
     for (const check of ['files', 'disk', 'database'])
       findings.push(finding(check, 'skipped', 'the configuration has faults'))
@@ -105,22 +105,23 @@ function secretsFinding(env: NodeJS.ProcessEnv): Finding {
 
 async function authorityFindings(
   config: Config | null,
-  authority: Config['authority'],
+  authorities: Config['authorities'],
   now: Date,
 ): Promise<Finding[]> {
-  let issuer: Issuer
+  const issuers: Issuer[] = []
   try {
-    if (authority !== null) {
-      const key = decryptPrivateKey(authority.key.pem, authority.passphrase, authority.key.from)
-      const { pem, from } = authority.certificate
-      issuer = await openIssuer(pem, from, signingKey(key, signerWith), now)
-    } else if (config?.mode === 'lab' && existsSync(join(config.dataDir, 'authority'))) {
+    const at = authorities.length === 1 ? now : null // of several, one may have ended
+    for (const { certificate, key, passphrase } of authorities) {
+      const privateKey = decryptPrivateKey(key.pem, passphrase, key.from)
+      const { pem, from } = certificate
+      issuers.push(await openIssuer(pem, from, signingKey(privateKey, signerWith), at))
+    }
+    if (authorities.length === 0) {
+      if (config?.mode !== 'lab') return [finding('authority', 'skipped', 'the configuration has faults')]
+      if (!existsSync(join(config.dataDir, 'authority')))
+        return [finding('authority', 'skipped', 'lab mode makes it at the first start')]
       const { certificate, key } = await labAuthority(config.dataDir, now)
-      issuer = await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now)
-    } else {
-      const why =
-        config?.mode === 'lab' ? 'lab mode makes it at the first start' : 'the configuration has faults'
-      return [finding('authority', 'skipped', why)]
+      issuers.push(await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now))
     }
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException
@@ -134,7 +135,7 @@ async function authorityFindings(
       ),
     ]
   }
-  return [authorityFinding(issuer, now), chainFinding(issuer)]
+  return issuers.flatMap((issuer) => [authorityFinding(issuer, now), chainFinding(issuer)])
 }
 
 function authorityFinding({ record: { subject, notAfter } }: Issuer, now: Date): Finding {

@@ -36,6 +36,16 @@ export interface AuthorityRecord {
   readonly registeredAt: Date
 }
 
+/** Which authority issues: the last choice counts. */
+export interface AuthorityChoiceRecord {
+  readonly id: string
+  /** Null: for every purpose that has no choice of its own. */
+  readonly purpose: Purpose | null
+  readonly authorityId: string
+  readonly chosenBy: string
+  readonly chosenAt: Date
+}
+
 export interface LineageRecord {
   readonly id: string
   readonly purpose: Purpose
@@ -230,6 +240,42 @@ export interface NewRevocation {
   readonly revokedAt: Date
   /** The order for many that it is part of. */
   readonly orderId: string | null
+}
+
+/** Which certificates: those for which all of it holds. */
+export interface RevocationSelection {
+  /** The id of the authority that issued them. */
+  readonly authority?: string
+  readonly lineage?: string
+  readonly publicKeyPin?: string
+  readonly purpose?: Purpose
+  /** When they were issued, both ends included. */
+  readonly issuedFrom?: string
+  readonly issuedUntil?: string
+}
+
+export interface NewRevocationOrder {
+  readonly id: string
+  readonly selection: RevocationSelection
+  readonly reason: string
+  /** How many were to be revoked when it was given. */
+  readonly total: number
+  readonly requestedBy: string
+  readonly requestId: string
+  readonly createdAt: Date
+}
+
+export interface RevocationOrderRecord extends NewRevocationOrder {
+  /** How many it has revoked. */
+  readonly revoked: number
+  readonly completedAt: Date | null
+}
+
+/** A certificate that an order would revoke. */
+export interface ToRevoke {
+  readonly id: string
+  readonly serialNumber: string
+  readonly lineageId: string
 }
 
 /** A certificate that must not be used for now. */

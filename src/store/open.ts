@@ -8,6 +8,7 @@
 
 import type { KeyObject } from 'node:crypto'
 import { auditFunctions, beginChain } from './audit.ts'
+import { authorityFunctions } from './authorities.ts'
 import { bootstrapFunctions } from './bootstrap.ts'
 import { certificateFunctions } from './certificates.ts'
 import { chainUnder } from './chain.ts'
@@ -87,6 +88,7 @@ export async function openStore(
 
   return {
     ...issuanceFunctions(database),
+    ...authorityFunctions(database),
     ...certificateFunctions(database),
     ...lineageFunctions(database),
     ...kitFunctions(database),

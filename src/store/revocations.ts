@@ -14,9 +14,13 @@ import type {
   HoldRecord,
   NewAuditEvent,
   NewRevocation,
+  NewRevocationOrder,
   ResponderRecord,
   RevocationListRecord,
+  RevocationOrderRecord,
+  RevocationSelection,
   RevokedRecord,
+  ToRevoke,
 } from './model.ts'
 import { insert } from './rows.ts'
 
@@ -52,6 +56,60 @@ export function revocationFunctions(database: Database) {
           ...events.map(auditRow),
         ],
       ),
+
+    /** How many certificates a selection holds that are not revoked. @param before - an order: only what was begun before it. */
+    countToRevoke: (selection: RevocationSelection, before: string): Promise<number> =>
+      database.read(async (client) => {
+        const [row] = await client.$queryRaw<{ total: number | bigint }[]>`
+          SELECT count(*) AS "total" FROM ${selected(selection, before)}`
+        return Number(row!.total)
+      }),
+
+    /** They themselves, by id. */
+    toRevoke: (
+      selection: RevocationSelection,
+      page: { readonly before: string; readonly limit: number; readonly after?: string | undefined },
+    ): Promise<ToRevoke[]> =>
+      database.read(
+        (client) => client.$queryRaw<ToRevoke[]>`
+          SELECT c."id", c."serialNumber", c."lineageId" FROM ${selected(selection, page.before)}
+          AND c."id" > ${page.after ?? ''} ORDER BY c."id" LIMIT ${page.limit}`,
+      ),
+
+    recordRevocationOrder: (order: NewRevocationOrder, event: NewAuditEvent): Promise<void> => {
+      const { id, reason, total, requestedBy, requestId, createdAt } = order
+      const selection = JSON.stringify(order.selection)
+      const row = { id, selection, reason, total, requestedBy, requestId, createdAt }
+      return database.add([insert('RevocationOrder', row), auditRow(event)])
+    },
+
+    findRevocationOrder: (id: string): Promise<RevocationOrderRecord | null> =>
+      database.read(async (client) => {
+        const row = await client.revocationOrder.findUnique({ where: { id }, include: besideOrder })
+        return row && asOrder(row)
+      }),
+
+    /** Those that have something left to revoke, the first first. */
+    openRevocationOrders: (): Promise<RevocationOrderRecord[]> =>
+      database.read(async (client) => {
+        const rows = await client.revocationOrder.findMany({
+          where: { completion: null },
+          orderBy: { id: 'asc' },
+          include: besideOrder,
+        })
+        return rows.map(asOrder)
+      }),
+
+    /** An order that has nothing left; nothing when a peer has said so already. */
+    completeRevocationOrder: async (
+      orderId: string,
+      completedAt: Date,
+      event: NewAuditEvent,
+    ): Promise<void> => {
+      const row = insert('RevocationOrderCompletion', { orderId, completedAt })
+      const constraints = ['RevocationOrderCompletion_orderId', 'RevocationOrderCompletion_pkey']
+      await addedOr('taken', constraints, [row, auditRow(event)])
+    },
 
     /** A hold with its event; `taken` when a peer wrote down this very hold. */
     recordHold: (hold: HoldRecord, event: NewAuditEvent): Promise<'recorded' | 'taken'> => {
@@ -201,4 +259,44 @@ export function revocationFunctions(database: Database) {
       }
     },
   }
+}
+
+const besideOrder = {
+  completion: true,
+  _count: { select: { revocations: true } },
+} as const satisfies Prisma.RevocationOrderInclude
+
+function asOrder({
+  completion,
+  _count,
+  ...order
+}: Prisma.RevocationOrderGetPayload<{ include: typeof besideOrder }>): RevocationOrderRecord {
+  return {
+    ...order,
+    selection: JSON.parse(order.selection) as RevocationSelection,
+    revoked: _count.revocations,
+    completedAt: completion?.completedAt ?? null,
+  }
+}
+
+/** `"Certificate" c ... WHERE ...`: what of it is not revoked and was begun before an order. */
+function selected(selection: RevocationSelection, before: string): Prisma.Sql {
+  const { authority, lineage, publicKeyPin, purpose, issuedFrom, issuedUntil } = selection
+  const conditions = [
+    Prisma.sql`c."id" < ${before}`,
+    Prisma.sql`NOT EXISTS (SELECT 1 FROM "Revocation" r WHERE r."certificateId" = c."id")`,
+  ]
+  if (authority !== undefined)
+    conditions.push(
+      Prisma.sql`EXISTS (SELECT 1 FROM "IssuanceIntent" i WHERE i."id" = c."id" AND i."authorityId" = ${authority})`,
+    )
+  if (lineage !== undefined) conditions.push(Prisma.sql`c."lineageId" = ${lineage}`)
+  if (publicKeyPin !== undefined)
+    conditions.push(
+      Prisma.sql`c."lineageId" IN (SELECT l."id" FROM "Lineage" l WHERE l."publicKeyPin" = ${publicKeyPin})`,
+    )
+  if (purpose !== undefined) conditions.push(Prisma.sql`c."purpose" = ${purpose}`)
+  if (issuedFrom !== undefined) conditions.push(Prisma.sql`c."issuedAt" >= ${new Date(issuedFrom)}`)
+  if (issuedUntil !== undefined) conditions.push(Prisma.sql`c."issuedAt" <= ${new Date(issuedUntil)}`)
+  return Prisma.sql`"Certificate" c WHERE ${Prisma.join(conditions, ' AND ')}`
 }

@@ -12,6 +12,7 @@ import { Prisma } from './generated/sqlite/client.ts'
 /** The tables that rows are added to, and what a row of them holds. */
 interface Rows {
   readonly Authority: Prisma.AuthorityUncheckedCreateInput
+  readonly AuthorityChoice: Prisma.AuthorityChoiceUncheckedCreateInput
   readonly Lineage: Prisma.LineageUncheckedCreateInput
   readonly IssuanceIntent: Prisma.IssuanceIntentUncheckedCreateInput
   readonly Certificate: Prisma.CertificateUncheckedCreateInput

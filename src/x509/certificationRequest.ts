@@ -3,8 +3,11 @@
  *
  * `readCertificationRequest` reads the structure and does no arithmetic; `provesPossession` verifies
  * the request's own signature, natively, over the octets as they came. Whether the request is
- * acceptable, and whether its key is safe to calculate with, is for hgs/rules.ts to say in between.
+ * acceptable, and whether its key is safe to calculate with, is for hgs/rules.ts to say in between. The
+ * one that is written here is that of a subordinate authority.
  */
+import * as asn1 from './asn1.ts'
+import { signatureAlgorithm } from './certificate.ts'
 import {
   bitStringOctets,
   DerError,
@@ -17,8 +20,15 @@ import {
   text,
   type Element,
 } from './der.ts'
-import { readExtensions, readSubjectAltName, type Extension, type GeneralName } from './extensions.ts'
 import {
+  readExtensions,
+  readSubjectAltName,
+  writeExtensions,
+  type Extension,
+  type GeneralName,
+} from './extensions.ts'
+import {
+  canonicalSpki,
   importPublicKey,
   readSubjectPublicKeyInfo,
   verifies,
@@ -222,3 +232,25 @@ export async function provesPossession(request: CertificationRequest, key: RsaPu
   if (digest === undefined) return false
   return verifies(digest, request.signedOctets, importPublicKey(key), request.signature)
 }
+
+/** CertificationRequestInfo (RFC 2986 §4.1): the octets to sign, with SHA-256. */
+export const writeCertificationRequestInfo = (contents: {
+  /** The DER of the name. */
+  readonly subject: Uint8Array
+  readonly publicKey: RsaPublicKey
+  readonly extensions: readonly Extension[]
+}): Uint8Array =>
+  asn1.toDer(
+    asn1.sequence(
+      asn1.integer(0),
+      asn1.raw(contents.subject),
+      asn1.raw(canonicalSpki(contents.publicKey)),
+      asn1.tagged(
+        0,
+        asn1.sequence(asn1.oid(oids.extensionRequest), asn1.set(writeExtensions(contents.extensions))),
+      ),
+    ),
+  )
+
+export const writeCertificationRequest = (info: Uint8Array, signature: Uint8Array): Uint8Array =>
+  asn1.toDer(asn1.sequence(asn1.raw(info), signatureAlgorithm(), asn1.bitString(signature)))

@@ -185,6 +185,19 @@ export interface NameConstraints {
   readonly excluded: readonly Subtree[]
 }
 
+/** Hosts below these, and no others (§4.2.1.10). A domain stands for itself and all below it. */
+export const permittedHosts = (domains: readonly string[]): Extension =>
+  extension(
+    oids.nameConstraints,
+    true,
+    asn1.sequence(
+      asn1.tagged(
+        0,
+        ...domains.map((domain) => asn1.sequence(asn1.taggedPrimitive(2, Buffer.from(domain, 'ascii')))),
+      ),
+    ),
+  )
+
 /** Minimum and maximum are refused: RFC 5280 gives them no use, and verifiers refuse them too. */
 export function readNameConstraints(value: Uint8Array): NameConstraints {
   const fields = sequence(readDer(value), 'nameConstraints', 1, 2)

@@ -55,7 +55,7 @@ interface Answer {
 /** What others than a requester do. */
 const ofAdmin = [
   ...['deliverKey', 'listAuditEvents', 'listIdentities', 'createIdentity', 'revokeIdentity'],
-  ...['revokeCertificate', 'releaseCertificate'],
+  ...['revokeCertificate', 'releaseCertificate', 'revokeMany', 'getRevocationOrder'],
 ]
 const ofApprover = ['approveRequest', 'rejectRequest']
 
@@ -326,6 +326,12 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   await well('revokeCertificate', { ...ofReplaced, body: { reason: 'certificateHold' } })
   await well('releaseCertificate', ofReplaced)
 
+  const many = { selection: { issuedUntil: '2001-01-01T00:00:00Z' }, reason: 'superseded' }
+  await badly('revokeMany', { body: { ...many, reason: 'certificateHold' } })
+  const many202 = await well('revokeMany', { body: many })
+  await well('getRevocationOrder', { params: { id: many202.json.id as string } })
+  await badly('getRevocationOrder', { params: { id } })
+
   // Kits.
   const pfxPassword = word('the password of a kit')
   const order = {
@@ -358,6 +364,8 @@ async function leavesNoTrace(t: Test, postgres?: Postgres): Promise<void> {
   const { json: authority } = await well('getAuthority')
   const issuer = { params: { authority: authority.id as string } }
   for (const operation of ['getIssuerCertificate', 'getRevocationList']) await well(operation, issuer)
+  await well('listAuthorities')
+  await well('readAuthority', { params: { id: authority.id as string } })
   await well('askOcsp', { body: 'nothing', type: 'application/ocsp-request' })
   await well('getOcsp', { params: { request: 'nothing' } })
   await well('explainProblem', { params: { code: 'busy' } })

@@ -1,9 +1,11 @@
 /** Revoking, holding and releasing; and what lists and OCSP answers then say, by the word of OpenSSL. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { publicName } from '../../src/authority/addresses.ts'
-import { freshKey, freshRequest, inProcess, type InProcess } from '../support/inProcess.ts'
+import { revocationOrders } from '../../src/authority/revokeMany.ts'
+import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
 import { run } from '../support/witnesses.ts'
 
@@ -204,6 +206,97 @@ t.test('revocation', async (t) => {
     const etag = String(answer.headers['etag'])
     const url = `/pki/${publicName(service.ca.issuer)}/crl`
     t.match(await service.get(url, { as: null, headers: { 'if-none-match': etag } }), { status: 304 })
+  })
+})
+
+t.test('many at once', async (t) => {
+  const service = await inProcess(t)
+  const made = [] as Awaited<ReturnType<typeof issue>>[]
+  for (let n = 0; n < 6; n++) {
+    made.push(await issue(service))
+    service.clock.now = new Date(service.clock.now.getTime() + day)
+  }
+  const order = (selection: object, query = '') =>
+    service.post(`/v1/revocations${query}`, { body: { selection, reason: 'superseded', comment: 'a test' } })
+  const over = async (answer: Answer) => {
+    t.equal(answer.status, 202)
+    for (let n = 0; n < 200; n++) {
+      const { json } = await service.get(String(answer.headers['location']))
+      if (json.completedAt !== null) return json as { total: number; revoked: number }
+      await sleep(10)
+    }
+    throw new Error('it does not end')
+  }
+  const revokedNow = async () =>
+    new Set(
+      (await service.get('/v1/certificates?state=revoked&limit=200')).json.items.map(
+        ({ id }: { id: string }) => id,
+      ),
+    )
+  const at = (n: number, ms = 0) => new Date(Date.parse('2026-11-23T12:00:00Z') + n * day + ms).toISOString()
+
+  await t.test('a dry run tells how many, and revokes none', async (t) => {
+    t.match(await order({ purpose: 'signing' }, '?dryRun=true'), {
+      status: 200,
+      json: { dryRun: true, total: 6, first: made.map(({ id }) => id) },
+    })
+    t.equal((await revokedNow()).size, 0)
+    for (const selection of [{}, { nothing: 'x' }, { purpose: 'none' }, { issuedFrom: 'yesterday' }])
+      t.equal((await order(selection)).status, 400)
+  })
+  await t.test('by period, by key, by lineage, by authority and purpose', async (t) => {
+    t.match(await over(await order({ issuedFrom: at(1), issuedUntil: at(2) })), { total: 2, revoked: 2 })
+    t.strictSame(await revokedNow(), new Set([made[1]!.id, made[2]!.id]))
+    const { publicKeyPin } = (await service.get(`/v1/certificates/${made[3]!.id}`)).json
+    t.match(await over(await order({ publicKeyPin })), { total: 1, revoked: 1 })
+    t.match(await over(await order({ lineage: made[4]!.lineage })), { total: 1, revoked: 1 })
+    t.match(await over(await order({ authority: '0'.repeat(64) })), { total: 0, revoked: 0 })
+    const authority = service.ca.issuer.record.id
+    t.match(await over(await order({ authority, purpose: 'encryption' })), { total: 0, revoked: 0 })
+    t.match(await over(await order({ authority, purpose: 'signing' })), { total: 2, revoked: 2 }, 'the rest')
+    t.equal((await revokedNow()).size, 6)
+    t.match(await order({ authority }, '?dryRun=true'), { json: { total: 0 } })
+    await service.ca.revocations.settled()
+  })
+  await t.test('what comes after the order is not meant by it', async (t) => {
+    const given = await order({ purpose: 'signing' })
+    const { id } = await issue(service)
+    await over(given)
+    t.notOk((await revokedNow()).has(id))
+  })
+  await t.test('an order that was interrupted is carried out by the next start', async (t) => {
+    const { store } = service.ca
+    const more = [] as string[]
+    for (let n = 0; n < 5; n++) more.push((await issue(service)).id)
+    let calls = 0
+    const failing = {
+      ...store,
+      // One at a time, as after a race; and after the second the process is gone.
+      recordRevocations: async (...given: Parameters<typeof store.recordRevocations>) => {
+        calls++
+        if (calls === 1) return 'alreadyRevoked' as const
+        if (calls > 3) throw new Error('the process died')
+        return store.recordRevocations(...given)
+      },
+    }
+    const parts = { now: service.ca.now, log: service.ca.log }
+    const dying = revocationOrders({ ...parts, store: failing, onRevoked: () => {} })
+    const broken = await service.again({
+      revocations: { ...service.ca.revocations, carryOut: () => dying.wake() },
+    })
+    const before = await revokedNow()
+    const given = await broken.post('/v1/revocations', {
+      body: { selection: { purpose: 'signing' }, reason: 'cessationOfOperation' },
+    })
+    await dying.stop()
+    const { json } = await service.get(String(given.headers['location']))
+    t.match(json, { completedAt: null })
+    t.ok(json.revoked < json.total, `${json.revoked} of ${json.total}`)
+    service.ca.revocations.carryOut()
+    t.match(await over(given), { revoked: json.total })
+    const added = [...(await revokedNow())].filter((id) => !before.has(id))
+    t.equal(added.length, json.total, 'exactly those')
+    for (const id of more) t.ok(added.includes(id))
   })
 })
 

@@ -28,7 +28,7 @@ interface Rule {
   /** Who may use the route at all, within its scope. The rest is 403, whatever the object. */
   readonly by: readonly Role[] | 'public' | 'bootstrap'
   /** What stands in its address; what is foreign is 404 to all who may use it. */
-  readonly object?: 'certificate' | 'lineage' | 'kit' | 'request' | 'identity'
+  readonly object?: 'certificate' | 'lineage' | 'kit' | 'request' | 'identity' | 'order'
   /** Whether bounds alone are in the way: with `everything` for a scope, the same roles may. */
   readonly unbounded?: true
 }
@@ -39,6 +39,10 @@ const rules: Readonly<Record<string, Rule>> = {
   'get /readyz': { by: 'public' },
   'get /problems/{code}': { by: 'public' },
   'get /v1/authority': { by: 'public' },
+  'get /v1/authorities': { by: 'public' },
+  'get /v1/authorities/{id}': { by: 'public' },
+  'post /v1/revocations': { by: ['admin'], unbounded: true },
+  'get /v1/revocations/{id}': { by: ['admin'], object: 'order', unbounded: true },
   'get /v1/authority/certificate': { by: 'public' },
   'get /v1/authority/chain': { by: 'public' },
   'post /v1/bootstrap': { by: 'bootstrap' },
@@ -128,6 +132,9 @@ t.test('each route, by each role, over an object of its scope and over another',
   const idOf = async (as: string) => (await service.get('/v1/identities/self', { as })).json.id as string
   const stranger = await idOf(await service.apiKey('requester', 30))
 
+  const many = { selection: { issuedUntil: '2001-01-01T00:00:00Z' }, reason: 'superseded' }
+  const revocationOrder = (await service.post('/v1/revocations', { body: many })).json.id as string
+
   const { paths } = parse(readFileSync(openApiFile, 'utf8')) as {
     paths: Record<string, Record<string, object>>
   }
@@ -164,6 +171,7 @@ t.test('each route, by each role, over an object of its scope and over another',
           kit: kit.id,
           request: request.id,
           identity: whose === 'own' ? await idOf(as) : stranger,
+          order: revocationOrder,
         }
         const answer = await ask(object === undefined ? path : path.replace(/\{\w+\}/, ids[object]), as)
         const what = `${route} by ${who} on ${whose}: ${answer.status}`

@@ -139,6 +139,7 @@ export async function inProcess(
   const ca: CertificationAuthority = {
     store,
     issuer,
+    issuerOf: {},
     loaded: [issuer],
     revocations,
     publicUrl: null,
@@ -217,7 +218,7 @@ export async function inProcess(
       const json = typeof ask.body === 'object' && !(ask.body instanceof Uint8Array)
       const type = ask.type ?? (json ? 'application/json' : undefined)
       // Keys in escrow are handed out, and the audit trail is read, by who issues nothing.
-      const usual = /\/(deliveries|revocation)(\?|$)|^\/v1\/(audit-events|identities)/.test(url)
+      const usual = /\/(deliveries|revocation)(\?|$)|^\/v1\/(audit-events|identities|revocations)/.test(url)
         ? 'admin'
         : 'requester'
       const key = ask.as === undefined ? await usualKey(usual) : ask.as

@@ -1,0 +1,169 @@
+/**
+ * Revoking many certificates by one order: those of an authority, of a key, of a purpose, of a period. The
+ * order is on record with what it selects before the first of them is revoked, so whatever ends the
+ * process, the next start goes on, and in the end exactly those are revoked that were meant.
+ */
+import { CaError } from '../errors.ts'
+import type { Log } from '../store/log.ts'
+import type { NewAuditEvent, RevocationOrderRecord, RevocationSelection, ToRevoke } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+import { nextTurn } from '../turns.ts'
+import type { CrlReason } from '../x509/crl.ts'
+import type { CertificationAuthority } from './authority.ts'
+import type { Requester } from './cycle.ts'
+
+/** How many are revoked in one transaction. */
+const atOnce = 100
+
+export interface ManyRevocations {
+  readonly selection: RevocationSelection
+  /** Not certificateHold: what is revoked so is revoked for good. */
+  readonly reason: Exclude<CrlReason, 'certificateHold'>
+  readonly comment: string | null
+  readonly by: Requester
+}
+
+/** How many certificates an order would revoke now, and the first of them. */
+export const rehearseMany = async (
+  { store, now }: CertificationAuthority,
+  selection: RevocationSelection,
+): Promise<{ readonly total: number; readonly first: readonly ToRevoke[] }> => {
+  const before = store.newId(now())
+  return {
+    total: await store.countToRevoke(selection, before),
+    first: await store.toRevoke(selection, { before, limit: 20 }),
+  }
+}
+
+/** Writes the order down; it is carried out from then on. */
+export async function orderMany(
+  { store, now, revocations }: CertificationAuthority,
+  { selection, reason, comment, by }: ManyRevocations,
+): Promise<RevocationOrderRecord> {
+  const createdAt = now()
+  const id = store.newId(createdAt)
+  const total = await store.countToRevoke(selection, id)
+  const { name: requestedBy, requestId, address } = by
+  const order = { id, selection, reason, total, requestedBy, requestId, createdAt }
+  await store.recordRevocationOrder(order, {
+    at: createdAt,
+    type: 'revocations.ordered',
+    outcome: 'success',
+    actor: requestedBy,
+    address,
+    requestId,
+    objectId: id,
+    details: { selection, reason, total, comment },
+  })
+  revocations.carryOut()
+  return { ...order, revoked: 0, completedAt: null }
+}
+
+/** @throws CaError `notFound`. */
+export async function readOrder(
+  { store }: CertificationAuthority,
+  id: string,
+): Promise<RevocationOrderRecord> {
+  const order = await store.findRevocationOrder(id.toLowerCase())
+  if (order === null) throw new CaError('notFound', 'There is no revocation order with this id.')
+  return order
+}
+
+/**
+ * Carries out what was ordered and is not done, by whichever instance it was ordered.
+ *
+ * @returns `wake`: there is something to do; `stop`: resolves when nothing is being done any more.
+ */
+export function revocationOrders({
+  store,
+  now,
+  log,
+  onRevoked,
+}: {
+  readonly store: Store
+  readonly now: () => Date
+  readonly log: Log
+  readonly onRevoked: () => void
+}) {
+  let stopped = false
+  let wanted = false
+  let underWay: Promise<void> | undefined
+
+  async function carryOut(order: RevocationOrderRecord): Promise<void> {
+    for (let after: string | undefined; !stopped;) {
+      const page = await store.toRevoke(order.selection, { before: order.id, limit: atOnce, after })
+      if (page.length > 0) {
+        if ((await revoke(order, page)) === 'alreadyRevoked')
+          for (const one of page) await revoke(order, [one]) // one of them is, by somebody else meanwhile
+        onRevoked()
+      }
+      if (page.length < atOnce) {
+        const { revoked } = (await store.findRevocationOrder(order.id))!
+        await store.completeRevocationOrder(order.id, now(), completed(now(), order, revoked))
+        log.info({ order: order.id, revoked }, 'a revocation order is carried out')
+        return
+      }
+      after = page.at(-1)!.id
+      await nextTurn()
+    }
+  }
+
+  function revoke(order: RevocationOrderRecord, page: readonly ToRevoke[]) {
+    const revokedAt = now()
+    const { id: orderId, reason, requestedBy } = order
+    return store.recordRevocations(
+      page.map(({ id }) => ({ certificateId: id, reason, requestedBy, revokedAt, orderId })),
+      page.map((one) => revokedEvent(revokedAt, order, one)),
+    )
+  }
+
+  async function round(): Promise<void> {
+    while (wanted && !stopped) {
+      wanted = false
+      try {
+        for (const order of await store.openRevocationOrders()) await carryOut(order)
+      } catch (error) {
+        log.error({ err: error }, 'a revocation order could not be carried out; it is tried again')
+      }
+    }
+  }
+
+  return {
+    wake: (): void => {
+      wanted = true
+      underWay ??= round().finally(() => (underWay = undefined))
+    },
+    async stop(): Promise<void> {
+      stopped = true
+      await underWay
+    },
+  }
+}
+
+const revokedEvent = (at: Date, order: RevocationOrderRecord, one: ToRevoke): NewAuditEvent => ({
+  at,
+  type: 'certificate.revoked',
+  outcome: 'success',
+  actor: order.requestedBy,
+  address: null,
+  requestId: order.requestId,
+  objectId: one.id,
+  details: {
+    serialNumber: one.serialNumber,
+    lineage: one.lineageId,
+    reason: order.reason,
+    comment: null,
+    order: order.id,
+  },
+})
+
+const completed = (at: Date, order: RevocationOrderRecord, revoked: number): NewAuditEvent => ({
+  at,
+  type: 'revocations.completed',
+  outcome: 'success',
+  actor: order.requestedBy,
+  address: null,
+  requestId: order.requestId,
+  objectId: order.id,
+  details: { revoked },
+})

@@ -1,0 +1,334 @@
+/** `hgs-ca ca`: authorities made, imported and certified, and which of them issues. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
+import { issuedBefore } from '../authority/choice.ts'
+import { processEnvironment, readConfig, type Config } from '../config.ts'
+import { dnsNameFault } from '../hgs/dnsName.ts'
+import { purposes } from '../hgs/profiles.ts'
+import { decryptPrivateKey, readSecretFile } from '../keys/keyFile.ts'
+import { signerWith } from '../keys/signer.ts'
+import { recordOf } from '../lab.ts'
+import {
+  importKey,
+  importPfx,
+  keySizes,
+  makeSubordinate,
+  makeWithRoot,
+  rewrap,
+  takeCertificate,
+  usualYears,
+  type Plan,
+} from '../operation/authorities.ts'
+import { migrate } from '../store/migrate.ts'
+import type { Purpose } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+import { actor, event, silent, tell } from './host.ts'
+
+export const caUsage = `
+  hgs-ca ca init NAME --root FOLDER              make a root and an authority below it; FOLDER is then taken away
+  hgs-ca ca init NAME --subordinate              make a key, and a request for the authority above it to certify
+  hgs-ca ca accept NAME FILE                     take the certificate of NAME, with those above it (PEM, DER, PKCS#7)
+  hgs-ca ca import NAME --pfx FILE               take an authority that exists, such as one that AD CS has exported
+  hgs-ca ca import NAME --key FILE --certificate FILE
+  hgs-ca ca list                                 which authorities there are, which issues, and until when
+  hgs-ca ca rollover NAME [--go]                 see what it takes to let NAME issue from now on, and with --go do it
+  hgs-ca ca rewrap --new-passphrase-file FILE    encrypt the keys of all authorities under another passphrase`
+
+export const caOptionsUsage = `
+Options of ca:
+  --organization NAME    of init: O of its subject
+  --common-name NAME     of init: CN of its subject
+  --bits N               of init: ${keySizes.join(', ')}; ${keySizes[0]} when left out
+  --years N              of init: 1 to 30; ${usualYears.issuing} when left out
+  --permit DOMAIN        of init: a domain whose hosts it may certify (nameConstraints), as often as needed; any when left out
+  --password-file FILE   of import: what opens the PFX or the key
+  --purpose PURPOSE      of rollover: ${purposes.join(', ')}; every one that has no authority of its own when left out
+`
+
+const options = {
+  root: { type: 'string' },
+  subordinate: { type: 'boolean', default: false },
+  organization: { type: 'string' },
+  'common-name': { type: 'string' },
+  bits: { type: 'string', default: String(keySizes[0]) },
+  years: { type: 'string', default: String(usualYears.issuing) },
+  permit: { type: 'string', multiple: true, default: [] as string[] },
+  pfx: { type: 'string' },
+  key: { type: 'string' },
+  certificate: { type: 'string' },
+  'password-file': { type: 'string' },
+  'new-passphrase-file': { type: 'string' },
+  purpose: { type: 'string' },
+  go: { type: 'boolean', default: false },
+} as const
+type Options = ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
+
+/** What the operator typed is not enough; the message says what is missing. */
+class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** What every verb has at hand. */
+interface Host {
+  readonly store: Store
+  readonly caDir: string
+  readonly passphrase: string
+  readonly config: Config
+}
+
+const verbs: Readonly<
+  Record<string, { words: number; act: (host: Host, words: string[], given: Options) => Promise<number> }>
+> = {
+  init: { words: 1, act: init },
+  accept: { words: 2, act: accept },
+  import: { words: 1, act: importAuthority },
+  list: { words: 0, act: list },
+  rollover: { words: 1, act: rollover },
+  rewrap: { words: 0, act: rewrapKeys },
+}
+
+/** @returns the exit code; null when there is no such verb. */
+export async function onCa(arguments_: string[]): Promise<number | null> {
+  const { values, positionals } = parseArgs({ args: arguments_, allowPositionals: true, options })
+  const [name = '', ...words] = positionals
+  const verb = Object.hasOwn(verbs, name) ? verbs[name] : undefined
+  if (verb === undefined || words.length !== verb.words) return null
+  try {
+    return await withAuthorities((host) => verb.act(host, words, values))
+  } catch (error) {
+    if (error instanceof UsageError) return tell(`${error.message}\n`, 64)
+    if (error instanceof AuthorityError) return tell(`${error.message}\n`, 78)
+    throw error
+  }
+}
+
+async function withAuthorities(act: (host: Host) => Promise<number>): Promise<number> {
+  const config = readConfig(processEnvironment(), { authorities: 'to come' })
+  const { caDir, passphrase, databaseUrl } = config
+  if (caDir === null || passphrase === null)
+    return tell(
+      'HGSCA_CA_DIR is not set. It names the folder of the authorities, in place of HGSCA_CA_KEY_FILE and HGSCA_CA_CERTIFICATE_FILE.\n',
+      78,
+    )
+  await migrate(databaseUrl, { log: silent })
+  const store = await recordOf(config, { log: silent })
+  try {
+    return await act({ store, caDir, passphrase, config })
+  } finally {
+    await store.close()
+  }
+}
+
+function folderOf({ caDir }: Host, name: string): string {
+  if (!/^[\w][\w.-]{0,62}$/.test(name))
+    throw new UsageError(`${name} is no name for a folder: letters, digits, and . _ - after the first.`)
+  return join(caDir, name)
+}
+
+function planOf(given: Options): Plan {
+  const { organization, 'common-name': commonName, permit: permitted } = given
+  if (organization === undefined || commonName === undefined)
+    throw new UsageError('--organization and --common-name say whose authority it is.')
+  const [bits, years] = [Number(given.bits), Number(given.years)]
+  if (!keySizes.some((size) => size === bits)) throw new UsageError(`--bits: ${keySizes.join(', ')}.`)
+  if (!Number.isInteger(years) || years < 1 || years > 30) throw new UsageError('--years: 1 to 30.')
+  for (const domain of permitted)
+    if (dnsNameFault(domain) !== null) throw new UsageError(`--permit: ${domain} is no domain.`)
+  return { organization, commonName, bits, years, permitted }
+}
+
+async function init(host: Host, [name]: string[], given: Options): Promise<number> {
+  const { store, passphrase } = host
+  const folder = folderOf(host, name!)
+  const plan = planOf(given)
+  if ((given.root === undefined) === !given.subordinate)
+    throw new UsageError('Either --root FOLDER or --subordinate.')
+  const now = new Date()
+  if (given.root === undefined) {
+    const { subject, publicKeyPin } = await makeSubordinate(folder, plan, passphrase)
+    const how = { name, subject, publicKeyPin, how: 'subordinate' }
+    await store.recordEvent(event('authority.made', null, now, how))
+    return tell(
+      `${folder}/request.csr: have it certified by the authority above (CA:TRUE, pathlen:0, keyCertSign and cRLSign), then: hgs-ca ca accept ${name} FILE\n`,
+      0,
+    )
+  }
+  const { issuer } = await makeWithRoot(folder, given.root, plan, passphrase, now)
+  await registered(store, issuer)
+  const how = { name, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin, how: 'root' }
+  await store.recordEvent(event('authority.made', issuer.record.id, now, how))
+  return tell(
+    `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}.\n` +
+      `${given.root} holds the key of the root, under the same passphrase. Take it away from this host now, onto media that lie in a safe, in two places; delete it here. It is needed to certify the next authority, and for nothing else.\n`,
+    0,
+  )
+}
+
+async function accept(host: Host, [name, path]: string[]): Promise<number> {
+  const file = { content: fileAt(path!), from: path! }
+  const issuer = await takeCertificate(folderOf(host, name!), file, host.passphrase, new Date())
+  await registered(host.store, issuer)
+  await host.store.recordEvent(
+    event('authority.certified', issuer.record.id, new Date(), { name, ...factsOf(issuer) }),
+  )
+  return tell(`${name}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}.\n`, 0)
+}
+
+async function importAuthority(host: Host, [name]: string[], given: Options): Promise<number> {
+  const folder = folderOf(host, name!)
+  const { pfx, key, certificate, 'password-file': passwordFile } = given
+  const password =
+    passwordFile === undefined
+      ? ''
+      : readSecretFile(passwordFile, '--password-file')
+          .toString('utf8')
+          .replace(/\r?\n$/, '')
+  const now = new Date()
+  let issuer: Issuer
+  if (pfx !== undefined && key === undefined && certificate === undefined) {
+    issuer = await importPfx(folder, { content: fileAt(pfx), from: pfx }, password, host.passphrase, now)
+  } else if (pfx === undefined && key !== undefined && certificate !== undefined) {
+    const opened = decryptPrivateKey(readSecretFile(key, '--key'), password, key)
+    const file = { content: fileAt(certificate), from: certificate }
+    issuer = await importKey(folder, opened, file, host.passphrase, now)
+  } else throw new UsageError('Either --pfx FILE, or --key FILE and --certificate FILE.')
+  await registered(host.store, issuer)
+  await host.store.recordEvent(
+    event('authority.imported', issuer.record.id, now, { name, ...factsOf(issuer) }),
+  )
+  return tell(
+    `${name}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. Its revocation lists come from here from now on, and tell of what is issued here alone.\n`,
+    0,
+  )
+}
+
+/** A line for each authority that has a certificate. */
+async function list({ store, config }: Host): Promise<number> {
+  const inUse = await store.inUseUnder(new Date())
+  const issued = await store.everIssued()
+  const choices = await store.authorityChoices()
+  const before = await issuedBefore(store)
+  const chosen = (purpose: Purpose | null) =>
+    choices.findLast((choice) => choice.purpose === purpose)?.authorityId ??
+    (purpose === null ? before : null)
+  for (const { name, issuer } of await openedOf(config)) {
+    const { id, subject, notAfter } = issuer.record
+    const own = purposes.filter((purpose) => chosen(purpose) === id)
+    const does =
+      chosen(null) === id || config.authorities.length === 1
+        ? 'issues'
+        : own.length > 0
+          ? `issues ${own.join(', ')}`
+          : issued.includes(id)
+            ? 'issued before'
+            : 'stands by'
+    process.stdout.write(
+      `${name}  ${does}  until ${notAfter.toISOString().slice(0, 10)}  ${inUse.get(id) ?? 0} certificates in use  ${subject}  ${id}\n`,
+    )
+  }
+  return 0
+}
+
+/** How many certificates are read in one go. */
+const atOnce = 500
+
+async function rollover(host: Host, [name]: string[], given: Options): Promise<number> {
+  const { store, config } = host
+  const purpose = (given.purpose ?? null) as Purpose | null
+  if (purpose !== null && !purposes.includes(purpose))
+    throw new UsageError(`--purpose: ${purposes.join(', ')}.`)
+  const all = await openedOf(config)
+  const next = all.find((one) => one.name === name)?.issuer
+  if (next === undefined)
+    throw new UsageError(
+      `${name} is no authority with a certificate. There are: ${all.map((one) => one.name).join(', ') || 'none'}.`,
+    )
+  const now = new Date()
+  if (next.certificate.notAfter <= now || next.certificate.notBefore > now)
+    throw new AuthorityError(
+      `${name} is valid from ${next.certificate.notBefore.toISOString()} to ${next.certificate.notAfter.toISOString()}: it cannot issue now.`,
+    )
+  const choices = await store.authorityChoices()
+  const before =
+    choices.findLast((choice) => choice.purpose === purpose)?.authorityId ??
+    (purpose === null ? await issuedBefore(store) : null)
+  if (before === next.record.id) return tell(`${name} issues already.\n`, 0)
+
+  // Of those under other authorities: each must be renewed before its own end, and the new one then signs it.
+  let lineages = 0
+  for (const { id } of await store.everyAuthority()) {
+    if (id === next.record.id) continue
+    for (let after: string | undefined; ;) {
+      const page = await store.inUseOf(id, { now, limit: atOnce, after })
+      for (const one of page) {
+        if (purpose !== null && one.purpose !== purpose) continue
+        lineages++
+        const third = (one.notAfter.getTime() - one.notBefore.getTime()) / 3
+        const from = new Date(one.notAfter.getTime() - third).toISOString().slice(0, 10)
+        process.stdout.write(
+          `${one.lineageId}  ${one.purpose}  renew from ${from} to ${one.notAfter.toISOString().slice(0, 10)}  ${one.thumbprint}  ${one.subject}\n`,
+        )
+      }
+      if (page.length < atOnce) break
+      after = page.at(-1)!.id
+    }
+  }
+  const what = purpose === null ? 'every purpose that has no authority of its own' : purpose
+  tell(
+    `${name} (${next.record.subject}, until ${next.record.notAfter.toISOString()}) would issue for ${what}. ${lineages} keys have certificates of other authorities: they stay good, and are renewed as usual, over the same key and in the same lineage, under ${name}. Tenants must trust it first: hand out ${join(host.caDir, name!, 'certificate.pem')}.\n`,
+    0,
+  )
+  if (!given.go)
+    return tell(`To do it, once every instance runs with its key: hgs-ca ca rollover ${name} --go\n`, 0)
+  await registered(store, next)
+  await store.recordChoice(
+    { id: store.newId(now), purpose, authorityId: next.record.id, chosenBy: actor, chosenAt: now },
+    event('authority.chosen', next.record.id, now, { subject: next.record.subject, purpose, before }),
+  )
+  return tell('Done. Instances that have its key follow within seconds; the others after a restart.\n', 0)
+}
+
+async function rewrapKeys(host: Host, _words: string[], given: Options): Promise<number> {
+  const path = given['new-passphrase-file']
+  if (path === undefined) throw new UsageError('--new-passphrase-file FILE holds the new passphrase.')
+  const next = readSecretFile(path, '--new-passphrase-file')
+    .toString('utf8')
+    .replace(/\r?\n$/, '')
+  if (next.length < 12) throw new UsageError('A passphrase has 12 characters at least.')
+  const folders = await rewrap(host.caDir, host.passphrase, next)
+  await host.store.recordEvent(event('authority.rewrapped', null, new Date(), { folders }))
+  return tell(
+    `${folders.length} keys are encrypted anew. Put ${path} in place of HGSCA_CA_KEY_PASSPHRASE_FILE before the next start; the old keys in backups still open with the old passphrase.\n`,
+    0,
+  )
+}
+
+/** Those that have a certificate, by the names of their folders. */
+async function openedOf({ authorities }: Config): Promise<{ name: string; issuer: Issuer }[]> {
+  return Promise.all(
+    authorities.map(async ({ certificate: { pem, from }, key, passphrase }) => {
+      const opened = decryptPrivateKey(key.pem, passphrase, key.from)
+      const issuer = await openIssuer(pem, from, signingKey(opened, signerWith), null)
+      return { name: from.split('/').at(-2)!, issuer }
+    }),
+  )
+}
+
+/** On record, so that it can be chosen, and so that no request over its key is certified. */
+const registered = (store: Store, { record }: Issuer): Promise<boolean> => store.registerAuthority(record)
+
+const factsOf = ({ record, publicKeyPin }: Issuer) => ({
+  subject: record.subject,
+  publicKeyPin,
+  notAfter: record.notAfter,
+})
+
+function fileAt(path: string): Uint8Array {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read (${(error as NodeJS.ErrnoException).code}).`)
+  }
+}

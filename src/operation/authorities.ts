@@ -1,0 +1,286 @@
+/**
+ * The life of authorities on the host, in the folder HGSCA_CA_DIR: made, certified by those above them,
+ * imported, encrypted anew. Everything is written whole under another name first, and stands in the audit
+ * trail; what is there already is never overwritten.
+ *
+ *     HGSCA_CA_DIR/NAME/key.pem           PKCS#8, encrypted (keys/keyFile.ts)
+ *     HGSCA_CA_DIR/NAME/request.csr       PKCS#10, until there is a certificate
+ *     HGSCA_CA_DIR/NAME/certificate.pem   the certificate, then those above it
+ */
+import { createPrivateKey, createPublicKey, generateKeyPair, randomBytes, type KeyObject } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
+import { decryptPrivateKey, readSecretFile, writeKeyFile } from '../keys/keyFile.ts'
+import { signerWith } from '../keys/signer.ts'
+import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
+import { writeCertificationRequest, writeCertificationRequestInfo } from '../x509/certificationRequest.ts'
+import { DerError } from '../x509/der.ts'
+import {
+  authorityKeyIdentifier,
+  basicConstraints,
+  extKeyUsage,
+  keyUsage,
+  permittedHosts,
+  subjectKeyIdentifier,
+  type Extension,
+} from '../x509/extensions.ts'
+import {
+  hexDigest,
+  keyIdentifier,
+  pinOf,
+  publicKeyPin,
+  rsaPublicKeyOf,
+  type RsaPublicKey,
+} from '../x509/key.ts'
+import { nameFrom, type Name } from '../x509/name.ts'
+import { oids } from '../x509/oids.ts'
+import { certificateDers, certificatePem, PemError, toPem } from '../x509/pem.ts'
+import { PfxError, readPfx } from '../x509/pfxReader.ts'
+
+const generate = promisify(generateKeyPair)
+const year = 365.25 * 86_400_000 // milliseconds
+
+/** Longer than any HGS key is used; and a root outlives the authorities below it. */
+export const usualYears = { root: 20, issuing: 10 } as const
+export const keySizes = [3072, 4096, 2048] as const // the first is the usual one
+const rootBits = 4096 // it signs once in years
+
+export interface Plan {
+  readonly organization: string
+  readonly commonName: string
+  readonly bits: number
+  readonly years: number
+  /** Domains whose hosts it may certify, such as contoso.com; none for any. */
+  readonly permitted: readonly string[]
+}
+
+export interface Made {
+  readonly folder: string
+  readonly subject: string
+  readonly publicKeyPin: string
+}
+
+/** What all authorities below a root have: they issue certificates of HGS, and no authorities. */
+const issuingExtensions = (publicKey: RsaPublicKey, permitted: readonly string[]): Extension[] => [
+  basicConstraints(true, 0),
+  keyUsage(['keyCertSign', 'cRLSign']),
+  extKeyUsage([oids.serverAuth]),
+  ...(permitted.length === 0 ? [] : [permittedHosts(permitted)]),
+  subjectKeyIdentifier(keyIdentifier(publicKey)),
+]
+
+const subjectOf = ({ organization, commonName }: Pick<Plan, 'organization' | 'commonName'>): Name =>
+  nameFrom({ organization, commonName })
+
+/** @throws AuthorityError when the folder is there already. */
+export function refuseTaken(folder: string): void {
+  if (existsSync(folder)) throw new AuthorityError(`${folder} is there already. Choose another name.`)
+}
+
+/** A folder that is there whole, or not at all. */
+async function writeFolder(
+  folder: string,
+  key: KeyObject,
+  passphrase: string,
+  files: Readonly<Record<string, string>>,
+): Promise<void> {
+  refuseTaken(folder)
+  await mkdir(join(folder, '..'), { recursive: true, mode: 0o700 })
+  const draft = await mkdtemp(join(folder, '..', '.draft-'))
+  try {
+    await writeKeyFile(join(draft, 'key.pem'), key, passphrase)
+    for (const [name, text] of Object.entries(files))
+      await writeFile(join(draft, name), text, { flush: true, mode: 0o644 })
+    await rename(draft, folder)
+  } catch (error) {
+    await rm(draft, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** A root and an authority below it. The key of the root lies in `rootFolder`, to be taken away. */
+export async function makeWithRoot(
+  folder: string,
+  rootFolder: string,
+  plan: Plan,
+  passphrase: string,
+  now: Date,
+): Promise<Made & { readonly issuer: Issuer }> {
+  refuseTaken(folder)
+  refuseTaken(rootFolder)
+  const start = Math.floor(now.getTime() / 1_000) * 1_000 - 3_600_000 // an hour for clocks that differ
+  const [root, own] = await Promise.all([
+    generate('rsa', { modulusLength: rootBits }),
+    generate('rsa', { modulusLength: plan.bits }),
+  ])
+  const [rootKey, ownKey] = [rsaPublicKeyOf(root.publicKey), rsaPublicKeyOf(own.publicKey)]
+  const rootName = subjectOf({ ...plan, commonName: `${plan.commonName} Root` })
+  const sign = signerWith(root.privateKey)
+  const certify = async (subject: Name, key: RsaPublicKey, years: number, extensions: Extension[]) => {
+    const tbs = writeTbsCertificate({
+      serialNumber: Buffer.concat([Uint8Array.of(0x01), randomBytes(16)]),
+      issuer: rootName.der,
+      subject: subject.der,
+      notBefore: new Date(start),
+      notAfter: new Date(start + years * year),
+      publicKey: key,
+      extensions: [...extensions, authorityKeyIdentifier(keyIdentifier(rootKey))],
+    })
+    return writeCertificate(tbs, await sign(tbs))
+  }
+  const rootYears = Math.max(usualYears.root, plan.years)
+  const rootCertificate = await certify(rootName, rootKey, rootYears, [
+    basicConstraints(true),
+    keyUsage(['keyCertSign', 'cRLSign']),
+    subjectKeyIdentifier(keyIdentifier(rootKey)),
+  ])
+  const certificate = await certify(
+    subjectOf(plan),
+    ownKey,
+    plan.years,
+    issuingExtensions(ownKey, plan.permitted),
+  )
+  const pem = [certificate, rootCertificate].map(certificatePem).join('')
+  const issuer = await openIssuer(pem, folder, signingKey(own.privateKey, signerWith), now)
+  await writeFolder(rootFolder, root.privateKey, passphrase, {
+    'certificate.pem': certificatePem(rootCertificate),
+  })
+  await writeFolder(folder, own.privateKey, passphrase, { 'certificate.pem': pem })
+  return { folder, issuer, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin }
+}
+
+/** A key, and the request for its certificate, for the authority above it. */
+export async function makeSubordinate(folder: string, plan: Plan, passphrase: string): Promise<Made> {
+  refuseTaken(folder)
+  const { privateKey, publicKey } = await generate('rsa', { modulusLength: plan.bits })
+  const key = rsaPublicKeyOf(publicKey)
+  const subject = subjectOf(plan)
+  const info = writeCertificationRequestInfo({
+    subject: subject.der,
+    publicKey: key,
+    extensions: issuingExtensions(key, plan.permitted),
+  })
+  const request = writeCertificationRequest(info, await signerWith(privateKey)(info))
+  await writeFolder(folder, privateKey, passphrase, {
+    'request.csr': toPem('CERTIFICATE REQUEST', request),
+  })
+  return { folder, subject: `CN=${plan.commonName},O=${plan.organization}`, publicKeyPin: publicKeyPin(key) }
+}
+
+/**
+ * Takes the certificate of an authority whose key is in `folder`: that of one that was made here, or a new
+ * one over the same key. The one before is kept beside it.
+ *
+ * @param file - the certificate and those above it, in whatever order: PEM, DER or PKCS#7.
+ * @throws AuthorityError when it is not one that can issue, in words.
+ */
+export async function takeCertificate(
+  folder: string,
+  file: { readonly content: Uint8Array; readonly from: string },
+  passphrase: string,
+  now: Date,
+): Promise<Issuer> {
+  const keyPath = join(folder, 'key.pem')
+  const key = decryptPrivateKey(readSecretFile(keyPath, 'the CA key'), passphrase, keyPath)
+  const pem = chainPem(file, publicKeyPin(rsaPublicKeyOf(createPublicKey(key))))
+  const issuer = await openIssuer(pem, file.from, signingKey(key, signerWith), now)
+  const path = join(folder, 'certificate.pem')
+  if (existsSync(path)) {
+    const before = await readFile(path, 'utf8')
+    const id = hexDigest('sha256', certificateDers(before)[0]!).slice(0, 8).toLowerCase()
+    await writeFile(join(folder, `certificate-${id}.pem`), before, { flush: true, mode: 0o644 })
+  }
+  await writeFile(`${path}.next`, pem, { flush: true, mode: 0o644 })
+  await rename(`${path}.next`, path)
+  return issuer
+}
+
+/** The certificate over the key with this pin, then each that issued the one before it. */
+function chainPem({ content, from }: { content: Uint8Array; from: string }, pin: string): string {
+  try {
+    const all = certificateDers(content).map((der) => readCertificate(der))
+    const own = all.find(({ publicKey }) => pinOf(publicKey) === pin)
+    if (own === undefined)
+      throw new AuthorityError(
+        `${from} holds no certificate over the key of this authority. It was issued for another key.`,
+      )
+    const chain = [own]
+    for (;;) {
+      const { issuer, subject } = chain.at(-1)!
+      if (Buffer.compare(issuer.der, subject.der) === 0) break
+      const above = all.find(
+        (one) => Buffer.compare(one.subject.der, issuer.der) === 0 && !chain.includes(one),
+      )
+      if (above === undefined) break
+      chain.push(above)
+    }
+    return chain.map(({ der }) => certificatePem(der)).join('')
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError)
+      throw new AuthorityError(`${from} cannot be read: ${error.message}.`)
+    throw error
+  }
+}
+
+/** An authority that exists: its key and certificate from a PKCS#12 file, as AD CS exports it. */
+export async function importPfx(
+  folder: string,
+  file: { readonly content: Uint8Array; readonly from: string },
+  password: string,
+  passphrase: string,
+  now: Date,
+): Promise<Issuer> {
+  let opened: Awaited<ReturnType<typeof readPfx>>
+  try {
+    opened = await readPfx(file.content, password)
+  } catch (error) {
+    if (error instanceof PfxError) throw new AuthorityError(`${file.from}: ${error.message}.`)
+    throw error
+  }
+  try {
+    const key = createPrivateKey({ key: Buffer.from(opened.privateKey), format: 'der', type: 'pkcs8' })
+    const all = [opened.certificate.der, ...opened.others].map(certificatePem).join('')
+    return await importKey(folder, key, { content: Buffer.from(all), from: file.from }, passphrase, now)
+  } finally {
+    opened.privateKey.fill(0)
+  }
+}
+
+/** The same from a key and its certificate, with those above it. */
+export async function importKey(
+  folder: string,
+  key: KeyObject,
+  certificate: { readonly content: Uint8Array; readonly from: string },
+  passphrase: string,
+  now: Date,
+): Promise<Issuer> {
+  refuseTaken(folder)
+  const pem = chainPem(certificate, publicKeyPin(rsaPublicKeyOf(createPublicKey(key))))
+  const issuer = await openIssuer(pem, certificate.from, signingKey(key, signerWith), now)
+  await writeFolder(folder, key, passphrase, { 'certificate.pem': pem })
+  return issuer
+}
+
+/**
+ * Encrypts the keys of all authorities below `caDir` under another passphrase, with the usual work. All
+ * are written beside the old ones before the first takes its place.
+ *
+ * @returns their folders.
+ */
+export async function rewrap(caDir: string, passphrase: string, next: string): Promise<string[]> {
+  const names = (await readdir(caDir, { withFileTypes: true }))
+    .filter((entry) => entry.isDirectory() && existsSync(join(caDir, entry.name, 'key.pem')))
+    .map(({ name }) => join(caDir, name))
+    .toSorted()
+  for (const folder of names) {
+    const path = join(folder, 'key.pem')
+    const key = decryptPrivateKey(readSecretFile(path, 'the CA key'), passphrase, path)
+    await rm(`${path}.next`, { force: true }) // of a rewrap that did not end
+    await writeKeyFile(`${path}.next`, key, next)
+  }
+  for (const folder of names) await rename(join(folder, 'key.pem.next'), join(folder, 'key.pem'))
+  return names
+}
