@@ -8,6 +8,8 @@ RUN apt-get update \
 COPY package.json package-lock.json ./
 
 FROM build AS dependencies
+# For a CA key in a PKCS#11 token: leave out --omit=optional, have pkcs11js rebuilt too, and bring the
+# library of the token, for Debian, into the last stage.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund \
  && npm rebuild better-sqlite3
 # What no running service needs: sources and objects of SQLite, and Prisma's compilers for other databases.

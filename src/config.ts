@@ -18,6 +18,7 @@ import { issuerFault } from './identity/issuer.ts'
 import { isAddressOrNetwork } from './identity/networks.ts'
 import { escrowWith, readSymmetricKey, type Escrow } from './keys/escrow.ts'
 import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
+import { isTokenUri } from './keys/tokenUri.ts'
 import { DerError } from './x509/der.ts'
 import { PemError } from './x509/pem.ts'
 
@@ -25,7 +26,8 @@ import { PemError } from './x509/pem.ts'
 export interface AuthorityFiles {
   readonly certificate: { readonly pem: string; readonly from: string }
   readonly key: { readonly pem: Buffer; readonly from: string }
-  readonly passphrase: string
+  /** Null when the key is in a token, which has a PIN instead. */
+  readonly passphrase: string | null
 }
 
 export interface Config {
@@ -39,7 +41,7 @@ export interface Config {
   readonly authorities: readonly AuthorityFiles[]
   /** Absolute. Where each authority has a folder; null where there is one, named by its files. */
   readonly caDir: string | null
-  /** What the keys of the authorities are encrypted with; null in lab mode. */
+  /** What the keys of the authorities are encrypted with; null in lab mode, and where all are in tokens. */
   readonly passphrase: string | null
   /** 32 octets that make the MACs and the checkpoints of the audit trail. Null in lab mode, which may have its own. */
   readonly auditKey: KeyObject | null
@@ -89,10 +91,12 @@ const settings = {
   HGSCA_DATA_DIR: 'Folder of lab mode. Default data. Whoever reads it holds the key of the lab authority.',
   HGSCA_DATABASE_URL: 'Secret. file:/path/to/record.db (SQLite) or postgresql://user:password@host/database.',
   HGSCA_CA_CERTIFICATE_FILE: 'The certificate of the authority in PEM, followed by those above it.',
-  HGSCA_CA_KEY: 'Secret. The key of the authority: PKCS#8 in PEM, encrypted.',
+  HGSCA_CA_KEY:
+    'Secret. The key of the authority: PKCS#8 in PEM, encrypted. Or where it is in a PKCS#11 token, in one line (RFC 7512): pkcs11:token=LABEL;object=LABEL?module-path=/path/to/library.so&pin-source=file:/path/to/pin. Whoever has the PIN and reaches the token signs as the authority.',
   HGSCA_CA_DIR:
     'In place of these two, where there are several authorities, or hgs-ca ca is to make them: a folder with a folder for each, which holds certificate.pem and key.pem. All keys have the same passphrase.',
-  HGSCA_CA_KEY_PASSPHRASE: 'Secret. What the key of the authority is encrypted with.',
+  HGSCA_CA_KEY_PASSPHRASE:
+    'Secret. What the key of the authority is encrypted with. A key in a token needs none.',
   HGSCA_AUDIT_KEY:
     'Secret. What makes the MACs of the audit trail, and the key that signs its checkpoints: 32 random octets in base64 or hex. Whoever has it and writes to the database can make another past; who loses it cannot prove the one there is.',
   HGSCA_API_KEY_PEPPER:
@@ -214,6 +218,7 @@ export function readConfig(
   const database = line(secret('HGSCA_DATABASE_URL'))
   const key = secret('HGSCA_CA_KEY')
   const passphrase = line(secret('HGSCA_CA_KEY_PASSPHRASE'))
+  const inToken = key !== null && isTokenUri(key.content)
   const certificate = publicFile('HGSCA_CA_CERTIFICATE_FILE')
   const auditKey = secret('HGSCA_AUDIT_KEY')
   const apiKeyPepper = secret('HGSCA_API_KEY_PEPPER')
@@ -230,9 +235,11 @@ export function readConfig(
       'A database or a CA key is configured, so this is production mode, where nothing is made silently.'
     const missing = Object.entries({
       HGSCA_DATABASE_URL: database,
-      ...(caDir === null && { HGSCA_CA_KEY_FILE: key }),
-      HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase,
-      ...(caDir === null && { HGSCA_CA_CERTIFICATE_FILE: certificate }),
+      ...(caDir === null && {
+        HGSCA_CA_KEY_FILE: key,
+        ...(!inToken && { HGSCA_CA_KEY_PASSPHRASE_FILE: passphrase }),
+        HGSCA_CA_CERTIFICATE_FILE: certificate,
+      }),
       HGSCA_AUDIT_KEY_FILE: auditKey,
       HGSCA_API_KEY_PEPPER_FILE: apiKeyPepper,
     }).flatMap(([name, given]) => (given === null ? [name] : []))
@@ -336,7 +343,7 @@ export function readConfig(
       'HGSCA_CA_DIR stands in place of HGSCA_CA_KEY_FILE and HGSCA_CA_CERTIFICATE_FILE: move both into a folder below it, as key.pem and certificate.pem.',
     )
   const authorities: AuthorityFiles[] = []
-  if (caDir !== null && passphrase) {
+  if (caDir !== null) {
     for (const { pem, from, keyFrom } of authorityFolders(caDir, fault)) {
       try {
         const content = readSecretFile(keyFrom, 'the CA key')
@@ -350,8 +357,12 @@ export function readConfig(
       fault(
         `HGSCA_CA_DIR: ${caDir} holds no authority yet. Make one with hgs-ca ca init or hgs-ca ca import.`,
       )
-  } else if (certificate?.pem && key?.content.length && passphrase)
-    authorities.push({ certificate, key: { pem: key.content, from: key.from }, passphrase })
+  } else if (certificate?.pem && key?.content.length && (passphrase || inToken))
+    authorities.push({
+      certificate,
+      key: { pem: key.content, from: key.from },
+      passphrase: inToken ? null : passphrase,
+    })
   const approval = approvalPolicy(value('HGSCA_APPROVAL'), fault)
   const flags = {
     keyEncipherment: flag('HGSCA_KEY_ENCIPHERMENT'),

@@ -165,6 +165,13 @@ export const codes = {
     cause: 'A certificate never outlives its issuer, and too little of the life of the issuer is left.',
     remedy: 'Give the service a new authority certificate. The PKI team must act; retrying does not help.',
   },
+  authorityUnavailable: {
+    title: 'The key of the certification authority is out of reach at the moment.',
+    cause:
+      'The key is in a PKCS#11 token, and the token does not answer, was taken away, or does not take its PIN any more. Nothing is handed out that is not signed.',
+    remedy:
+      'Repeat the request, with the same Idempotency-Key, after the seconds in the Retry-After header: what was already begun is finished then. If it stays so, the operator looks at the log, which names the token and what it said, and at the token: the service finds it again by itself, but tries a refused PIN only once.',
+  },
   requestRejected: {
     title: 'An approver has rejected this.',
     cause: 'The very same order waited for an approval, and was rejected, with the comment in this answer.',

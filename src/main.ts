@@ -23,9 +23,11 @@ import { ConfigError, processEnvironment, readConfig, type AuthorityFiles, type 
 import { CaError } from './errors.ts'
 import { buildServer } from './http/server.ts'
 import { accessTokenVerifier } from './identity/accessToken.ts'
-import { decryptPrivateKey, KeyFileError } from './keys/keyFile.ts'
+import { KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
+import { openKey } from './keys/open.ts'
 import { measured, signerWith } from './keys/signer.ts'
+import { TokenError } from './keys/tokenObjects.ts'
 import { labApiKey, labAuthority, labLines, pepperOf, recordOf, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { logged, loggedError, withoutValues } from './logged.ts'
@@ -70,7 +72,9 @@ async function main(): Promise<void> {
 
   const metrics = makeMetrics({ version, watchProcess: true })
   const lab = config.mode === 'lab' ? await labAuthority(config.dataDir, now()) : null
-  const loaded = (lab === null ? named : [await openLab(lab)]).map((authority): Issuer => ({
+  for (const { close } of named) opened.unshift(close)
+  const issuers = lab === null ? named.map(({ issuer }) => issuer) : [await openLab(lab)]
+  const loaded = issuers.map((authority): Issuer => ({
     ...authority,
     sign: measured(authority.sign, (seconds, outcome) =>
       metrics.observe('hgsca_signatures_seconds', { outcome }, seconds),
@@ -216,6 +220,7 @@ async function main(): Promise<void> {
       { notAfter },
       'the CA certificate ends soon, and no certificate outlives it: have a new one signed',
     )
+  for (const { warnings } of named) for (const warning of warnings) log.warn({}, warning)
   if (lab === null && config.publicUrl === null)
     log.warn(
       {},
@@ -259,7 +264,7 @@ async function main(): Promise<void> {
 }
 
 /** The configuration, and the authority that it names: both looked at, so that all faults are told at once. */
-async function configured(): Promise<{ config: Config; named: readonly Issuer[] }> {
+async function configured(): Promise<{ config: Config; named: readonly Named[] }> {
   const faults: string[] = []
   let config: Config | null = null
   let authorities: Config['authorities']
@@ -271,15 +276,18 @@ async function configured(): Promise<{ config: Config; named: readonly Issuer[] 
     faults.push(...error.faults)
     authorities = error.authorities
   }
-  const named: Issuer[] = []
+  const named: Named[] = []
   for (const authority of authorities)
     try {
       named.push(await openAuthority(authority, authorities.length === 1 ? now() : null))
     } catch (error) {
-      if (!(error instanceof AuthorityError || error instanceof KeyFileError)) throw error
+      if (!isFaultOfKey(error)) throw error
       faults.push(error.message)
     }
-  if (config === null || faults.length > 0) throw new ConfigError(faults)
+  if (config === null || faults.length > 0) {
+    for (const { close } of named) await close()
+    throw new ConfigError(faults)
+  }
   return { config, named }
 }
 
@@ -310,14 +318,35 @@ async function refuseKeyOfHgs(store: Store, { chain }: Issuer): Promise<void> {
 const openLab = ({ key, certificate }: LabAuthority): Promise<Issuer> =>
   openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
 
+/** The authority that the configuration names, and how to let go of its key. */
+interface Named {
+  readonly issuer: Issuer
+  readonly warnings: readonly string[]
+  readonly close: () => Promise<void>
+}
+
 /** @param at - when it must be valid; null for whenever: of several, one may have ended. */
 async function openAuthority(
   { certificate, key, passphrase }: AuthorityFiles,
   at: Date | null,
-): Promise<Issuer> {
-  const privateKey = decryptPrivateKey(key.pem, passphrase, key.from)
-  return openIssuer(certificate.pem, certificate.from, signingKey(privateKey, signerWith), at)
+): Promise<Named> {
+  const { close, warnings, ...signing } = await openKey(key.pem, key.from, passphrase)
+  try {
+    return {
+      issuer: await openIssuer(certificate.pem, certificate.from, signing, at),
+      warnings,
+      close,
+    }
+  } catch (error) {
+    await close()
+    // A token that is there and does not sign says why.
+    throw error instanceof CaError && error.cause instanceof TokenError ? error.cause : error
+  }
 }
+
+/** What is wrong with the key of the authority or its certificate, in words for the operator. */
+const isFaultOfKey = (error: unknown): error is AuthorityError | KeyFileError | TokenError =>
+  error instanceof AuthorityError || error instanceof KeyFileError || error instanceof TokenError
 
 /** The record cannot be opened; the message is for the operator. */
 class RecordError extends Error {

@@ -6,14 +6,15 @@ import Sqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { exchange, jsonMessage, requests } from './support/load.ts'
 import { attemptService, newFolder, productionIn, runCli, startService } from './support/service.ts'
+import { softHsm, withToken } from './support/softhsm.ts'
 import { demand, run } from './support/witnesses.ts'
 
 /** A host with a record, a passphrase and a folder for authorities, in which there is none yet. */
-async function host(t: Test) {
+async function host(t: Test, more: Readonly<Record<string, string>> = {}) {
   const { folder, env: usual } = await productionIn(newFolder(t), 2_048)
   const path = (name: string) => join(folder, name)
   const { HGSCA_CA_CERTIFICATE_FILE: _, HGSCA_CA_KEY_FILE: __, ...others } = usual
-  const env = { ...others, HGSCA_CA_DIR: path('authorities') }
+  const env = { ...others, ...more, HGSCA_CA_DIR: path('authorities') }
   mkdirSync(path('authorities'))
   const write = (name: string, content: string | Uint8Array, mode = 0o600): string => {
     writeFileSync(path(name), content)
@@ -173,7 +174,7 @@ t.test('a root and an authority below it, then a successor under another root', 
     const before = readFileSync(inDir('first', 'key.pem'), 'utf8')
     await well('rewrap', '--new-passphrase-file', write('new', 'another long passphrase\n'))
     t.not(readFileSync(inDir('first', 'key.pem'), 'utf8'), before)
-    t.equal((await ca('list')).code, 1)
+    t.equal((await ca('list')).code, 78)
     const anew = { ...env, HGSCA_CA_KEY_PASSPHRASE_FILE: path('new') }
     t.equal((await runCli(t, folder, ['ca', 'list'], anew)).stdout.length, 2)
     const { text } = await demand('openssl', ['asn1parse', '-in', inDir('first', 'key.pem')])
@@ -271,4 +272,21 @@ t.test('an authority that exists is imported', async (t) => {
   t.match(await ca('init', '../x', '--subordinate', '--common-name', 'x', ...contoso), { code: 64 })
   t.match(await ca('init', 'x', '--common-name', 'x', ...contoso), { code: 64 })
   t.match(await ca('no', 'such', 'verb'), { code: 64 })
+})
+
+void withToken('the key of an authority is made in a token, and signs there', async (t) => {
+  const hsm = softHsm(t)
+  await hsm.makeToken('hgs')
+  const { folder, env: usual, well, ca, inDir, path } = await host(t, hsm.env)
+  const uri = hsm.uri('hgs', 'issuing 2026')
+  const made = ['init', 'inToken', '--token', uri, '--common-name', 'Token CA', ...contoso]
+  await well(...made, '--root', path('root'))
+  t.equal(readFileSync(inDir('inToken', 'key.pem'), 'utf8'), `${uri}\n`, 'its address alone is kept')
+  t.match(await well('list'), /^inToken {2}issues /)
+  const service = await startService(t, { folder, env: usual })
+  t.equal((await service.stop()).code, 0)
+  const again = await ca(...made.map((word) => (word === 'inToken' ? 'again' : word)), '--subordinate')
+  t.equal(again.code, 78)
+  t.match(again.stderr(), /already/, 'a key that is there is not made again')
+  t.notOk(existsSync(inDir('again', 'key.pem')))
 })

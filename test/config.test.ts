@@ -166,6 +166,22 @@ t.test('with a database and a CA key it is production mode', async (t) => {
   }
 })
 
+t.test('a key in a token has no passphrase', async (t) => {
+  const { env, path, write } = files(t)
+  const uri = 'pkcs11:token=a;object=b?module-path=/m.so&pin-source=file:/pin'
+  write('ca.key', `${uri}\n`)
+  const { HGSCA_CA_KEY_PASSPHRASE_FILE: _, ...rest } = env
+  const key = { pem: Buffer.from(`${uri}\n`), from: path('ca.key') }
+  t.match(readConfig({ ...rest }).authorities, [{ key, passphrase: null }])
+  t.match(
+    readConfig({ ...env }).authorities,
+    [{ key, passphrase: null }],
+    'one that is left over does no harm',
+  )
+  const { HGSCA_CA_KEY_FILE: __, ...others } = rest
+  t.match(readConfig({ ...others, HGSCA_CA_KEY: uri }).authorities, [{ key: { from: 'HGSCA_CA_KEY' } }])
+})
+
 t.test('an escrow key comes with any mode, and the one before it with it', async (t) => {
   const { env, write } = files(t)
   const [young, old] = [randomBytes(32), randomBytes(32)]

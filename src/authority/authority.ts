@@ -27,6 +27,8 @@ import type { Revocations } from './revocations.ts'
 export interface SigningKey {
   readonly sign: Signer
   readonly publicKey: KeyObject
+  /** Looks for a key that is elsewhere and was lost. @throws CaError `authorityUnavailable` while it is. */
+  readonly reach?: () => Promise<void>
 }
 
 export interface Issuer extends SigningKey {
@@ -134,6 +136,7 @@ export async function openIssuer(
 
   return {
     sign: key.sign,
+    ...(key.reach !== undefined && { reach: key.reach }),
     publicKey,
     certificate,
     publicKeyPin: publicKeyPin(certificate.publicKey.rsa),

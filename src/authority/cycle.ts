@@ -117,7 +117,8 @@ export async function carryOut(
  * will be finished, by whoever meets it.
  *
  * @param kit - what they are together.
- * @throws CaError `busy` when nobody waits for them any more before they are written down.
+ * @throws CaError `busy` when nobody waits for them any more before they are written down, and
+ *   `authorityUnavailable` when the token with the key is lost.
  */
 export async function carryOutAll(
   ca: CertificationAuthority,
@@ -126,6 +127,7 @@ export async function carryOutAll(
   approval: Approval | null,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
+  await ca.issuer.reach?.() // what nobody can sign is not begun
   for (let attempt = 1; attempt <= 3; attempt++) {
     const drafts: IntentDraft[] = []
     for (const plan of plans) {

@@ -4,10 +4,12 @@ import { refuseExpiring } from './validity.ts'
 
 const recordEvery = 1_000 // milliseconds between two looks at the record
 const keyEvery = 10_000 // milliseconds between two trials of the key
+const againEvery = 1_000 // milliseconds from what has failed to the next try: the end of a fault is soon known
 
 /**
  * @returns a check that costs next to nothing, however often it is asked.
- *   It throws CaError `authorityExpiring`, `auditDamaged`, `clockRegression` or `storeUnavailable`, or Error when the key does not sign.
+ *   It throws CaError `authorityExpiring`, `authorityUnavailable`, `auditDamaged`, `clockRegression` or `storeUnavailable`, or
+ *   Error when the key does not sign.
  */
 export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
   const record = atMostEvery(recordEvery, async () => {
@@ -21,6 +23,7 @@ export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
   return async () => {
     refuseExpiring(ca.now(), ca.issuer.certificate)
     await record()
+    await ca.issuer.reach?.()
     await key()
   }
 }
@@ -31,8 +34,11 @@ function atMostEvery(milliseconds: number, act: () => Promise<void>): () => Prom
   return () => {
     if (outcome === null) {
       outcome = act()
-      const forget = () => void setTimeout(() => (outcome = null), milliseconds).unref()
-      outcome.then(forget, forget)
+      const forgetIn = (time: number) => void setTimeout(() => (outcome = null), time).unref()
+      outcome.then(
+        () => forgetIn(milliseconds),
+        () => forgetIn(againEvery),
+      )
     }
     return outcome
   }

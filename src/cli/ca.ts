@@ -1,14 +1,15 @@
 /** `hgs-ca ca`: authorities made, imported and certified, and which of them issues. */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
+import { AuthorityError, openIssuer, type Issuer } from '../authority/authority.ts'
 import { issuedBefore } from '../authority/choice.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
 import { dnsNameFault } from '../hgs/dnsName.ts'
 import { purposes } from '../hgs/profiles.ts'
-import { decryptPrivateKey, readSecretFile } from '../keys/keyFile.ts'
-import { signerWith } from '../keys/signer.ts'
+import { decryptPrivateKey, KeyFileError, readSecretFile } from '../keys/keyFile.ts'
+import { openKey } from '../keys/open.ts'
+import { TokenError } from '../keys/tokenObjects.ts'
 import { recordOf } from '../lab.ts'
 import {
   importKey,
@@ -41,6 +42,7 @@ Options of ca:
   --organization NAME    of init: O of its subject
   --common-name NAME     of init: CN of its subject
   --bits N               of init: ${keySizes.join(', ')}; ${keySizes[0]} when left out
+  --token URI            of init: make the key in this token (pkcs11:token=...;object=...?module-path=...&pin-source=file:...)
   --years N              of init: 1 to 30; ${usualYears.issuing} when left out
   --permit DOMAIN        of init: a domain whose hosts it may certify (nameConstraints), as often as needed; any when left out
   --password-file FILE   of import: what opens the PFX or the key
@@ -54,6 +56,7 @@ const options = {
   'common-name': { type: 'string' },
   bits: { type: 'string', default: String(keySizes[0]) },
   years: { type: 'string', default: String(usualYears.issuing) },
+  token: { type: 'string' },
   permit: { type: 'string', multiple: true, default: [] as string[] },
   pfx: { type: 'string' },
   key: { type: 'string' },
@@ -99,7 +102,8 @@ export async function onCa(arguments_: string[]): Promise<number | null> {
     return await withAuthorities((host) => verb.act(host, words, values))
   } catch (error) {
     if (error instanceof UsageError) return tell(`${error.message}\n`, 64)
-    if (error instanceof AuthorityError) return tell(`${error.message}\n`, 78)
+    if (error instanceof AuthorityError || error instanceof TokenError || error instanceof KeyFileError)
+      return tell(`${error.message}\n`, 78)
     throw error
   }
 }
@@ -107,6 +111,8 @@ export async function onCa(arguments_: string[]): Promise<number | null> {
 async function withAuthorities(act: (host: Host) => Promise<number>): Promise<number> {
   const config = readConfig(processEnvironment(), { authorities: 'to come' })
   const { caDir, passphrase, databaseUrl } = config
+  if (caDir !== null && passphrase === null)
+    return tell('HGSCA_CA_KEY_PASSPHRASE_FILE is not set: what keys are encrypted with.\n', 78)
   if (caDir === null || passphrase === null)
     return tell(
       'HGSCA_CA_DIR is not set. It names the folder of the authorities, in place of HGSCA_CA_KEY_FILE and HGSCA_CA_CERTIFICATE_FILE.\n',
@@ -136,7 +142,7 @@ function planOf(given: Options): Plan {
   if (!Number.isInteger(years) || years < 1 || years > 30) throw new UsageError('--years: 1 to 30.')
   for (const domain of permitted)
     if (dnsNameFault(domain) !== null) throw new UsageError(`--permit: ${domain} is no domain.`)
-  return { organization, commonName, bits, years, permitted }
+  return { organization, commonName, bits, years, permitted, token: given.token ?? null }
 }
 
 async function init(host: Host, [name]: string[], given: Options): Promise<number> {
@@ -307,13 +313,14 @@ async function rewrapKeys(host: Host, _words: string[], given: Options): Promise
 
 /** Those that have a certificate, by the names of their folders. */
 async function openedOf({ authorities }: Config): Promise<{ name: string; issuer: Issuer }[]> {
-  return Promise.all(
-    authorities.map(async ({ certificate: { pem, from }, key, passphrase }) => {
-      const opened = decryptPrivateKey(key.pem, passphrase, key.from)
-      const issuer = await openIssuer(pem, from, signingKey(opened, signerWith), null)
-      return { name: from.split('/').at(-2)!, issuer }
-    }),
-  )
+  const all: { name: string; issuer: Issuer }[] = []
+  for (const { certificate, key, passphrase } of authorities) {
+    const { pem, from } = certificate
+    const opened = await openKey(key.pem, key.from, passphrase)
+    all.push({ name: basename(dirname(from)), issuer: await openIssuer(pem, from, opened, null) })
+    await opened.close()
+  }
+  return all
 }
 
 /** On record, so that it can be chosen, and so that no request over its key is certified. */

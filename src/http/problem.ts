@@ -53,6 +53,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   internalError: 500,
   auditDamaged: 503,
   authorityExpiring: 503,
+  authorityUnavailable: 503,
   busy: 503,
   clockRegression: 503,
   storeUnavailable: 503,
@@ -107,6 +108,8 @@ export function errorHandler(
     request.log.error({ err: error }, 'a request failed')
   } else if (refusal.code === 'storeUnavailable') {
     request.log.error({ err: refusal.cause ?? refusal }, 'the record is not available')
+  } else if (refusal.code === 'authorityUnavailable') {
+    request.log.error({ err: refusal.cause ?? refusal }, 'the key of the authority is not available')
   }
   return sendProblem(reply, refusal)
 }

@@ -3,18 +3,27 @@
  * imported, encrypted anew. Everything is written whole under another name first, and stands in the audit
  * trail; what is there already is never overwritten.
  *
- *     HGSCA_CA_DIR/NAME/key.pem           PKCS#8, encrypted (keys/keyFile.ts)
+ *     HGSCA_CA_DIR/NAME/key.pem           PKCS#8, encrypted; or the address of a key in a token (keys/open.ts)
  *     HGSCA_CA_DIR/NAME/request.csr       PKCS#10, until there is a certificate
  *     HGSCA_CA_DIR/NAME/certificate.pem   the certificate, then those above it
  */
-import { createPrivateKey, createPublicKey, generateKeyPair, randomBytes, type KeyObject } from 'node:crypto'
+import { createPrivateKey, generateKeyPair, randomBytes, type KeyObject } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
-import { decryptPrivateKey, readSecretFile, writeKeyFile } from '../keys/keyFile.ts'
+import {
+  AuthorityError,
+  openIssuer,
+  signingKey,
+  type Issuer,
+  type SigningKey,
+} from '../authority/authority.ts'
+import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from '../keys/keyFile.ts'
+import { openKey } from '../keys/open.ts'
 import { signerWith } from '../keys/signer.ts'
+import { makeTokenKey } from '../keys/token.ts'
+import { isTokenUri } from '../keys/tokenUri.ts'
 import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
 import { writeCertificationRequest, writeCertificationRequestInfo } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
@@ -55,6 +64,8 @@ export interface Plan {
   readonly years: number
   /** Domains whose hosts it may certify, such as contoso.com; none for any. */
   readonly permitted: readonly string[]
+  /** Where the key is to be made in a token (RFC 7512); null for a file. */
+  readonly token: string | null
 }
 
 export interface Made {
@@ -80,18 +91,38 @@ export function refuseTaken(folder: string): void {
   if (existsSync(folder)) throw new AuthorityError(`${folder} is there already. Choose another name.`)
 }
 
+/** A key that was just made: what it signs with, and how it is kept. */
+interface NewKey extends SigningKey {
+  readonly keep: (path: string) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+const keptInFile = (privateKey: KeyObject, passphrase: string): NewKey => ({
+  ...signingKey(privateKey, signerWith),
+  keep: (path) => writeKeyFile(path, privateKey, passphrase),
+  close: async () => undefined,
+})
+
+/** Makes the key of an authority: in its token, or to be kept in a file. */
+async function makeKey({ bits, token }: Plan, passphrase: string): Promise<NewKey> {
+  if (token === null)
+    return keptInFile((await generate('rsa', { modulusLength: bits })).privateKey, passphrase)
+  await makeTokenKey(token, bits)
+  const { sign, publicKey, close } = await openKey(Buffer.from(token), 'the command line', null)
+  return { sign, publicKey, close, keep: (path) => writeSecretFile(path, `${token}\n`) }
+}
+
 /** A folder that is there whole, or not at all. */
 async function writeFolder(
   folder: string,
-  key: KeyObject,
-  passphrase: string,
+  key: Pick<NewKey, 'keep'>,
   files: Readonly<Record<string, string>>,
 ): Promise<void> {
   refuseTaken(folder)
   await mkdir(join(folder, '..'), { recursive: true, mode: 0o700 })
   const draft = await mkdtemp(join(folder, '..', '.draft-'))
   try {
-    await writeKeyFile(join(draft, 'key.pem'), key, passphrase)
+    await key.keep(join(draft, 'key.pem'))
     for (const [name, text] of Object.entries(files))
       await writeFile(join(draft, name), text, { flush: true, mode: 0o644 })
     await rename(draft, folder)
@@ -112,13 +143,10 @@ export async function makeWithRoot(
   refuseTaken(folder)
   refuseTaken(rootFolder)
   const start = Math.floor(now.getTime() / 1_000) * 1_000 - 3_600_000 // an hour for clocks that differ
-  const [root, own] = await Promise.all([
-    generate('rsa', { modulusLength: rootBits }),
-    generate('rsa', { modulusLength: plan.bits }),
-  ])
+  const root = keptInFile((await generate('rsa', { modulusLength: rootBits })).privateKey, passphrase)
+  const own = await makeKey(plan, passphrase)
   const [rootKey, ownKey] = [rsaPublicKeyOf(root.publicKey), rsaPublicKeyOf(own.publicKey)]
   const rootName = subjectOf({ ...plan, commonName: `${plan.commonName} Root` })
-  const sign = signerWith(root.privateKey)
   const certify = async (subject: Name, key: RsaPublicKey, years: number, extensions: Extension[]) => {
     const tbs = writeTbsCertificate({
       serialNumber: Buffer.concat([Uint8Array.of(0x01), randomBytes(16)]),
@@ -129,7 +157,7 @@ export async function makeWithRoot(
       publicKey: key,
       extensions: [...extensions, authorityKeyIdentifier(keyIdentifier(rootKey))],
     })
-    return writeCertificate(tbs, await sign(tbs))
+    return writeCertificate(tbs, await root.sign(tbs))
   }
   const rootYears = Math.max(usualYears.root, plan.years)
   const rootCertificate = await certify(rootName, rootKey, rootYears, [
@@ -144,29 +172,27 @@ export async function makeWithRoot(
     issuingExtensions(ownKey, plan.permitted),
   )
   const pem = [certificate, rootCertificate].map(certificatePem).join('')
-  const issuer = await openIssuer(pem, folder, signingKey(own.privateKey, signerWith), now)
-  await writeFolder(rootFolder, root.privateKey, passphrase, {
-    'certificate.pem': certificatePem(rootCertificate),
-  })
-  await writeFolder(folder, own.privateKey, passphrase, { 'certificate.pem': pem })
+  const issuer = await openIssuer(pem, folder, own, now)
+  await writeFolder(rootFolder, root, { 'certificate.pem': certificatePem(rootCertificate) })
+  await writeFolder(folder, own, { 'certificate.pem': pem })
+  await own.close()
   return { folder, issuer, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin }
 }
 
 /** A key, and the request for its certificate, for the authority above it. */
 export async function makeSubordinate(folder: string, plan: Plan, passphrase: string): Promise<Made> {
   refuseTaken(folder)
-  const { privateKey, publicKey } = await generate('rsa', { modulusLength: plan.bits })
-  const key = rsaPublicKeyOf(publicKey)
+  const own = await makeKey(plan, passphrase)
+  const key = rsaPublicKeyOf(own.publicKey)
   const subject = subjectOf(plan)
   const info = writeCertificationRequestInfo({
     subject: subject.der,
     publicKey: key,
     extensions: issuingExtensions(key, plan.permitted),
   })
-  const request = writeCertificationRequest(info, await signerWith(privateKey)(info))
-  await writeFolder(folder, privateKey, passphrase, {
-    'request.csr': toPem('CERTIFICATE REQUEST', request),
-  })
+  const request = writeCertificationRequest(info, await own.sign(info))
+  await writeFolder(folder, own, { 'request.csr': toPem('CERTIFICATE REQUEST', request) })
+  await own.close()
   return { folder, subject: `CN=${plan.commonName},O=${plan.organization}`, publicKeyPin: publicKeyPin(key) }
 }
 
@@ -184,9 +210,10 @@ export async function takeCertificate(
   now: Date,
 ): Promise<Issuer> {
   const keyPath = join(folder, 'key.pem')
-  const key = decryptPrivateKey(readSecretFile(keyPath, 'the CA key'), passphrase, keyPath)
-  const pem = chainPem(file, publicKeyPin(rsaPublicKeyOf(createPublicKey(key))))
-  const issuer = await openIssuer(pem, file.from, signingKey(key, signerWith), now)
+  const key = await openKey(readSecretFile(keyPath, 'the CA key'), keyPath, passphrase)
+  const pem = chainPem(file, publicKeyPin(rsaPublicKeyOf(key.publicKey)))
+  const issuer = await openIssuer(pem, file.from, key, now)
+  await key.close()
   const path = join(folder, 'certificate.pem')
   if (existsSync(path)) {
     const before = await readFile(path, 'utf8')
@@ -258,15 +285,16 @@ export async function importKey(
   now: Date,
 ): Promise<Issuer> {
   refuseTaken(folder)
-  const pem = chainPem(certificate, publicKeyPin(rsaPublicKeyOf(createPublicKey(key))))
-  const issuer = await openIssuer(pem, certificate.from, signingKey(key, signerWith), now)
-  await writeFolder(folder, key, passphrase, { 'certificate.pem': pem })
+  const own = keptInFile(key, passphrase)
+  const pem = chainPem(certificate, publicKeyPin(rsaPublicKeyOf(own.publicKey)))
+  const issuer = await openIssuer(pem, certificate.from, own, now)
+  await writeFolder(folder, own, { 'certificate.pem': pem })
   return issuer
 }
 
 /**
  * Encrypts the keys of all authorities below `caDir` under another passphrase, with the usual work. All
- * are written beside the old ones before the first takes its place.
+ * are written beside the old ones before the first takes its place. Keys in tokens have none.
  *
  * @returns their folders.
  */
@@ -274,6 +302,7 @@ export async function rewrap(caDir: string, passphrase: string, next: string): P
   const names = (await readdir(caDir, { withFileTypes: true }))
     .filter((entry) => entry.isDirectory() && existsSync(join(caDir, entry.name, 'key.pem')))
     .map(({ name }) => join(caDir, name))
+    .filter((folder) => !isTokenUri(readSecretFile(join(folder, 'key.pem'), 'the CA key')))
     .toSorted()
   for (const folder of names) {
     const path = join(folder, 'key.pem')

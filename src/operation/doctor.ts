@@ -9,9 +9,12 @@ import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
+import { CaError } from '../errors.ts'
 import { purposes } from '../hgs/profiles.ts'
-import { decryptPrivateKey, KeyFileError, openness } from '../keys/keyFile.ts'
+import { KeyFileError, openness } from '../keys/keyFile.ts'
+import { openKey } from '../keys/open.ts'
 import { signerWith } from '../keys/signer.ts'
+import { TokenError } from '../keys/tokenObjects.ts'
 import { labAuthority, recordOf } from '../lab.ts'
 import { locationOf } from '../store/location.ts'
 import { MigrationError, pendingMigrations } from '../store/migrate.ts'
@@ -91,7 +94,7 @@ export function nodeFinding(version: string): Finding {
 function secretsFinding(env: NodeJS.ProcessEnv): Finding {
   const open = secrets.filter((name) => {
     const value = env[name]
-    return value !== undefined && !value.startsWith('file:') // the address of a file is no secret
+    return value !== undefined && !/^(file|pkcs11):/i.test(value) // an address is no secret
   })
   return open.length === 0
     ? finding('secrets', 'ok', 'none stands in the environment')
@@ -109,12 +112,13 @@ async function authorityFindings(
   now: Date,
 ): Promise<Finding[]> {
   const issuers: Issuer[] = []
+  const keys: Awaited<ReturnType<typeof openKey>>[] = []
   try {
     const at = authorities.length === 1 ? now : null // of several, one may have ended
     for (const { certificate, key, passphrase } of authorities) {
-      const privateKey = decryptPrivateKey(key.pem, passphrase, key.from)
-      const { pem, from } = certificate
-      issuers.push(await openIssuer(pem, from, signingKey(privateKey, signerWith), at))
+      const opened = await openKey(key.pem, key.from, passphrase)
+      keys.push(opened)
+      issuers.push(await openIssuer(certificate.pem, certificate.from, opened, at))
     }
     if (authorities.length === 0) {
       if (config?.mode !== 'lab') return [finding('authority', 'skipped', 'the configuration has faults')]
@@ -124,18 +128,31 @@ async function authorityFindings(
       issuers.push(await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now))
     }
   } catch (error) {
-    const { message, code } = error as NodeJS.ErrnoException
-    if (!(error instanceof AuthorityError || error instanceof KeyFileError) && code === undefined) throw error
+    const told = error instanceof CaError ? (error.cause ?? error) : error // a token says why
+    const { message, code } = told as NodeJS.ErrnoException
+    const known = [AuthorityError, KeyFileError, TokenError].some((kind) => told instanceof kind)
+    if (!known && code === undefined) throw error
     return [
       finding(
         'authority',
         'error',
         message,
-        'The service does not start with it: bring key, certificate or passphrase in order.',
+        'The service does not start with it: bring key, certificate, passphrase or token in order.',
       ),
     ]
+  } finally {
+    for (const { close } of keys) await close()
   }
-  return issuers.flatMap((issuer) => [authorityFinding(issuer, now), chainFinding(issuer)])
+  const kept = keys
+    .flatMap(({ warnings }) => warnings)
+    .map((warning) =>
+      finding('authority', 'warning', warning, 'Make a key in the token that never leaves it.'),
+    )
+  return [
+    ...issuers.map((issuer) => authorityFinding(issuer, now)),
+    ...kept,
+    ...issuers.map((issuer) => chainFinding(issuer)),
+  ]
 }
 
 function authorityFinding({ record: { subject, notAfter } }: Issuer, now: Date): Finding {

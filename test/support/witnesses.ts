@@ -27,6 +27,8 @@ export const witnesses = {
   bwrap: 'bubblewrap',
   strace: 'strace',
   'docker-compose': 'docker-compose',
+  'softhsm2-util': 'softhsm2',
+  'pkcs11-tool': 'opensc',
 } as const
 
 export type Witness = keyof typeof witnesses
