@@ -17,4 +17,4 @@ REVOKE INSERT ON "_prisma_migrations" FROM :"role";
 GRANT UPDATE ON "Identity", "BootstrapToken" TO :"role";
 
 -- Lists before the last two are forgotten: what they said is on record.
-GRANT DELETE ON "RevocationList" TO :"role";
+GRANT DELETE ON "RevocationList", "RevocationListPart" TO :"role";

@@ -74,11 +74,11 @@ export function publishLists({
   async function publish(issuer: Issuer): Promise<void> {
     const name = listIssuer(issuer.certificate)
     const changes = await store.revocationChanges()
-    const last = await store.lastRevocationListFacts(name)
+    const last = await store.lastRevocationList(name)
     if (last === null && changes === 0 && !asked.has(name)) return
     const at = now()
     if (last !== null && last.changes >= changes && at.getTime() - last.thisUpdate.getTime() < interval) {
-      if (lists.get(name)?.id !== last.id) keep((await store.lastRevocationList(name))!)
+      if (lists.get(name)?.id !== last.id) keep({ ...last, list: await store.octetsOfList(last.id) })
       return
     }
     if (issuer.certificate.notAfter < at) return // nobody takes what it would sign

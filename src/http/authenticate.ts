@@ -25,6 +25,8 @@ declare module 'fastify' {
      * the API; `bootstrap` is for whoever has a token that was made on the host.
      */
     permission?: Permission | 'public' | 'bootstrap'
+    /** Whether answers of it are no lines of the log. */
+    quiet?: true
   }
   interface FastifyRequest {
     caller: Caller | null

@@ -31,7 +31,7 @@ export function metricsRoute(
   { ordersInFlight, linesDropped }: Counted,
 ): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
-  const { metrics, store, issuer } = ca
+  const { metrics, store } = ca
   const figures = figuresOf(ca)
   const secondsSince = (date: Date) => (ca.now().getTime() - date.getTime()) / 1_000
   const daysUntil = (date: Date) => (date.getTime() - ca.now().getTime()) / day
@@ -39,7 +39,7 @@ export function metricsRoute(
   async function lookUp(): Promise<void> {
     metrics.show('hgsca_orders_in_flight', {}, ordersInFlight())
     metrics.countedSoFar('hgsca_log_lines_dropped_total', {}, linesDropped())
-    metrics.show('hgsca_authority_expiry_days', {}, daysUntil(issuer.certificate.notAfter))
+    metrics.show('hgsca_authority_expiry_days', {}, daysUntil(ca.issuer.certificate.notAfter))
     metrics.show('hgsca_database_writes_waiting', {}, store.writesWaiting())
     const { checkpointLag: lag, verified } = store.auditState()
     metrics.show('hgsca_audit_checkpoint_lag_events', {}, lag && lag.events)

@@ -53,7 +53,7 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
   app.get(
     '/pki/:authority/certificate',
     {
-      config: { permission: 'public' },
+      config: { permission: 'public', quiet: true },
       schema: {
         operationId: 'getIssuerCertificate',
         tags: ['authority'],
@@ -72,7 +72,7 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
   app.get(
     '/pki/:authority/crl',
     {
-      config: { permission: 'public' },
+      config: { permission: 'public', quiet: true },
       schema: {
         operationId: 'getRevocationList',
         tags: ['revocation'],
@@ -102,7 +102,7 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
   app.post(
     '/ocsp',
     {
-      config: { permission: 'public' },
+      config: { permission: 'public', quiet: true },
       schema: {
         operationId: 'askOcsp',
         tags: ['revocation'],
@@ -122,7 +122,7 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
   app.get(
     '/ocsp/*',
     {
-      config: { permission: 'public' },
+      config: { permission: 'public', quiet: true },
       schema: {
         operationId: 'getOcsp',
         tags: ['revocation'],

@@ -195,6 +195,8 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   app.addHook('preClose', async () => ending.abort())
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, caller, ip: address } = request
+    // Verifiers ask by the thousand, and are nobody: metrics count them.
+    if (routeOptions.config?.quiet === true && reply.statusCode < 400) return
     const facts = {
       method,
       route: routeOptions.url,

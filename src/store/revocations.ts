@@ -3,6 +3,7 @@
  * hold ends by its release. Who may revoke, and what a list says, is for authority/.
  */
 
+import { nextTurn } from '../turns.ts'
 import { auditRow } from './audit.ts'
 import { asRecord, beside, heldSince } from './certificates.ts'
 import type { Database } from './database.ts'
@@ -23,6 +24,12 @@ import type {
   ToRevoke,
 } from './model.ts'
 import { insert } from './rows.ts'
+import { firstUuidv7 } from './uuid.ts'
+
+/** Octets that are written in one transaction: some milliseconds. */
+const partSize = 262_144
+/** Milliseconds after which the parts of a list that is not there are of no use any more. */
+const longestPublication = 3_600_000
 
 export function revocationFunctions(database: Database) {
   /** Adds the rows; `taken` when one of these constraints refuses one that is there already. */
@@ -222,34 +229,51 @@ export function revocationFunctions(database: Database) {
       return database.add([insert('Responder', row), auditRow(event)])
     },
 
-    /** The last list of an authority; null when none was published. */
-    lastRevocationList: (issuer: string): Promise<RevocationListRecord | null> =>
+    /** The last list of an authority, without its octets; null when none was published. */
+    lastRevocationList: (issuer: string): Promise<Omit<RevocationListRecord, 'list'> | null> =>
       database.read((client) =>
         client.revocationList.findFirst({ where: { issuer }, orderBy: { number: 'desc' } }),
       ),
 
-    /** The same without the list itself, which may be large. */
-    lastRevocationListFacts: (issuer: string): Promise<Omit<RevocationListRecord, 'list'> | null> =>
-      database.read((client) =>
-        client.revocationList.findFirst({
-          where: { issuer },
-          orderBy: { number: 'desc' },
-          omit: { list: true },
-        }),
-      ),
+    /** The octets of a list. */
+    async octetsOfList(listId: string): Promise<Uint8Array> {
+      const parts: Uint8Array[] = []
+      for (;;) {
+        const row = await database.read((client) =>
+          client.revocationListPart.findUnique({ where: { listId_part: { listId, part: parts.length } } }),
+        )
+        if (row === null) return Buffer.concat(parts)
+        parts.push(row.octets)
+        await nextTurn()
+      }
+    },
 
-    /** A list with its event; `taken` when a peer published this number. Those before the last are forgotten. */
+    /**
+     * A list with its event; `taken` when a peer published this number. Those before the last are
+     * forgotten, and so is what a publication that did not end has left.
+     */
     async recordRevocationList(
       list: RevocationListRecord,
       event: NewAuditEvent,
     ): Promise<'recorded' | 'taken'> {
       const { id, issuer, number, changes, thisUpdate, nextUpdate } = list
-      const octets = list.list as Uint8Array<ArrayBuffer>
-      const row = { id, issuer, number, changes, thisUpdate, nextUpdate, list: octets }
+      // No event tells of them, since nobody sees them before the list is there.
+      for (let part = 0; part * partSize < list.list.length; part++) {
+        const octets = list.list.slice(part * partSize, (part + 1) * partSize) as Uint8Array<ArrayBuffer>
+        await database.write(async (transaction) => {
+          await transaction.$executeRaw(insert('RevocationListPart', { listId: id, part, octets }))
+        })
+      }
       try {
         await database.write(async (transaction, tell) => {
+          const row = { id, issuer, number, changes, thisUpdate, nextUpdate }
           await transaction.$executeRaw(insert('RevocationList', row))
           await transaction.revocationList.deleteMany({ where: { issuer, number: { lt: number - 1 } } })
+          const kept = await transaction.revocationList.findMany({ select: { id: true } })
+          const old = firstUuidv7(new Date(event.at.getTime() - longestPublication))
+          await transaction.revocationListPart.deleteMany({
+            where: { listId: { notIn: kept.map((one) => one.id), lt: old } },
+          })
           tell(auditRow(event))
         })
         return 'recorded'

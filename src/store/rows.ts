@@ -22,6 +22,7 @@ interface Rows {
   readonly RevocationOrderCompletion: Prisma.RevocationOrderCompletionUncheckedCreateInput
   readonly Hold: Prisma.HoldUncheckedCreateInput
   readonly HoldRelease: Prisma.HoldReleaseUncheckedCreateInput
+  readonly RevocationListPart: Prisma.RevocationListPartUncheckedCreateInput
   readonly Responder: Prisma.ResponderUncheckedCreateInput
   readonly RevocationList: Prisma.RevocationListUncheckedCreateInput
   readonly IdempotencyKey: Prisma.IdempotencyKeyUncheckedCreateInput

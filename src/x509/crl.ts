@@ -51,11 +51,12 @@ export function writeRevokedCertificate({ serialNumber, revokedAt, reason }: Rev
   const time = timeOctets(revokedAt)
   const extensions = reason === 'unspecified' ? 0 : reasonExtension.length
   const length = 2 + signed + magnitude.length + time.length + extensions
-  const entry = Buffer.alloc(2 + length)
+  const entry = Buffer.allocUnsafe(2 + length)
   entry[0] = tag.sequence
   entry[1] = length
   entry[2] = tag.integer
   entry[3] = signed + magnitude.length
+  entry[4] = 0 // overwritten where there is no sign octet
   magnitude.copy(entry, 4 + signed)
   time.copy(entry, 4 + signed + magnitude.length)
   if (extensions > 0) {

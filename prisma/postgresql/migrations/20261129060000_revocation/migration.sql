@@ -50,9 +50,17 @@ CREATE TABLE "RevocationList" (
     "changes" INTEGER NOT NULL,
     "thisUpdate" TIMESTAMP(3) NOT NULL,
     "nextUpdate" TIMESTAMP(3) NOT NULL,
-    "list" BYTEA NOT NULL,
 
     CONSTRAINT "RevocationList_pkey" PRIMARY KEY ("id")
+);
+
+-- CreateTable
+CREATE TABLE "RevocationListPart" (
+    "listId" TEXT NOT NULL,
+    "part" INTEGER NOT NULL,
+    "octets" BYTEA NOT NULL,
+
+    CONSTRAINT "RevocationListPart_pkey" PRIMARY KEY ("listId", "part")
 );
 
 -- CreateTable

@@ -44,8 +44,16 @@ CREATE TABLE "RevocationList" (
     "number" INTEGER NOT NULL,
     "changes" INTEGER NOT NULL,
     "thisUpdate" DATETIME NOT NULL,
-    "nextUpdate" DATETIME NOT NULL,
-    "list" BLOB NOT NULL
+    "nextUpdate" DATETIME NOT NULL
+);
+
+-- CreateTable
+CREATE TABLE "RevocationListPart" (
+    "listId" TEXT NOT NULL,
+    "part" INTEGER NOT NULL,
+    "octets" BLOB NOT NULL,
+
+    CONSTRAINT "RevocationListPart_pkey" PRIMARY KEY ("listId", "part")
 );
 
 -- CreateTable
