@@ -17,7 +17,9 @@ import {
 import { chosenAmong, issuedBefore } from './authority/choice.ts'
 import { createGuard } from './authority/guard.ts'
 import { resume } from './authority/resume.ts'
+import { signsLists } from './authority/revocationLists.ts'
 import { tellRevocations } from './authority/revocations.ts'
+import { revokeLatecomers } from './authority/revoke.ts'
 import { watchAudit } from './authority/watch.ts'
 import { ConfigError, processEnvironment, readConfig, type AuthorityFiles, type Config } from './config.ts'
 import { CaError } from './errors.ts'
@@ -157,6 +159,9 @@ async function main(): Promise<void> {
   const ago = (milliseconds: number) => new Date(now().getTime() - milliseconds)
   const sweeper = setInterval(() => {
     revocations.carryOut()
+    revokeLatecomers(ca).catch((error: unknown) =>
+      log.error({ err: error }, 'certificates of compromised keys could not be looked for'),
+    )
     resume(ca, { after: ago(sweepReach), before: ago(sweepInterval) }).catch((error: unknown) =>
       log.error({ err: error }, 'interrupted issuances could not be looked for'),
     )
@@ -219,6 +224,11 @@ async function main(): Promise<void> {
     log.warn(
       { notAfter },
       'the CA certificate ends soon, and no certificate outlives it: have a new one signed',
+    )
+  for (const { certificate, record } of loaded.filter((one) => !signsLists(one)))
+    log.warn(
+      { authority: record.subject, notAfter: certificate.notAfter },
+      'the CA certificate has no key usage cRLSign: there will be no revocation list of this authority',
     )
   for (const { warnings } of named) for (const warning of warnings) log.warn({}, warning)
   if (lab === null && config.publicUrl === null)

@@ -127,7 +127,7 @@ export async function carryOutAll(
   approval: Approval | null,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
-  await ca.issuer.reach?.() // what nobody can sign is not begun
+  for (const { profile } of plans) await issuerFor(ca, profile.purpose).reach?.() // what nobody can sign is not begun
   for (let attempt = 1; attempt <= 3; attempt++) {
     const drafts: IntentDraft[] = []
     for (const plan of plans) {
@@ -223,11 +223,17 @@ export async function draft(
  * Signs what an intent holds, verifies it, and records it. Doing it twice gives the same certificate
  * and one record of it.
  *
- * @throws CaError `issuanceInterrupted` when it was begun with another key than the one loaded; and what
- *   the guard says: nothing is signed while the audit trail or the clock cannot be trusted.
+ * @throws CaError `issuanceInterrupted` when it was begun with another key than those loaded; `certificateRevoked`
+ *   when its key was compromised meanwhile; and what the guard says: nothing is signed while the audit trail or the clock cannot be trusted.
  */
 export async function finish(ca: CertificationAuthority, intent: Intent): Promise<CertificateRecord> {
   await ca.guard.pass()
+  // After it is on record: whoever revokes the key later than this finds it there (revoke.ts).
+  if (intent.generation > 1 && (await ca.store.isCompromised(intent.lineage.id)))
+    throw new CaError(
+      'certificateRevoked',
+      'The key was revoked as compromised while it was being renewed: it is not certified again.',
+    )
   const issuer = begunBy(ca, intent)
   const signature = await issuer.sign(intent.tbsCertificate)
   const der = writeCertificate(intent.tbsCertificate, signature)

@@ -1,5 +1,6 @@
 /** Whether the authority can issue: what an orchestrator asks, often, and without an API key. */
-import { keyWorks, type CertificationAuthority } from './authority.ts'
+import { purposes } from '../hgs/profiles.ts'
+import { issuerFor, keyWorks, type CertificationAuthority } from './authority.ts'
 import { refuseExpiring } from './validity.ts'
 
 const recordEvery = 1_000 // milliseconds between two looks at the record
@@ -17,11 +18,12 @@ export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
     await ca.guard.pass()
   })
   const key = atMostEvery(keyEvery, async () => {
-    if (!(await keyWorks(ca.issuer)))
-      throw new Error('what the CA key signs does not verify with its certificate')
+    for (const issuer of new Set(purposes.map((purpose) => issuerFor(ca, purpose))))
+      if (!(await keyWorks(issuer)))
+        throw new Error('what the CA key signs does not verify with its certificate')
   })
   return async () => {
-    refuseExpiring(ca.now(), ca.issuer.certificate)
+    for (const purpose of purposes) refuseExpiring(ca.now(), issuerFor(ca, purpose).certificate)
     await record()
     await ca.issuer.reach?.()
     await key()

@@ -27,6 +27,8 @@ export async function resume(
         waiting++
         if (error instanceof CaError && error.code === 'issuanceInterrupted')
           strangers.push(intent.authorityId)
+        else if (error instanceof CaError && error.code === 'certificateRevoked')
+          continue // and never will be
         else
           ca.log.error(
             { certificate: intent.id, err: error },

@@ -18,7 +18,9 @@ import {
   writeTbsCertList,
   type CrlReason,
 } from '../x509/crl.ts'
+import { readKeyUsage } from '../x509/extensions.ts'
 import { hexDigest, pinOf, verifies } from '../x509/key.ts'
+import { oids } from '../x509/oids.ts'
 import { keyIdentifierOf } from './addresses.ts'
 import type { Issuer } from './authority.ts'
 
@@ -44,6 +46,12 @@ export interface RevocationLists {
   /** Resolves once everything that was revoked until now stands in a list. */
   readonly settled: () => Promise<void>
   readonly stop: () => Promise<void>
+}
+
+/** Whether its certificate lets it sign lists (§4.2.1.3). */
+export function signsLists({ certificate }: Pick<Issuer, 'certificate'>): boolean {
+  const usage = certificate.extensions.get(oids.keyUsage)
+  return usage === undefined || readKeyUsage(usage.value).includes('cRLSign')
 }
 
 /** Who signs a list: name and key. A certificate that was renewed over the same key is the same authority here. */
@@ -81,7 +89,7 @@ export function publishLists({
       if (lists.get(name)?.id !== last.id) keep({ ...last, list: await store.octetsOfList(last.id) })
       return
     }
-    if (issuer.certificate.notAfter < at) return // nobody takes what it would sign
+    if (issuer.certificate.notAfter < at || !signsLists(issuer)) return // nobody takes what it would sign
     const list = await listOf(issuer, name, changes, last)
     const outcome = await store.recordRevocationList(list, published(at, issuer, list))
     if (outcome === 'taken') return publish(issuer) // a peer was faster

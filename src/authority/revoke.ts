@@ -78,6 +78,29 @@ export async function release(
   return findCertificate(ca, certificate.id)
 }
 
+/**
+ * Revokes what a renewal has brought about that was under way while its key was revoked as compromised.
+ *
+ * @returns how many.
+ */
+export async function revokeLatecomers(
+  ca: Pick<CertificationAuthority, 'store' | 'now' | 'revocations'>,
+): Promise<number> {
+  const late = await ca.store.unrevokedOfCompromised()
+  if (late.length === 0) return 0
+  const revokedAt = ca.now()
+  const requestedBy = 'system'
+  const told = { reason: 'keyCompromise', comment: 'its key was compromised while it was being renewed' }
+  await ca.store.recordRevocations(
+    late.map(({ id: certificateId }) => ({ certificateId, ...told, requestedBy, revokedAt, orderId: null })),
+    late.map((certificate) => eventOf(revokedAt, 'certificate.revoked', certificate, system, told)),
+  )
+  ca.revocations.changed()
+  return late.length
+}
+
+const system = { name: 'system', address: null, requestId: null } as const
+
 /** What is still to be revoked: the certificate, and with a compromised key all others over it. */
 async function notYet(
   ca: CertificationAuthority,
@@ -141,7 +164,7 @@ const eventOf = (
   at: Date,
   type: 'certificate.revoked' | 'certificate.held' | 'certificate.released',
   { id, serialNumber, lineageId }: CertificateRecord,
-  by: Requester,
+  by: Pick<NewAuditEvent, 'address' | 'requestId'> & { readonly name: string },
   details: Readonly<Record<string, unknown>>,
 ): NewAuditEvent => ({
   at,

@@ -2,9 +2,10 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
-import type { CertificationAuthority } from '../authority/authority.ts'
+import { issuerFor, type CertificationAuthority } from '../authority/authority.ts'
 import { readyCheck } from '../authority/ready.ts'
 import { CaError, codes, type Code } from '../errors.ts'
+import { purposes } from '../hgs/profiles.ts'
 import { problems } from './describe.ts'
 import { statuses } from './problem.ts'
 import { Health } from './schemas.ts'
@@ -12,6 +13,18 @@ import { Health } from './schemas.ts'
 /** Whether the process is about to end, and so wants no new traffic. */
 export interface Readiness {
   draining: boolean
+}
+
+/** Certificates of HGS are for five years, and outlive no authority: its successor is needed long before. */
+const early = 730 * 86_400_000 // milliseconds
+
+function endingSoon(ca: CertificationAuthority): string[] {
+  const issuing = new Set(purposes.map((purpose) => issuerFor(ca, purpose)))
+  return [...issuing].flatMap(({ record: { subject, notAfter } }) =>
+    notAfter.getTime() - ca.now().getTime() < early
+      ? [`The authority ${subject} ends on ${notAfter.toISOString()}, and no certificate outlives it.`]
+      : [],
+  )
 }
 
 export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, readiness: Readiness): void {
@@ -50,7 +63,7 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
     async () => {
       if (readiness.draining) throw new CaError('busy', 'The service is about to stop.')
       await ready()
-      return { status: 'ok' as const }
+      return { status: 'ok' as const, warnings: endingSoon(ca) }
     },
   )
 

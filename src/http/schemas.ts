@@ -643,4 +643,12 @@ export const Problem = Type.Object(
   { $id: 'Problem', description: 'Problem details (RFC 9457). Some codes add members of their own.' },
 )
 
-export const Health = Type.Object({ status: oneOf(['ok', 'unavailable'], 'In a word.') }, closed)
+export const Health = Type.Object(
+  {
+    status: oneOf(['ok', 'unavailable'], 'In a word.'),
+    warnings: Type.Optional(
+      Type.Array(text(500, 'A sentence.'), { maxItems: 16, description: 'What will be in the way one day.' }),
+    ),
+  },
+  closed,
+)

@@ -158,6 +158,22 @@ export function revocationFunctions(database: Database) {
         return rows.map(asRecord)
       }),
 
+    /** Certificates that are not revoked although another one over their key was, because it is compromised. */
+    unrevokedOfCompromised: (): Promise<CertificateRecord[]> =>
+      database.read(async (client) => {
+        const found = await client.$queryRaw<{ id: string }[]>`
+          SELECT d."id" FROM "Revocation" r JOIN "Certificate" c ON c."id" = r."certificateId"
+          JOIN "Certificate" d ON d."lineageId" = c."lineageId"
+          WHERE r."reason" = 'keyCompromise'
+            AND NOT EXISTS (SELECT 1 FROM "Revocation" o WHERE o."certificateId" = d."id")
+          LIMIT 100`
+        const rows = await client.certificate.findMany({
+          where: { id: { in: [...new Set(found.map(({ id }) => id))] } },
+          include: beside,
+        })
+        return rows.map(asRecord)
+      }),
+
     /**
      * How often anything of this was written down: the version of what a list says. It only grows, in
      * the order in which changes become visible, by whichever instance.

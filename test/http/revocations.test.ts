@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { publicName } from '../../src/authority/addresses.ts'
+import { resume } from '../../src/authority/resume.ts'
+import { revokeLatecomers } from '../../src/authority/revoke.ts'
 import { revocationOrders } from '../../src/authority/revokeMany.ts'
 import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
 import { asPem } from '../support/requests.ts'
@@ -175,6 +177,48 @@ t.test('revocation', async (t) => {
       events.json.items.find(({ type }: { type: string }) => type === 'certificate.revoked'),
       { outcome: 'success', details: { reason: 'keyCompromise', comment: 'found on a share' } },
     )
+  })
+
+  await t.test('also what is being renewed meanwhile', async (t) => {
+    const { store } = service.ca
+    const compromise = (id: string) => revoke(service, id, 'keyCompromise')
+    const before = await issue(service)
+    const begun = await service.again({
+      store: {
+        ...store,
+        recordIntents: async (...given: Parameters<typeof store.recordIntents>) => {
+          const outcome = await store.recordIntents(...given)
+          await compromise(before.id)
+          return outcome
+        },
+      },
+    })
+    const refused = await begun.post(`/v1/certificates/${before.id}/renewals`, { body: {} })
+    t.match(refused, { status: 409, json: { code: 'certificateRevoked' } })
+    t.match(await resume(service.ca, { before: new Date(service.clock.now.getTime() + day) }), {
+      finished: 0,
+    })
+    const { certificates } = (await service.get(`/v1/certificates/${before.id}/history`)).json
+    t.equal(certificates.length, 1, 'nothing was issued')
+
+    const late = await issue(service)
+    const signed = await service.again({
+      store: {
+        ...store,
+        recordIssued: async (...given: Parameters<typeof store.recordIssued>) => {
+          await compromise(late.id)
+          return store.recordIssued(...given)
+        },
+      },
+    })
+    const renewed = await signed.post(`/v1/certificates/${late.id}/renewals`, { body: {} })
+    t.equal(renewed.status, 201, 'signed before, recorded after')
+    t.equal(await revokeLatecomers(service.ca), 1)
+    t.equal(await revokeLatecomers(service.ca), 0)
+    t.match((await service.get(`/v1/certificates/${renewed.json.id}`)).json, {
+      state: 'revoked',
+      revocation: { reason: 'keyCompromise' },
+    })
   })
 
   await t.test('50 at once revoke once', async (t) => {

@@ -8,11 +8,13 @@ import type { Test } from 'tap'
 import { publicName } from '../../src/authority/addresses.ts'
 import { openIssuer, signingKey } from '../../src/authority/authority.ts'
 import { tellRevocations } from '../../src/authority/revocations.ts'
+import { openKey } from '../../src/keys/open.ts'
 import { signerWith } from '../../src/keys/signer.ts'
 import { writeCertificate } from '../../src/x509/certificate.ts'
 import { readDer } from '../../src/x509/der.ts'
 import { freshRequest, inProcess, type InProcess } from './inProcess.ts'
 import { asPem, rsaKey } from './requests.ts'
+import type { SoftHsm } from './softhsm.ts'
 import { fromPem, run, scratch, type Testimony } from './witnesses.ts'
 
 /** `unknown`: the authority has signed it, but the service has issued nothing with its serial number. */
@@ -55,11 +57,17 @@ export async function runAt(at: Date, command: string, args: readonly string[]):
   return testimony.text.startsWith('faketime: sem_open: ') ? runAt(at, command, args) : testimony
 }
 
-/** One chain for each size of the key of its issuing authority, in bits. */
-export async function issuedChains(t: Test, sizes: readonly number[]): Promise<Chain[]> {
+/** The key of an issuing authority: in a file, or in a token. */
+export interface KeyPlan {
+  readonly bits: number
+  readonly token: SoftHsm | null
+}
+
+/** One chain for each key. */
+export async function issuedChains(t: Test, plans: readonly KeyPlan[]): Promise<Chain[]> {
   const service = await inProcess(t)
   const { clock } = service
-  const roots = await Promise.all(sizes.map((bits) => authorities(t, bits, clock.now)))
+  const roots = await Promise.all(plans.map((plan) => authorities(t, plan, clock.now)))
   const issuers = roots.map(({ issuer }) => issuer)
   const { store } = service.ca
   for (const { record } of issuers) await store.registerAuthority(record)
@@ -90,13 +98,13 @@ export async function issuedChains(t: Test, sizes: readonly number[]): Promise<C
   clock.now = new Date(clock.now.getTime() + 60_000) // Java takes what is revoked at this second for good
 
   return Promise.all(
-    roots.map(async ({ write, path, issuer, bits }, i) => {
+    roots.map(async ({ write, path, issuer, name }, i) => {
       const leaves: Record<Status, string> = { ...others[i]!, expired: expired[i]!.certificate }
       const list = await door.get(`/pki/${publicName(issuer)}/crl`, { as: null })
       const rootList = readFileSync(rootLists[i]!, 'utf8')
       const issuingList = asPem(list.octets, 'X509 CRL')
       return {
-        name: `RSA ${bits}`,
+        name,
         root: path('root.pem'),
         issuing: path('issuing.pem'),
         authorities: path('authorities.pem'),
@@ -141,19 +149,20 @@ authorityKeyIdentifier = keyid
 `
 
 /** A root and an issuing authority by openssl, and what makes the list of the root. */
-async function authorities(t: Test, bits: number, now: Date) {
+async function authorities(t: Test, { bits, token }: KeyPlan, now: Date) {
+  const called = token === null ? `RSA ${bits}` : `RSA ${bits} in a token`
   const { path, write } = scratch(t)
   const openssl = async (at: Date, ...args: string[]): Promise<void> => {
     const { status, text } = await runAt(at, 'openssl', args)
     if (status !== 0) throw new Error(`openssl ${args.join(' ')}\n${text}`)
   }
   const keyFile = (name: string, size: number) =>
-    write(`${name}.key`, rsaKey(size, `${name} of chains`).export({ type: 'pkcs8', format: 'pem' }))
+    write(`${name}.key`, rsaKey(size, `${name} of ${called}`).export({ type: 'pkcs8', format: 'pem' }))
   const make = (name: string, size: number, ...more: string[]) =>
     openssl(
       new Date(now.getTime() - day), // the clock of a command goes on, that of the service does not
       ...['req', '-x509', '-new', '-sha256', '-days', '3650'],
-      ...['-subj', `/O=Contoso/CN=Contoso ${name} ${bits}`],
+      ...['-subj', `/O=Contoso/CN=Contoso ${name} ${called}`],
       ...['-config', path('config'), '-extensions', name, '-key', keyFile(name, size)],
       ...['-out', path(`${name}.pem`), ...more],
     )
@@ -164,13 +173,25 @@ async function authorities(t: Test, bits: number, now: Date) {
   await make('issuing', bits, '-CA', path('root.pem'), '-CAkey', path('root.key'))
   const pems = ['issuing.pem', 'root.pem'].map((name) => readFileSync(path(name), 'utf8')).join('')
   write('authorities.pem', pems)
-  const key = rsaKey(bits, 'issuing of chains')
+  const key = rsaKey(bits, `issuing of ${called}`)
+  let signing = signingKey(key, signerWith)
+  if (token !== null) {
+    await token.makeToken(called.replaceAll(' ', '-'))
+    await token.importKey(called.replaceAll(' ', '-'), 'issuing', path('issuing.key'))
+    const opened = await openKey(
+      Buffer.from(token.uri(called.replaceAll(' ', '-'), 'issuing')),
+      'a test',
+      null,
+    )
+    t.teardown(() => opened.close())
+    signing = opened
+  }
   return {
-    bits,
+    name: called,
     key,
     path,
     write,
-    issuer: await openIssuer(pems, 'ca.pem', signingKey(key, signerWith), now),
+    issuer: await openIssuer(pems, 'ca.pem', signing, now),
     makeList: async (at: Date) => {
       const files = ['-cert', path('root.pem'), '-keyfile', path('root.key'), '-out', path('root.crl')]
       await openssl(at, 'ca', '-gencrl', '-config', path('config'), ...files)

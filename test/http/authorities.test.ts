@@ -1,0 +1,144 @@
+/** Several authorities in one service: which of them issues, and what others read about all of them. */
+import { X509Certificate } from 'node:crypto'
+import t from 'tap'
+import { AuthorityError, openIssuer, signingKey, type Issuer } from '../../src/authority/authority.ts'
+import { chosenAmong } from '../../src/authority/choice.ts'
+import { tellRevocations } from '../../src/authority/revocations.ts'
+import { signerWith } from '../../src/keys/signer.ts'
+import { labAuthority } from '../../src/lab.ts'
+import { freshRequest, inProcess } from '../support/inProcess.ts'
+import { asPem } from '../support/requests.ts'
+import { newFolder } from '../support/service.ts'
+
+const start = new Date('2026-11-23T12:00:00Z')
+
+async function anotherIssuer(folder: string): Promise<Issuer> {
+  const { key, certificate } = await labAuthority(folder, start)
+  return openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), start)
+}
+
+t.test('two authorities', async (t) => {
+  const service = await inProcess(t)
+  const { issuer: first, store, now, log } = service.ca
+  const second = await anotherIssuer(newFolder(t))
+  await store.registerAuthority(second.record)
+  const loaded = [first, second]
+  const makeKey = async () => service.ca.rehearsal
+  const revocations = tellRevocations({ store, issuers: loaded, makeKey, now, log })
+  t.teardown(() => revocations.stop())
+  const both = await service.again({
+    loaded,
+    revocations,
+    issuerOf: { https: second },
+    publicUrl: 'http://pki.contoso.com',
+  })
+  const issue = async (purpose: string, dnsNames?: string[]) => {
+    const subject = [
+      ['O', 'Contoso'],
+      ['CN', 'hgs.contoso.com'],
+    ] as const
+    const csr = asPem(freshRequest({ subject, ...(dnsNames && { dnsNames }) }))
+    const answer = await both.post('/v1/certificates', { body: { purpose, csr } })
+    t.equal(answer.status, 201, answer.text)
+    return answer.json as { id: string; certificate: string; lineage: string }
+  }
+  const isBy = (certificate: string, issuer: Issuer) =>
+    new X509Certificate(certificate).verify(issuer.publicKey)
+
+  await t.test('a purpose may have its own', async (t) => {
+    t.ok(isBy((await issue('signing')).certificate, first))
+    const https = await issue('https', ['hgs.contoso.com'])
+    t.ok(isBy(https.certificate, second))
+    const renewed = await both.post(`/v1/certificates/${https.id}/renewals`, { body: {} })
+    t.ok(isBy(renewed.json.certificate as string, second))
+    t.match(new X509Certificate(https.certificate).infoAccess, /pki\.contoso\.com\/pki\//)
+  })
+
+  await t.test('a renewal under another authority keeps key and lineage', async (t) => {
+    const old = await issue('signing')
+    const over = await both.again({ loaded, revocations, issuer: second })
+    const { status, json } = await over.post(`/v1/certificates/${old.id}/renewals`, { body: {} })
+    t.equal(status, 201)
+    t.equal(json.lineage, old.lineage)
+    t.ok(isBy(json.certificate as string, second))
+    const keyOf = (pem: string) => new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' })
+    t.strictSame(keyOf(json.certificate as string), keyOf(old.certificate))
+    t.match(
+      (await over.get(`/v1/certificates/${old.id}?format=pem`)).text,
+      asPem(first.certificate.der, 'CERTIFICATE'),
+    )
+  })
+
+  await t.test('what was begun under one is finished under it, whichever issues now', async (t) => {
+    const died = { ...both.ca.issuer, sign: () => Promise.reject(new Error('it died')) }
+    const dying = await both.again({ loaded, revocations, issuer: died })
+    const csr = asPem(freshRequest())
+    const idempotency = { 'idempotency-key': 'begun-under-the-first' }
+    const order = { body: { purpose: 'signing', csr }, headers: idempotency }
+    t.equal((await dying.post('/v1/certificates', order)).status, 500)
+    const over = await both.again({ loaded, revocations, issuer: second })
+    const { status, json } = await over.post('/v1/certificates', order)
+    t.equal(status, 201)
+    t.ok(isBy(json.certificate as string, first))
+  })
+
+  await t.test('the public pages tell of both', async (t) => {
+    const { status, json } = await both.get('/v1/authorities', { as: null })
+    t.equal(status, 200)
+    t.match(json.items, [
+      {
+        id: first.record.id,
+        issues: ['signing', 'encryption'],
+        loaded: true,
+        addresses: { responder: 'http://pki.contoso.com/ocsp' },
+        revocationList: { number: 1 },
+      },
+      { id: second.record.id, issues: ['https'], loaded: true, revocationList: { number: 1 } },
+    ])
+    const one = await both.get(`/v1/authorities/${second.record.id.toLowerCase()}`, { as: null })
+    t.strictSame(one.json, json.items[1])
+    t.equal((await both.get(`/v1/authorities/${'0'.repeat(64)}`, { as: null })).status, 404)
+    const alone = await service.get(`/v1/authorities/${second.record.id}`, { as: null })
+    t.match(alone.json, { loaded: false, issues: [], revocationList: null, addresses: null })
+  })
+
+  await t.test('readiness tells two years before one ends', async (t) => {
+    t.strictSame((await both.get('/readyz', { as: null })).json, { status: 'ok', warnings: [] })
+    service.clock.now = new Date(second.certificate.notAfter.getTime() - 700 * 86_400_000)
+    const { json } = await both.get('/readyz', { as: null })
+    t.match(json, { status: 'ok', warnings: [/ends on/, /ends on/] })
+  })
+})
+
+t.test('which one issues', async (t) => {
+  const service = await inProcess(t)
+  const { issuer: first } = service.ca
+  const second = await anotherIssuer(newFolder(t))
+  const choice = (issuer: Issuer, purpose: 'https' | null = null) => ({
+    ...{ id: '1', purpose, authorityId: issuer.record.id, chosenBy: 'test', chosenAt: start },
+  })
+  t.equal(chosenAmong([], [first], null, start).issuer, first, 'the only one')
+  t.equal(
+    chosenAmong([choice(second)], [first], null, start).issuer,
+    first,
+    'the only one, whatever was chosen',
+  )
+  t.equal(chosenAmong([], [first, second], second.record.id, start).issuer, second, 'the one before')
+  const both = [choice(second), choice(first)]
+  t.equal(chosenAmong(both, [first, second], second.record.id, start).issuer, first, 'the last choice')
+  t.strictSame(chosenAmong([...both, choice(second, 'https')], [first, second], null, start).issuerOf, {
+    https: second,
+  })
+  t.strictSame(
+    chosenAmong([choice(first), choice(first, 'https')], [first, second], null, start).issuerOf,
+    {},
+  )
+  const refuses = (message: RegExp, ...args: Parameters<typeof chosenAmong>) =>
+    t.throws(() => chosenAmong(...args), { name: AuthorityError.name, message })
+  refuses(/none of them was chosen/, [], [first, second], null, start)
+  const third = { ...choice(first), authorityId: 'F'.repeat(64) }
+  refuses(/is not among those whose keys are loaded/, [third], [first, second], null, start)
+  const late = new Date(first.certificate.notAfter.getTime() + 1)
+  refuses(/expired on/, [choice(first)], [first, second], null, late)
+  refuses(/not valid before/, [choice(first)], [first, second], null, new Date(0))
+})
