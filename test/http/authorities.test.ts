@@ -85,18 +85,23 @@ t.test('two authorities', async (t) => {
   await t.test('the public pages tell of both', async (t) => {
     const { status, json } = await both.get('/v1/authorities', { as: null })
     t.equal(status, 200)
-    t.match(json.items, [
-      {
-        id: first.record.id,
-        issues: ['signing', 'encryption'],
-        loaded: true,
-        addresses: { responder: 'http://pki.contoso.com/ocsp' },
-        revocationList: { number: 1 },
-      },
-      { id: second.record.id, issues: ['https'], loaded: true, revocationList: { number: 1 } },
-    ])
+    const about = ({ record: { id } }: Issuer) => json.items.find((one: { id: string }) => one.id === id)
+    t.equal(json.items.length, 2)
+    t.match(
+      [about(first), about(second)],
+      [
+        {
+          id: first.record.id,
+          issues: ['signing', 'encryption'],
+          loaded: true,
+          addresses: { responder: 'http://pki.contoso.com/ocsp' },
+          revocationList: { number: 1 },
+        },
+        { id: second.record.id, issues: ['https'], loaded: true, revocationList: { number: 1 } },
+      ],
+    )
     const one = await both.get(`/v1/authorities/${second.record.id.toLowerCase()}`, { as: null })
-    t.strictSame(one.json, json.items[1])
+    t.strictSame(one.json, about(second))
     t.equal((await both.get(`/v1/authorities/${'0'.repeat(64)}`, { as: null })).status, 404)
     const alone = await service.get(`/v1/authorities/${second.record.id}`, { as: null })
     t.match(alone.json, { loaded: false, issues: [], revocationList: null, addresses: null })

@@ -199,7 +199,8 @@ export async function inProcess(
     parts: Partial<CertificationAuthority>,
     options: Partial<ServerOptions>,
   ): Promise<InProcess> => {
-    const own: CertificationAuthority = { ...ca, underWay: new Map(), ...parts }
+    const loaded = parts.issuer === undefined ? ca.loaded : [parts.issuer]
+    const own: CertificationAuthority = { ...ca, underWay: new Map(), loaded, ...parts }
     const server = await buildServer({
       ca: own,
       log: logger,
