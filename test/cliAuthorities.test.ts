@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import { exchange, jsonMessage, requests } from './support/load.ts'
 import { attemptService, newFolder, productionIn, runCli, startService } from './support/service.ts'
 import { softHsm, withToken } from './support/softhsm.ts'
-import { demand, run } from './support/witnesses.ts'
+import { demand, easyRsaFolder, run, withWitness } from './support/witnesses.ts'
 
 /** A host with a record, a passphrase and a folder for authorities, in which there is none yet. */
 async function host(t: Test, more: Readonly<Record<string, string>> = {}) {
@@ -247,6 +247,38 @@ t.test('an authority that exists is imported', async (t) => {
     await well('rollover', 'pem', '--go')
     const service = await startService(t, { folder, env })
     t.equal((await service.stop()).code, 0)
+  })
+
+  await withWitness(t, 'easyrsa', 'from EasyRSA', async (t) => {
+    const pki = path('pki')
+    const same = write('same', readFileSync(password)) // openssl takes two passwords from two lines of one file
+    const easyrsa = (...args: string[]) =>
+      demand(
+        join(easyRsaFolder, 'easyrsa'),
+        ['--batch', `--pki-dir=${pki}`, '--req-cn=EasyRSA CA', ...args],
+        {
+          env: { EASYRSA_PASSOUT: `file:${password}`, EASYRSA_PASSIN: `file:${same}` },
+        },
+      )
+    await easyrsa('init-pki')
+    await easyrsa('build-ca')
+    const key = join(pki, 'private/ca.key')
+    chmodSync(key, 0o600)
+    await well(
+      'import',
+      'easyrsa',
+      '--key',
+      key,
+      '--certificate',
+      join(pki, 'ca.crt'),
+      '--password-file',
+      password,
+    )
+    t.match(
+      (await demand('openssl', ['x509', '-in', inDir('easyrsa'), '-noout', '-subject'])).text,
+      /EasyRSA CA/,
+    )
+    t.match(await well('list'), /^easyrsa {2}stands by /m)
   })
 
   await t.test('but none that cannot issue', async (t) => {

@@ -19,7 +19,7 @@ import { newFolder, productionIn, runCli, startService, type Environment } from 
 import { demand } from './support/witnesses.ts'
 
 const day = 86_400_000
-const production = await productionIn(newFolder(t), 2_048)
+const production = await productionIn(newFolder(t))
 const { folder, env, path, passphrase } = production
 const inDays = (days: number) => new Date(Date.now() + days * day)
 
@@ -64,7 +64,8 @@ t.test('all is well, beside the service that runs', async (t) => {
   t.strictSame(
     checks.map(({ check }) => check),
     [
-      ...['node', 'secrets', 'configuration', 'authority', 'chain', 'files', 'disk', 'migrations'],
+      ...['node', 'secrets', 'configuration', 'ca-key', 'authority', 'chain', 'files', 'disk'],
+      'migrations',
       ...['database', 'issuances', 'api-keys', 'approvers', 'escrow', 'clock'],
     ],
   )
@@ -143,6 +144,32 @@ t.test('the authority', async (t) => {
   t.match(about(mixed, 'authority'), [{ severity: 'error', found: /does not belong to the CA key/ }])
   const locked = await look({ ...env, HGSCA_CA_KEY_PASSPHRASE_FILE: other.path('passphrase') })
   t.match(about(locked, 'authority'), [{ severity: 'error', found: /The passphrase is wrong/ }])
+})
+
+t.test('how the key of the authority is encrypted', async (t) => {
+  t.match(about(early.findings, 'ca-key'), [
+    { severity: 'ok', found: /aes256-CBC, PBKDF2 with hmacWithSHA256, 600000 iterations$/ },
+  ])
+  const weak = await productionIn(join(newFolder(t), 'weak'), 2_048)
+  const settings = { HGSCA_CA_KEY_FILE: weak.path('ca.key') }
+  t.match(about(await look({ ...env, ...settings }), 'ca-key'), [
+    { severity: 'warning', found: /2048 iterations: whoever copies it/, remedy: /rewrap/ },
+  ])
+  const scrypt = [
+    'pkcs8',
+    '-topk8',
+    '-scrypt',
+    '-in',
+    path('ca.key'),
+    '-passin',
+    `file:${path('passphrase')}`,
+  ]
+  copyFileSync(path('passphrase'), weak.path('passphrase'))
+  const to = ['-passout', `file:${weak.path('passphrase')}`, '-out', weak.path('ca.key')]
+  await demand('openssl', [...scrypt, ...to])
+  const well = await look({ ...env, ...settings })
+  t.match(about(well, 'ca-key'), [], 'of scrypt it says nothing')
+  t.match(about(well, 'authority'), [{ severity: 'ok' }], 'and opens it')
 })
 
 t.test('the chain', async (t) => {

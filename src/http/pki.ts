@@ -11,6 +11,7 @@ import type { OcspAnswer } from '../authority/responder.ts'
 import { CaError } from '../errors.ts'
 import { hexDigest } from '../x509/key.ts'
 import { problems } from './describe.ts'
+import { otherMediaType } from './problem.ts'
 import { closed } from './schemas.ts'
 
 const octets = (description: string, type: string) => ({
@@ -114,7 +115,10 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
     },
     async (request, reply) => {
       // Proxies keep no answers to POST, so nothing is said of it to them.
-      const { octets: answer } = await ca.revocations.answer(request.body as Uint8Array)
+      // No body at all is no request, as RFC 6960 has it, and so is one that is empty.
+      const asked: unknown = request.body ?? new Uint8Array()
+      if (!(asked instanceof Uint8Array)) throw otherMediaType(request)
+      const { octets: answer } = await ca.revocations.answer(asked)
       return reply.header('content-type', ocspResponse).send(answer)
     },
   )

@@ -7,8 +7,10 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { DerError, readDer, sequence } from '../x509/der.ts'
+import { readDecryption, UnsupportedError } from '../x509/pbe.ts'
 import { encryptPrivateKey } from '../x509/pkcs8.ts'
-import { toPem } from '../x509/pem.ts'
+import { pemBlocks, PemError, toPem } from '../x509/pem.ts'
 
 export class KeyFileError extends Error {
   override readonly name = 'KeyFileError'
@@ -68,6 +70,23 @@ export function openness(
   if (uid !== 0 && uid !== user)
     return `belongs to another user (uid ${uid}). Give it to that of this service: chown ${user} ${path}`
   return null
+}
+
+/** What is asked for: whoever copies the file must not find its passphrase by trying (OWASP Password Storage). */
+const enough = { iterations: 600_000, cipher: /aes-?256/i } as const
+
+/** How a key in a file is encrypted, and whether that is enough; null for a kind that is not known here, such as scrypt. */
+export function encryptionOf(pem: Buffer): { readonly title: string; readonly isEnough: boolean } | null {
+  try {
+    const block = pemBlocks(pem.toString('latin1')).find(({ label }) => label === 'ENCRYPTED PRIVATE KEY')
+    if (block === undefined) return null
+    const { title, work } = readDecryption(sequence(readDer(block.der), 'EncryptedPrivateKeyInfo', 2, 2)[0])
+    return { title, isEnough: work.iterations >= enough.iterations && enough.cipher.test(title) }
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError || error instanceof UnsupportedError)
+      return null
+    throw error
+  }
 }
 
 /** The key in `pem`, which is wiped. @param from - where it came from, for a refusal. */

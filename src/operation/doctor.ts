@@ -11,7 +11,7 @@ import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authorit
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
 import { CaError } from '../errors.ts'
 import { purposes } from '../hgs/profiles.ts'
-import { KeyFileError, openness } from '../keys/keyFile.ts'
+import { encryptionOf, KeyFileError, openness } from '../keys/keyFile.ts'
 import { openKey } from '../keys/open.ts'
 import { signerWith } from '../keys/signer.ts'
 import { TokenError } from '../keys/tokenObjects.ts'
@@ -65,7 +65,7 @@ export async function diagnose(
         finding('configuration', 'error', fault, 'Correct the setting; the README has all of them.'),
       )
   }
-  findings.push(...(await authorityFindings(config, authorities, now)))
+  findings.push(...keyFindings(authorities), ...(await authorityFindings(config, authorities, now)))
   if (config === null) {
     for (const check of ['files', 'disk', 'database'])
       findings.push(finding(check, 'skipped', 'the configuration has faults'))
@@ -104,6 +104,25 @@ function secretsFinding(env: NodeJS.ProcessEnv): Finding {
         `in the environment, where /proc shows them: ${open.join(', ')}`,
         `Put each into a file of mode 0600, and name it: ${open.map((name) => `${name}_FILE`).join(', ')}.`,
       )
+}
+
+/** How the keys in files are encrypted. Call before they are opened, which wipes them. */
+function keyFindings(authorities: Config['authorities']): Finding[] {
+  return authorities.flatMap(({ key }) => {
+    const encryption = encryptionOf(key.pem)
+    if (encryption === null) return []
+    const found = `${key.from} is encrypted with ${encryption.title}`
+    return encryption.isEnough
+      ? [finding('ca-key', 'ok', found)]
+      : [
+          finding(
+            'ca-key',
+            'warning',
+            `${found}: whoever copies it may find its passphrase by trying`,
+            'Encrypt it anew: hgs-ca ca rewrap, or openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 600000 -in KEY -out ENCRYPTED.',
+          ),
+        ]
+  })
 }
 
 async function authorityFindings(

@@ -27,6 +27,7 @@ import {
 import { pinOf } from '../../src/x509/key.ts'
 import { describeName, modernised } from '../../src/x509/name.ts'
 import { certificateDers, holdsCertificates, PemError, requestDer } from '../../src/x509/pem.ts'
+import { readOcspRequest } from '../../src/x509/ocsp.ts'
 import { PfxError, readPfx } from '../../src/x509/pfxReader.ts'
 import { certificatesIn, certificatesOnly } from '../../src/x509/pkcs7.ts'
 import { certificateOf, readSignedData } from '../../src/x509/signedData.ts'
@@ -63,6 +64,7 @@ import {
   windowsForms,
   windowsRequest,
 } from '../support/requests.ts'
+import { ocspRequest } from '../support/ocsp.ts'
 import { opensslChain, pem } from '../support/witnesses.ts'
 
 const seconds = hostileSeconds(12)
@@ -88,6 +90,7 @@ const originals: readonly Original[] = [
   originalOf('a certificate of openssl', leaf!.certificate),
   originalOf('certificates in PKCS#7', certificatesOnly([leaf!, ...issuers].map((one) => one.certificate))),
   originalOf('a public key', spkiOf(key)),
+  originalOf('an OCSP request', ocspRequest(readCertificate(certificate), '01AB', Buffer.alloc(32, 7))),
 ]
 
 /** What a reader gives is used as the service uses it: what is read lazily is read, too. */
@@ -122,6 +125,7 @@ const readers: Readonly<Record<string, (der: Uint8Array, choices: Choices) => un
     )
   },
   readSignedData: (der) => readSignedData(readDer(der)),
+  readOcspRequest,
   certificatesIn: (der) => certificatesIn(der),
   certificateDers: (der) => certificateDers(der),
   holdsCertificates: (der) => holdsCertificates(der),

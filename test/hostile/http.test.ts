@@ -5,6 +5,7 @@
  *
  * HGSCA_TEST_HOSTILE_SECONDS says how long it goes on; 60 makes some 50,000 requests.
  */
+import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -19,6 +20,8 @@ import {
   type Choices,
 } from '../support/hostile.ts'
 import { freshRequest } from '../support/inProcess.ts'
+import { readCertificate } from '../../src/x509/certificate.ts'
+import { ocspRequest } from '../support/ocsp.ts'
 import { craftedPfx, certificateBag, inClear, shroudedKey } from '../support/pfx.ts'
 import {
   answerFault,
@@ -127,6 +130,11 @@ t.test('hostile requests', async (t) => {
       { certificates: asPem(certificate, 'CERTIFICATE') },
     ],
   }
+  const { certificate: authority } = (await ask('GET', '/v1/authority')).json as { certificate: string }
+  const issuer = readCertificate(new Uint8Array(new X509Certificate(authority).raw))
+  const ocsp = [undefined, Buffer.alloc(32, 7)].map((nonce) =>
+    originalOf('OCSP', ocspRequest(issuer, first['serialNumber'] as string, nonce)),
+  )
   const described = parse(
     readFileSync(join(import.meta.dirname, '../../openapi/openapi.yaml'), 'utf8'),
   ) as Description
@@ -156,6 +164,15 @@ t.test('hostile requests', async (t) => {
       ['Authorization', `Bearer ${apiKey}`],
       ['Connection', 'close'],
     ]
+    if (path.startsWith('/ocsp')) {
+      const der = once(3) ? ocsp[0]!.der : mutated(choices, pick(ocsp), ocsp)
+      if (method === 'get') {
+        const text = encodeURIComponent(Buffer.from(der).toString('base64'))
+        return { method: 'GET', target: `/ocsp/${text}`, headers, body: new Uint8Array() }
+      }
+      const type = ['Content-Type', 'application/ocsp-request'] as [string, string]
+      return { method: 'POST', target, headers: [...headers, type], body: der }
+    }
     const given = bodies[path]
     if (method !== 'post' || given === undefined)
       return { method: method.toUpperCase(), target, headers, body: new Uint8Array() }

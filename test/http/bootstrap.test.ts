@@ -39,7 +39,7 @@ t.test('a fresh record lets nobody in', async (t) => {
   const routes = Object.entries(
     (parse(readFileSync(openApiFile, 'utf8')) as { paths: Record<string, Record<string, object>> }).paths,
   ).flatMap(([path, methods]) => Object.keys(methods).map((method) => [method, path] as const))
-  const closed = routes.filter(([, path]) => path.startsWith('/v1/') && !path.startsWith('/v1/authority'))
+  const closed = routes.filter(([, path]) => path.startsWith('/v1/') && !path.startsWith('/v1/authorit'))
   t.ok(closed.length > 20)
   const guessed = [null, 'hgsca', `hgscaboot_${'A'.repeat(43)}`, 'admin']
   for (const [method, path] of closed)

@@ -425,6 +425,9 @@ t.test('OCSP', async (t) => {
     elsewhere[elsewhere.indexOf(Buffer.from('0414', 'hex')) + 5]! ^= 1
     t.strictSame((await ask(elsewhere)).octets.toString('hex'), '30030a0106', 'unauthorized')
     t.equal((await ask(new Uint8Array(20_000))).status, 200)
+    for (const nothing of [await service.post('/ocsp', { as: null }), await ask(new Uint8Array())])
+      t.strictSame(nothing.octets.toString('hex'), '30030a0101', 'no body at all')
+    t.equal((await service.post('/ocsp', { body: { a: 1 }, as: null })).status, 415)
     t.match(await service.get('/ocsp/%20', { as: null }), { status: 200 })
   })
   await t.test('its responder is on record before it signs, and is followed by another', async (t) => {

@@ -23,6 +23,7 @@ export const witnesses = {
   ocsptool: 'gnutls-bin',
   javac: 'default-jdk-headless',
   unzip: 'unzip',
+  easyrsa: 'easy-rsa',
   python3: 'python3',
   bwrap: 'bubblewrap',
   strace: 'strace',
@@ -31,10 +32,14 @@ export const witnesses = {
   'pkcs11-tool': 'opensc',
 } as const
 
+/** Where Debian puts EasyRSA: in no PATH. */
+export const easyRsaFolder = '/usr/share/easy-rsa'
+
 export type Witness = keyof typeof witnesses
 
 export function isInstalled(command: Witness): boolean {
-  return (process.env['PATH'] ?? '').split(delimiter).some((directory) => {
+  const places = [...(process.env['PATH'] ?? '').split(delimiter), easyRsaFolder]
+  return places.some((directory) => {
     try {
       accessSync(join(directory, command), constants.X_OK)
       return true
