@@ -11,7 +11,7 @@ import type { OcspAnswer } from '../authority/responder.ts'
 import { CaError } from '../errors.ts'
 import { hexDigest } from '../x509/key.ts'
 import { problems } from './describe.ts'
-import { otherMediaType } from './problem.ts'
+import { mediaTypeOf, otherMediaType } from './problem.ts'
 import { closed } from './schemas.ts'
 
 const octets = (description: string, type: string) => ({
@@ -112,13 +112,16 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
         body: { content: { [ocspRequest]: { schema: { description: 'An OCSPRequest in DER.' } } } } as object,
         response: answers,
       },
+      onRequest: async (request) => {
+        const type = mediaTypeOf(request) // JSON would be read before anybody says that it is not for here
+        if (type !== '' && type !== ocspRequest) throw otherMediaType(request)
+      },
     },
     async (request, reply) => {
       // Proxies keep no answers to POST, so nothing is said of it to them.
       // No body at all is no request, as RFC 6960 has it, and so is one that is empty.
-      const asked: unknown = request.body ?? new Uint8Array()
-      if (!(asked instanceof Uint8Array)) throw otherMediaType(request)
-      const { octets: answer } = await ca.revocations.answer(asked)
+      const asked = request.body as Uint8Array | undefined
+      const { octets: answer } = await ca.revocations.answer(asked ?? new Uint8Array())
       return reply.header('content-type', ocspResponse).send(answer)
     },
   )
