@@ -117,6 +117,7 @@ async function main(): Promise<void> {
   const revocations = tellRevocations({
     store,
     issuers: loaded,
+    metrics,
     makeKey: async () => signingKey((await generate('rsa', { modulusLength: 2048 })).privateKey, signerWith),
     now,
     log,

@@ -54,6 +54,17 @@ export const table = {
     help: 'Days until the certificate of the authority expires. Below 7, nothing is issued any more.',
   },
 
+  hgsca_certificates_revoked_total: {
+    type: 'counter',
+    labels: ['reason'],
+    help: 'Certificates that were revoked here, by CRLReason. Holds do not count.',
+  },
+  hgsca_revocation_list_expiry_hours: {
+    type: 'gauge',
+    labels: [],
+    help: 'Hours until the first revocation list in force ends. A list is for 168 hours, and made anew every 24.',
+  },
+
   hgsca_signatures_seconds: {
     type: 'histogram',
     labels: ['outcome'],

@@ -43,6 +43,8 @@ export interface RevocationLists {
   readonly of: (issuer: Issuer) => Promise<RevocationListRecord | null>
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
+  /** When the first list in force ends; null when there is none. */
+  readonly end: () => Date | null
   /** Resolves once everything that was revoked until now stands in a list. */
   readonly settled: () => Promise<void>
   readonly stop: () => Promise<void>
@@ -201,6 +203,11 @@ export function publishLists({
       return lists.get(name) ?? null
     },
     changed: () => void look(),
+    end: () =>
+      [...lists.values()].reduce<Date | null>(
+        (first, { nextUpdate }) => (first === null || nextUpdate < first ? nextUpdate : first),
+        null,
+      ),
     settled: look,
     async stop() {
       stopped = true

@@ -1,4 +1,5 @@
 /** What is told of the state of certificates to whoever verifies them: revocation lists and OCSP answers. */
+import type { Metrics } from '../metrics.ts'
 import type { RevocationListRecord } from '../store/model.ts'
 import type { Issuer } from './authority.ts'
 import { ocspResponder, type OcspAnswer } from './responder.ts'
@@ -10,6 +11,8 @@ export interface Revocations {
   readonly listOf: (issuer: Issuer) => Promise<RevocationListRecord | null>
   /** @param request - an OCSPRequest in DER, or whatever came in place of one. */
   readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
+  /** When the first list in force ends; null when there is none. */
+  readonly listsEnd: () => Date | null
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
   /** Says that a revocation order waits to be carried out. */
@@ -19,17 +22,26 @@ export interface Revocations {
   readonly stop: () => Promise<void>
 }
 
-export function tellRevocations(parts: Parameters<typeof ocspResponder>[0]): Revocations {
+export function tellRevocations(
+  parts: Parameters<typeof ocspResponder>[0] & { readonly metrics: Metrics },
+): Revocations {
   const responder = ocspResponder(parts)
   const lists = publishLists({ ...parts, onPublished: () => responder.changed() })
   const changed = () => {
     responder.changed()
     lists.changed()
   }
-  const orders = revocationOrders({ ...parts, onRevoked: changed })
+  const orders = revocationOrders({
+    ...parts,
+    onRevoked(reason, count) {
+      for (let n = 0; n < count; n++) parts.metrics.count('hgsca_certificates_revoked_total', { reason })
+      changed()
+    },
+  })
   return {
     listOf: lists.of,
     answer: responder.answer,
+    listsEnd: lists.end,
     changed,
     carryOut: orders.wake,
     settled: lists.settled,

@@ -49,7 +49,10 @@ export async function revoke(ca: CertificationAuthority, request: RevocationRequ
       request.reason === 'certificateHold'
         ? await hold(ca, certificate, request)
         : await revokeAll(ca, missing, request)
-    if (outcome === 'recorded') revoked.push(...missing.map((one) => one.id))
+    if (outcome !== 'recorded') continue
+    revoked.push(...missing.map((one) => one.id))
+    if (request.reason === 'certificateHold') continue
+    for (const _ of missing) ca.metrics.count('hgsca_certificates_revoked_total', { reason: request.reason })
   }
   throw new CaError('busy', 'Others are revoking the same certificates.', { facts: { retryAfterSeconds: 1 } })
 }

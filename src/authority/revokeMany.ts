@@ -83,7 +83,7 @@ export function revocationOrders({
   readonly store: Store
   readonly now: () => Date
   readonly log: Log
-  readonly onRevoked: () => void
+  readonly onRevoked: (reason: string, count: number) => void
 }) {
   let stopped = false
   let wanted = false
@@ -95,7 +95,7 @@ export function revocationOrders({
       if (page.length > 0) {
         if ((await revoke(order, page)) === 'alreadyRevoked')
           for (const one of page) await revoke(order, [one]) // one of them is, by somebody else meanwhile
-        onRevoked()
+        onRevoked(order.reason, page.length)
       }
       if (page.length < atOnce) {
         const { revoked } = (await store.findRevocationOrder(order.id))!

@@ -40,6 +40,8 @@ export function metricsRoute(
     metrics.show('hgsca_orders_in_flight', {}, ordersInFlight())
     metrics.countedSoFar('hgsca_log_lines_dropped_total', {}, linesDropped())
     metrics.show('hgsca_authority_expiry_days', {}, daysUntil(ca.issuer.certificate.notAfter))
+    const listsEnd = ca.revocations.listsEnd()
+    metrics.show('hgsca_revocation_list_expiry_hours', {}, listsEnd && daysUntil(listsEnd) * 24)
     metrics.show('hgsca_database_writes_waiting', {}, store.writesWaiting())
     const { checkpointLag: lag, verified } = store.auditState()
     metrics.show('hgsca_audit_checkpoint_lag_events', {}, lag && lag.events)

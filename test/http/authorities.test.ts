@@ -24,7 +24,14 @@ t.test('two authorities', async (t) => {
   await store.registerAuthority(second.record)
   const loaded = [first, second]
   const makeKey = async () => service.ca.rehearsal
-  const revocations = tellRevocations({ store, issuers: loaded, makeKey, now, log })
+  const revocations = tellRevocations({
+    store,
+    issuers: loaded,
+    metrics: service.ca.metrics,
+    makeKey,
+    now,
+    log,
+  })
   t.teardown(() => revocations.stop())
   const both = await service.again({
     loaded,

@@ -221,6 +221,14 @@ t.test('revocation', async (t) => {
     })
   })
 
+  await t.test('is counted, and it is told when the list ends', async (t) => {
+    await service.ca.revocations.settled()
+    const { text } = await service.get('/metrics')
+    t.match(text, /hgsca_certificates_revoked_total\{reason="superseded"\} 1\n/)
+    t.match(text, /hgsca_certificates_revoked_total\{reason="cessationOfOperation"\} 1\n/)
+    t.match(text, /hgsca_revocation_list_expiry_hours 168\n/)
+  })
+
   await t.test('50 at once revoke once', async (t) => {
     const { id } = await issue(service)
     const before = await service.ca.store.revocationChanges()
@@ -324,7 +332,7 @@ t.test('many at once', async (t) => {
       },
     }
     const parts = { now: service.ca.now, log: service.ca.log }
-    const dying = revocationOrders({ ...parts, store: failing, onRevoked: () => {} })
+    const dying = revocationOrders({ ...parts, store: failing, onRevoked: () => undefined })
     const broken = await service.again({
       revocations: { ...service.ca.revocations, carryOut: () => dying.wake() },
     })

@@ -76,6 +76,7 @@ export async function issuedChains(t: Test, plans: readonly KeyPlan[]): Promise<
   const revocations = tellRevocations({
     store,
     issuers,
+    metrics: service.ca.metrics,
     makeKey: async () => responder,
     now,
     log: service.ca.log,

@@ -130,7 +130,8 @@ export async function inProcess(
   const issuer = await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
   await store.registerAuthority(issuer.record)
   const makeKey = async () => shared.responder
-  const revocations = tellRevocations({ store, issuers: [issuer], makeKey, now, log: logger })
+  const metrics = makeMetrics({ version: '0.0.0', watchProcess: false })
+  const revocations = tellRevocations({ store, issuers: [issuer], metrics, makeKey, now, log: logger })
   t.teardown(async () => {
     await revocations.stop()
     await store.close()
@@ -145,7 +146,7 @@ export async function inProcess(
     publicUrl: null,
     guard: createGuard({ store, now, log: logger }, () => clock.now.getTime()),
     rehearsal: shared.rehearsal,
-    metrics: makeMetrics({ version: '0.0.0', watchProcess: false }),
+    metrics,
     generateKey: keyGenerator(),
     keyEncipherment: false,
     approval: { signing: 'none', encryption: 'none', https: 'none' },
