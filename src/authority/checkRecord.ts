@@ -193,7 +193,19 @@ async function certificateFaults(stored: StoredCertificate, issuer: Issuer | nul
   for (const details of stored.told)
     if ((JSON.parse(details) as { sha256?: unknown }).sha256 !== sha256)
       found.push('its SHA-256 is not the one in the audit trail')
-  return found
+  return [...found, ...revocationFaults(stored)]
+}
+
+/** Whoever takes a revocation out of the record would make a certificate good again. */
+function revocationFaults({ revocation, isHeld, toldRevocations, toldHeld }: StoredCertificate): string[] {
+  const told = toldRevocations.length === 0 ? 'not revoked' : `revoked (${toldRevocations.join(', ')})`
+  return broken({
+    [`it is ${revocation === null ? 'not revoked' : `revoked (${revocation})`}, and the audit trail tells that it is ${told}`]:
+      revocation === null
+        ? toldRevocations.length === 0
+        : toldRevocations.length === 1 && toldRevocations[0] === revocation,
+    [`it is ${isHeld ? '' : 'not '}on hold, and the audit trail tells otherwise`]: isHeld === toldHeld,
+  })
 }
 
 async function signatureFaults(certificate: Certificate, issuer: Issuer): Promise<string[]> {

@@ -34,6 +34,12 @@ export interface StoredCertificate extends NewCertificate {
   readonly sameGeneration: readonly string[]
   /** The details of the audit events that tell of its issuance: JSON. */
   readonly told: readonly string[]
+  /** The reason for which it is revoked; null when it is not. And whether it is on hold. */
+  readonly revocation: string | null
+  readonly isHeld: boolean
+  /** The same as the audit trail tells it; one reason for each event. */
+  readonly toldRevocations: readonly string[]
+  readonly toldHeld: boolean
 }
 
 export interface StoredLineage extends LineageRecord {
@@ -45,6 +51,10 @@ export interface StoredLineage extends LineageRecord {
   /** Other lineages with its key. */
   readonly sameKey: readonly string[]
 }
+
+/** The types of the events that tell of a revocation, and of holds that begin and end. */
+const revoked = 'certificate.revoked'
+const ofHolds: readonly string[] = ['certificate.held', 'certificate.released']
 
 const byId = { orderBy: { id: 'asc' } } as const
 
@@ -88,11 +98,15 @@ export function inspectionFunctions(database: Database) {
           },
           select: { id: true, lineageId: true, generation: true, serialNumber: true },
         })
+        const revocations = await client.revocation.findMany({ where: { certificateId: { in: ids } } })
+        const holds = await client.hold.findMany({ where: { certificateId: { in: ids }, release: null } })
         const events = await client.auditEvent.findMany({
-          where: { objectId: { in: ids }, type: { in: [...issuances] } },
-          select: { objectId: true, details: true },
+          where: { objectId: { in: ids }, type: { in: [...issuances, revoked, ...ofHolds] } },
+          orderBy: { sequence: 'asc' },
+          select: { objectId: true, type: true, details: true },
         })
         return rows.map((row) => {
+          const own = events.filter(({ objectId }) => objectId === row.id)
           const predecessorId =
             renewals.find(({ certificateId }) => certificateId === row.id)?.predecessorId ?? null
           const lineage = lineages.find(({ id }) => id === row.lineageId)
@@ -112,7 +126,13 @@ export function inspectionFunctions(database: Database) {
                 ({ lineageId, generation }) => lineageId === row.lineageId && generation === row.generation,
               )
               .map(({ id }) => id),
-            told: events.filter(({ objectId }) => objectId === row.id).map(({ details }) => details),
+            told: own.filter(({ type }) => issuances.includes(type)).map(({ details }) => details),
+            revocation: revocations.find(({ certificateId }) => certificateId === row.id)?.reason ?? null,
+            isHeld: holds.some(({ certificateId }) => certificateId === row.id),
+            toldRevocations: own
+              .filter(({ type }) => type === revoked)
+              .map(({ details }) => String((JSON.parse(details) as { reason?: unknown }).reason)),
+            toldHeld: own.findLast(({ type }) => ofHolds.includes(type))?.type === 'certificate.held',
           }
         })
       }),

@@ -42,6 +42,12 @@ async function filled(service: Keeping): Promise<{ ids: string[]; lineages: stri
   if (answer.status !== 201) throw new Error(answer.text)
   const adopted = answer.json.certificate
   ids.push(adopted.id)
+  const revoke = async (id: string, reason: string) =>
+    service.post(`/v1/certificates/${id}/revocation`, { body: { reason } })
+  await revoke(other.json.id, 'superseded')
+  await revoke(adopted.id, 'certificateHold')
+  await revoke(ids[2]!, 'certificateHold')
+  await service.send('DELETE', `/v1/certificates/${ids[2]}/revocation`)
   return { ids, lineages: [first.json.lineage, other.json.lineage, adopted.lineage] }
 }
 
@@ -318,6 +324,33 @@ t.test('a record that somebody has changed', async (t) => {
           .run(details, first)
       },
       [[first, /the rule basicConstraints refuses/]],
+    ],
+    [
+      'a revocation that was taken out',
+      sql('DELETE FROM "Revocation"'),
+      [[https, /it is not revoked, and the audit trail tells that it is revoked \(superseded\)/]],
+    ],
+    [
+      'another reason for a revocation',
+      sql(`UPDATE "Revocation" SET "reason" = 'unspecified'`),
+      [[https, /it is revoked \(unspecified\), and the audit trail tells that it is revoked \(superseded\)/]],
+    ],
+    [
+      'a revocation that nobody has ordered',
+      sql(
+        `INSERT INTO "Revocation" SELECT "id", 'superseded', 'nobody', "issuedAt", NULL FROM "Certificate" WHERE "id" = '${first}'`,
+      ),
+      [[first, /it is revoked \(superseded\), and the audit trail tells that it is not revoked/]],
+    ],
+    [
+      'a hold that was taken out',
+      sql('DELETE FROM "Hold"'),
+      [[adopted, /it is not on hold, and the audit trail tells otherwise/]],
+    ],
+    [
+      'a release that was taken out',
+      sql('DELETE FROM "HoldRelease"'),
+      [[third, /it is on hold, and the audit trail tells otherwise/]],
     ],
   ]
   for (const [what, spoil, expected] of cases) {
