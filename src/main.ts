@@ -35,6 +35,7 @@ import { lines } from './log.ts'
 import { logged, loggedError, withoutValues } from './logged.ts'
 import { makeMetrics } from './metrics.ts'
 import { keyLoaded, started, stopped } from './operation/life.ts'
+import { askForPassphrase } from './prompt.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import type { Store } from './store/open.ts'
 import { holdRecord, RecordInUseError } from './store/soleProcess.ts'
@@ -279,6 +280,7 @@ async function configured(): Promise<{ config: Config; named: readonly Named[] }
   const faults: string[] = []
   let config: Config | null = null
   let authorities: Config['authorities']
+  await askForPassphrase(processEnvironment())
   try {
     config = readConfig(processEnvironment())
     authorities = config.authorities

@@ -60,6 +60,7 @@ import {
   runCli,
   startService,
   type Environment,
+  type Process,
   type Production,
 } from './support/service.ts'
 import { demand, opensslChain, pem, run } from './support/witnesses.ts'
@@ -372,6 +373,38 @@ t.test('HTTPS, with a certificate for the service', async (t) => {
   )
   t.not(clear.outcome === 'answered' && clear.status, 200, 'and nothing else on that port')
   t.match(await service.stop(), { code: 0 })
+})
+
+t.test('a passphrase may be typed at the terminal', async (t) => {
+  const { folder, env, passphrase } = await productionIn(newFolder(t), 2_048)
+  const { HGSCA_CA_KEY_PASSPHRASE_FILE: _, ...others } = env
+  const asked = async (typed: string): Promise<Process> => {
+    const service = onTerminal(t, folder, { ...others, HGSCA_LOG_LEVEL: 'info' })
+    for (let n = 0; n < 200 && service.pending() !== 'Passphrase of the CA key: '; n++) await sleep(50)
+    service.type(typed)
+    return service
+  }
+  const said = ({ stdout, pending }: Process) => [...stdout, pending()].join('\n')
+  const right = await asked(`x\b${passphrase}\r`)
+  const answers = async () => {
+    for (let n = 0; n < 200; n++) {
+      const [, address] = /"address":"(http:[^"]+)"/.exec(said(right)) ?? []
+      if (address !== undefined) return (await fetch(`${address}/livez`)).status
+      await sleep(50)
+    }
+    return said(right)
+  }
+  t.equal(await answers(), 200)
+  t.notOk(said(right).includes(passphrase), 'it is not shown')
+  right.type('\u0003')
+  t.equal((await right.exited).code, 0)
+
+  const wrong = await asked('not that one\r')
+  t.equal((await wrong.exited).code, 78)
+  t.match(said(wrong), /does not open/)
+  const nothing = await asked('\r')
+  t.equal((await nothing.exited).code, 78)
+  t.match(said(nothing), /HGSCA_CA_KEY_PASSPHRASE_FILE is missing/)
 })
 
 t.test('a port in use', async (t) => {

@@ -22,6 +22,7 @@ import {
   usualYears,
   type Plan,
 } from '../operation/authorities.ts'
+import { askForPassphrase } from '../prompt.ts'
 import { migrate } from '../store/migrate.ts'
 import type { Purpose } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -109,6 +110,7 @@ export async function onCa(arguments_: string[]): Promise<number | null> {
 }
 
 async function withAuthorities(act: (host: Host) => Promise<number>): Promise<number> {
+  await askForPassphrase(processEnvironment())
   const config = readConfig(processEnvironment(), { authorities: 'to come' })
   const { caDir, passphrase, databaseUrl } = config
   if (caDir !== null && passphrase === null)

@@ -5,6 +5,7 @@ import { CaError } from '../errors.ts'
 import type { EventType } from '../events.ts'
 import type { Actor, Keeper } from '../identity/manage.ts'
 import { pepperOf, recordOf } from '../lab.ts'
+import { askForPassphrase } from '../prompt.ts'
 import { migrate, MigrationError } from '../store/migrate.ts'
 import type { NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -17,6 +18,7 @@ export const silent = { info: () => {}, warn: () => {}, error: () => {} }
 
 /** Opens the record for one command. @returns what `act` returns: the exit code. */
 export async function withStore(act: (store: Store, config: Config) => Promise<number>): Promise<number> {
+  await askForPassphrase(processEnvironment())
   const config = readConfig(processEnvironment())
   const { mode, databaseUrl } = config
   const path = databaseUrl.replace(/^file:/, '')

@@ -5,6 +5,7 @@
  */
 
 import { CaError } from '../errors.ts'
+import type { Database } from './database.ts'
 
 /** Prisma's codes for a database that cannot be reached, is too busy, or took too long. */
 const prismaCodes = new Set([
@@ -135,4 +136,24 @@ export function violatedConstraint(error: unknown): string | null {
     return [table, ...(constraint?.fields ?? [])].join('_')
   }
   return null
+}
+
+/**
+ * Adds the rows; `taken` when one of these constraints refuses one that is there already.
+ *
+ * @param constraints - as violatedConstraint names them.
+ */
+export async function addedOr<Taken extends string>(
+  database: Pick<Database, 'add'>,
+  taken: Taken,
+  constraints: readonly string[],
+  rows: Parameters<Database['add']>[0],
+): Promise<'recorded' | Taken> {
+  try {
+    await database.add(rows)
+    return 'recorded'
+  } catch (error) {
+    if (!constraints.includes(violatedConstraint(error) ?? '')) throw error
+    return taken
+  }
 }

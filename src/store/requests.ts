@@ -6,7 +6,7 @@
 import { nextTurn } from '../turns.ts'
 import { auditRow } from './audit.ts'
 import type { Database } from './database.ts'
-import { violatedConstraint } from './faults.ts'
+import { addedOr } from './faults.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 import type {
   Act,
@@ -44,14 +44,17 @@ export function requestFunctions(database: Database) {
       const what = { id, principal, digest, attempt, act, asked, reason }
       const who = { requestedBy, owner, createdBy, requestId, createdAt, expiresAt }
       const taken = ['PendingRequest_principal_digest_attempt']
-      return addedOr('taken', taken, [insert('PendingRequest', { ...what, ...who }), auditRow(event)])
+      return addedOr(database, 'taken', taken, [
+        insert('PendingRequest', { ...what, ...who }),
+        auditRow(event),
+      ])
     },
 
     /** A decision with its event; `decided` when there is one already. */
     async recordDecision(decision: DecisionRecord, event: NewAuditEvent): Promise<'recorded' | 'decided'> {
       const { requestId, verdict, comment, decidedBy, identityId, decidedAt } = decision
       const row = insert('Decision', { requestId, verdict, comment, decidedBy, identityId, decidedAt })
-      return addedOr('decided', ['Decision_requestId', 'Decision_pkey'], [row, auditRow(event)])
+      return addedOr(database, 'decided', ['Decision_requestId', 'Decision_pkey'], [row, auditRow(event)])
     },
 
     /** How many wait for an approver; of all, or of what one identity asks. */
@@ -113,21 +116,6 @@ export function requestFunctions(database: Database) {
       }
       return { items, next }
     },
-  }
-
-  /** @param constraints - what refuses a row that is there already; as violatedConstraint names it. */
-  async function addedOr<Taken extends string>(
-    taken: Taken,
-    constraints: readonly string[],
-    rows: Parameters<Database['add']>[0],
-  ): Promise<'recorded' | Taken> {
-    try {
-      await database.add(rows)
-      return 'recorded'
-    } catch (error) {
-      if (!constraints.includes(violatedConstraint(error) ?? '')) throw error
-      return taken
-    }
   }
 }
 

@@ -7,7 +7,7 @@ import { nextTurn } from '../turns.ts'
 import { auditRow } from './audit.ts'
 import { asRecord, beside, heldSince } from './certificates.ts'
 import type { Database } from './database.ts'
-import { violatedConstraint } from './faults.ts'
+import { addedOr, violatedConstraint } from './faults.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 import type {
   CertificateRecord,
@@ -32,21 +32,6 @@ const partSize = 262_144
 const longestPublication = 3_600_000
 
 export function revocationFunctions(database: Database) {
-  /** Adds the rows; `taken` when one of these constraints refuses one that is there already. */
-  async function addedOr<Taken extends string>(
-    taken: Taken,
-    constraints: readonly string[],
-    rows: Parameters<Database['add']>[0],
-  ): Promise<'recorded' | Taken> {
-    try {
-      await database.add(rows)
-      return 'recorded'
-    } catch (error) {
-      if (!constraints.includes(violatedConstraint(error) ?? '')) throw error
-      return taken
-    }
-  }
-
   return {
     /** Revocations with their events, all or none; `alreadyRevoked` when one of the certificates is. */
     recordRevocations: (
@@ -54,6 +39,7 @@ export function revocationFunctions(database: Database) {
       events: readonly NewAuditEvent[],
     ): Promise<'recorded' | 'alreadyRevoked'> =>
       addedOr(
+        database,
         'alreadyRevoked',
         ['Revocation_certificateId', 'Revocation_pkey'],
         [
@@ -115,14 +101,14 @@ export function revocationFunctions(database: Database) {
     ): Promise<void> => {
       const row = insert('RevocationOrderCompletion', { orderId, completedAt })
       const constraints = ['RevocationOrderCompletion_orderId', 'RevocationOrderCompletion_pkey']
-      await addedOr('taken', constraints, [row, auditRow(event)])
+      await addedOr(database, 'taken', constraints, [row, auditRow(event)])
     },
 
     /** A hold with its event; `taken` when a peer wrote down this very hold. */
     recordHold: (hold: HoldRecord, event: NewAuditEvent): Promise<'recorded' | 'taken'> => {
       const { id, certificateId, ordinal, requestedBy, heldAt } = hold
       const row = insert('Hold', { id, certificateId, ordinal, requestedBy, heldAt })
-      return addedOr('taken', ['Hold_certificateId_ordinal'], [row, auditRow(event)])
+      return addedOr(database, 'taken', ['Hold_certificateId_ordinal'], [row, auditRow(event)])
     },
 
     /** The end of a hold with its event; `taken` when it has ended already. */
@@ -131,7 +117,7 @@ export function revocationFunctions(database: Database) {
       event: NewAuditEvent,
     ): Promise<'recorded' | 'taken'> => {
       const row = insert('HoldRelease', { holdId, requestedBy, releasedAt })
-      return addedOr('taken', ['HoldRelease_holdId', 'HoldRelease_pkey'], [row, auditRow(event)])
+      return addedOr(database, 'taken', ['HoldRelease_holdId', 'HoldRelease_pkey'], [row, auditRow(event)])
     },
 
     /** The last hold of a certificate, whether or not it has ended; null when there was none. */

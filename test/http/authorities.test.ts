@@ -1,13 +1,18 @@
 /** Several authorities in one service: which of them issues, and what others read about all of them. */
 import { X509Certificate } from 'node:crypto'
 import t from 'tap'
+import { publicName } from '../../src/authority/addresses.ts'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../../src/authority/authority.ts'
 import { chosenAmong } from '../../src/authority/choice.ts'
 import { tellRevocations } from '../../src/authority/revocations.ts'
 import { signerWith } from '../../src/keys/signer.ts'
 import { labAuthority } from '../../src/lab.ts'
+import { writeCertificate, writeTbsCertificate } from '../../src/x509/certificate.ts'
+import { basicConstraints, keyUsage, subjectKeyIdentifier } from '../../src/x509/extensions.ts'
+import { keyIdentifier, rsaPublicKeyOf } from '../../src/x509/key.ts'
+import { nameFrom } from '../../src/x509/name.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
-import { asPem } from '../support/requests.ts'
+import { asPem, rsaKey } from '../support/requests.ts'
 import { newFolder } from '../support/service.ts'
 
 const start = new Date('2026-11-23T12:00:00Z')
@@ -153,4 +158,36 @@ t.test('which one issues', async (t) => {
   const late = new Date(first.certificate.notAfter.getTime() + 1)
   refuses(/expired on/, [choice(first)], [first, second], null, late)
   refuses(/not valid before/, [choice(first)], [first, second], null, new Date(0))
+})
+
+t.test('an authority that may sign no lists has none', async (t) => {
+  const service = await inProcess(t)
+  const { store, now, log, metrics } = service.ca
+  const key = rsaKey(2048, 'an authority without lists')
+  const publicKey = rsaPublicKeyOf(key)
+  const name = nameFrom({ organization: 'Contoso', commonName: 'No Lists' }).der
+  const tbs = writeTbsCertificate({
+    ...{ serialNumber: Uint8Array.of(1, 2), issuer: name, subject: name, publicKey },
+    ...{ notBefore: start, notAfter: new Date(start.getTime() + 3_650 * 86_400_000) },
+    extensions: [
+      basicConstraints(true, 0),
+      keyUsage(['keyCertSign']),
+      subjectKeyIdentifier(keyIdentifier(publicKey)),
+    ],
+  })
+  const signing = signingKey(key, signerWith)
+  const pem = asPem(writeCertificate(tbs, await signing.sign(tbs)), 'CERTIFICATE')
+  const issuer = await openIssuer(pem, 'ca.pem', signing, start)
+  await store.registerAuthority(issuer.record)
+  const parts = { store, issuers: [issuer], metrics, makeKey: async () => service.ca.rehearsal, now, log }
+  const revocations = tellRevocations(parts)
+  t.teardown(() => revocations.stop())
+  const other = await service.again({ issuer, revocations })
+  t.match(await other.get(`/pki/${publicName(issuer)}/crl`, { as: null }), {
+    status: 503,
+    json: { code: 'busy' },
+  })
+  t.match((await other.get(`/v1/authorities/${issuer.record.id}`, { as: null })).json, {
+    revocationList: null,
+  })
 })

@@ -45,6 +45,8 @@ export interface Process {
   readonly pid: number
   /** The lines of standard output so far. */
   readonly stdout: readonly string[]
+  /** What has no end of line yet. */
+  readonly pending: () => string
   readonly stderr: () => string
   readonly exited: Promise<Ended>
   readonly send: (signal: NodeJS.Signals) => void
@@ -256,6 +258,7 @@ function watch(t: Test, child: ChildProcess): Process {
   return {
     pid: child.pid!,
     stdout,
+    pending: () => unfinished,
     stderr: () => stderr,
     exited,
     send,
