@@ -44,6 +44,8 @@ const validity = day
 /** How long one is given out again: what a peer has revoked is told after that at the latest. */
 const keptFor = 60 * minute
 const keptAtMost = 10_000 // answers of some 2 kB
+/** Octets: what asks about one certificate and has no nonce has a hundred. Others are answered, and forgotten. */
+const longestKept = 200
 /** Clients whose clock is behind ours by this much take an answer at once. */
 const clockDifference = 5 * minute
 /** Of the certificate of a responder; it is followed by another at half of it. */
@@ -114,8 +116,10 @@ export function ocspResponder({
     signing++
     try {
       const begun = version
-      const made = await signed(issuer, request)
-      if (request.nonce === null && begun === version) {
+      const { isKnown, ...made } = await signed(issuer, request)
+      // Of serial numbers that nobody has there is no end.
+      const isKept = request.nonce === null && der.length <= longestKept && isKnown
+      if (isKept && begun === version) {
         if (kept.size >= keptAtMost) kept.delete(kept.keys().next().value!)
         kept.set(asked, made)
       }
@@ -148,7 +152,10 @@ export function ocspResponder({
     return others.every((other) => other === first) ? first! : null
   }
 
-  async function signed(issuer: Issuer, { certIds, nonce }: OcspRequest): Promise<OcspAnswer> {
+  async function signed(
+    issuer: Issuer,
+    { certIds, nonce }: OcspRequest,
+  ): Promise<OcspAnswer & { readonly isKnown: boolean }> {
     const responses = await Promise.all(
       certIds.map(async (asked) => ({
         certId: asked.der,
@@ -168,7 +175,8 @@ export function ocspResponder({
       nonce,
     })
     const octets = writeOcspResponse(data, await sign(data), [certificate])
-    return { octets, producedAt, nextUpdate: nonce === null ? nextUpdate : null }
+    const isKnown = responses.every(({ certStatus }) => certStatus.status !== 'unknown')
+    return { octets, producedAt, nextUpdate: nonce === null ? nextUpdate : null, isKnown }
   }
 
   async function statusOf(issuer: Issuer, serialNumber: string | null): Promise<CertStatus> {

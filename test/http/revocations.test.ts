@@ -8,6 +8,7 @@ import { resume } from '../../src/authority/resume.ts'
 import { revokeLatecomers } from '../../src/authority/revoke.ts'
 import { revocationOrders } from '../../src/authority/revokeMany.ts'
 import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
+import { startPostgres } from '../support/postgres.ts'
 import { asPem } from '../support/requests.ts'
 import { run } from '../support/witnesses.ts'
 
@@ -70,286 +71,320 @@ function openssl(t: Test, service: InProcess) {
   }
 }
 
-t.test('revocation', async (t) => {
-  const service = await inProcess(t)
-  const { list, verify, ocsp } = openssl(t, service)
+const postgres = await startPostgres()
+t.teardown(() => postgres.stop())
 
-  await t.test('before anything is revoked', async (t) => {
-    const { certificate } = await issue(service)
-    const { answer, text } = await list()
-    t.match(answer, {
-      status: 200,
-      headers: { 'content-type': 'application/pkix-crl', 'cache-control': /public/, etag: /"/ },
-    })
-    t.match(text, /verify OK[^]*Version 2[^]*CRL Number: \s*1\n[^]*No Revoked Certificates/)
-    t.match(await verify(certificate), /: OK\n/)
-    for (const digest of ['sha1', 'sha256']) {
-      const { text, answer } = await ocsp(certificate, digest)
-      t.equal(answer.headers['content-type'], 'application/ocsp-response')
-      t.match(text, /Response verify OK[^]*: good\n/, digest)
-    }
-  })
+for (const kind of ['SQLite', 'PostgreSQL'] as const)
+  t.test(`revocation, on ${kind}`, async (t) => {
+    const service = await inProcess(t, kind === 'SQLite' ? undefined : await postgres.createDatabase())
+    const { list, verify, ocsp } = openssl(t, service)
 
-  await t.test('is for good, and told by list and OCSP at once', async (t) => {
-    const { id, serialNumber, certificate } = await issue(service)
-    t.match((await ocsp(certificate)).text, /: good\n/)
-    const revoked = await revoke(service, id, 'superseded', 'rebuilt')
-    t.match(revoked, {
-      status: 200,
-      json: {
-        certificate: { id, state: 'revoked', revocation: { reason: 'superseded' } },
-        revoked: [id],
-        explanation: /^HGS does not check revocation either/,
-      },
-    })
-    t.match((await ocsp(certificate)).text, /Response verify OK[^]*: revoked\n[^]*Reason: superseded/)
-    const { text } = await list()
-    t.match(text, /CRL Number: \s*2\n/)
-    t.match(text, new RegExp(`Serial Number: ${serialNumber}[^]*?Superseded`))
-    t.match(await verify(certificate), /certificate revoked/)
-
-    const before = service.ca.store.auditState().head.sequence
-    t.match(await revoke(service, id, 'superseded'), { status: 200, json: { revoked: [] } }, 'said again')
-    t.equal(service.ca.store.auditState().head.sequence, before, 'nothing is done')
-    for (const reason of ['keyCompromise', 'certificateHold', 'unspecified'])
-      t.match(
-        await revoke(service, id, reason),
-        reason === 'certificateHold'
-          ? { status: 409, json: { code: 'alreadyRevoked', revocation: { reason: 'superseded' } } }
-          : { status: 409, json: { code: 'alreadyRevoked' } },
-      )
-    t.match(await release(service, id), { status: 409, json: { code: 'alreadyRevoked' } })
-    t.match(await service.post(`/v1/certificates/${id}/renewals`, { body: {} }), {
-      status: 409,
-      json: { code: 'certificateRevoked' },
-    })
-    const listed = await service.get('/v1/certificates?state=revoked')
-    t.strictSame(
-      listed.json.items.map((one: { id: string }) => one.id),
-      [id],
-    )
-  })
-
-  await t.test('a hold may be taken back, or become a revocation', async (t) => {
-    const { id, serialNumber, certificate } = await issue(service)
-    t.match(await release(service, id), { status: 200, json: { state: 'active' } }, 'what is not held')
-    for (let n = 0; n < 2; n++) {
-      t.match((await revoke(service, id, 'certificateHold')).json, {
-        certificate: { state: 'revoked', revocation: { reason: 'certificateHold' } },
-        revoked: [id],
+    await t.test('before anything is revoked', async (t) => {
+      const { certificate } = await issue(service)
+      const { answer, text } = await list()
+      t.match(answer, {
+        status: 200,
+        headers: { 'content-type': 'application/pkix-crl', 'cache-control': /public/, etag: /"/ },
       })
-      t.match(await revoke(service, id, 'certificateHold'), { status: 200, json: { revoked: [] } })
-      t.match((await ocsp(certificate)).text, /: revoked\n[^]*Reason: certificateHold/)
-      t.match((await list()).text, new RegExp(`Serial Number: ${serialNumber}[^]*?Certificate Hold`))
-      t.match(await service.post(`/v1/certificates/${id}/renewals`, { body: {} }), { status: 409 })
-      t.match(await release(service, id), { status: 200, json: { id, state: 'active', revocation: null } })
-      t.match(await release(service, id), { status: 200, json: { state: 'active' } }, 'said again')
-      t.match((await ocsp(certificate)).text, /: good\n/)
-      t.notMatch((await list()).text, new RegExp(serialNumber))
+      t.match(text, /verify OK[^]*Version 2[^]*CRL Number: \s*1\n[^]*No Revoked Certificates/)
       t.match(await verify(certificate), /: OK\n/)
-    }
-    await revoke(service, id, 'certificateHold')
-    t.match((await revoke(service, id, 'cessationOfOperation')).json, { revoked: [id] })
-    const { text } = await list()
-    t.match(text, new RegExp(`Serial Number: ${serialNumber}[^]*?Cessation Of Operation`))
-    t.equal(text.split(serialNumber).length, 2, 'it stands there once')
-    t.match(await release(service, id), { status: 409, json: { code: 'alreadyRevoked' } })
-  })
-
-  await t.test('a compromised key is blocked with all its certificates', async (t) => {
-    const key = freshKey()
-    const first = await issue(service, key)
-    const second = (await service.post(`/v1/certificates/${first.id}/renewals`, { body: {} })).json
-    t.equal(second.generation, 2)
-    t.match((await revoke(service, second.id, 'keyCompromise', 'found on a share')).json, {
-      revoked: [first.id, second.id],
+      for (const digest of ['sha1', 'sha256']) {
+        const { text, answer } = await ocsp(certificate, digest)
+        t.equal(answer.headers['content-type'], 'application/ocsp-response')
+        t.match(text, /Response verify OK[^]*: good\n/, digest)
+      }
     })
-    for (const { certificate } of [first, second])
-      t.match((await ocsp(certificate)).text, /: revoked\n[^]*Reason: keyCompromise/)
-    for (const id of [first.id, second.id])
-      for (const body of [{}, { csr: asPem(freshRequest({ key })) }])
-        t.match(await service.post(`/v1/certificates/${id}/renewals`, { body }), { status: 409 })
-    const csr = asPem(freshRequest({ key }))
-    for (const purpose of ['signing', 'https'])
-      t.match(await service.post('/v1/certificates', { body: { purpose, csr } }), { status: /409|422/ })
-    const events = await service.get(`/v1/audit-events?objectId=${first.id}`)
-    t.match(
-      events.json.items.find(({ type }: { type: string }) => type === 'certificate.revoked'),
-      { outcome: 'success', details: { reason: 'keyCompromise', comment: 'found on a share' } },
-    )
-  })
 
-  await t.test('also what is being renewed meanwhile', async (t) => {
-    const { store } = service.ca
-    const compromise = (id: string) => revoke(service, id, 'keyCompromise')
-    const before = await issue(service)
-    const begun = await service.again({
-      store: {
-        ...store,
-        recordIntents: async (...given: Parameters<typeof store.recordIntents>) => {
-          const outcome = await store.recordIntents(...given)
-          await compromise(before.id)
-          return outcome
+    await t.test('is for good, and told by list and OCSP at once', async (t) => {
+      const { id, serialNumber, certificate } = await issue(service)
+      t.match((await ocsp(certificate)).text, /: good\n/)
+      const revoked = await revoke(service, id, 'superseded', 'rebuilt')
+      t.match(revoked, {
+        status: 200,
+        json: {
+          certificate: { id, state: 'revoked', revocation: { reason: 'superseded' } },
+          revoked: [id],
+          explanation: /^HGS does not check revocation either/,
         },
-      },
-    })
-    const refused = await begun.post(`/v1/certificates/${before.id}/renewals`, { body: {} })
-    t.match(refused, { status: 409, json: { code: 'certificateRevoked' } })
-    t.match(await resume(service.ca, { before: new Date(service.clock.now.getTime() + day) }), {
-      finished: 0,
-    })
-    const { certificates } = (await service.get(`/v1/certificates/${before.id}/history`)).json
-    t.equal(certificates.length, 1, 'nothing was issued')
+      })
+      t.match((await ocsp(certificate)).text, /Response verify OK[^]*: revoked\n[^]*Reason: superseded/)
+      const { text } = await list()
+      t.match(text, /CRL Number: \s*2\n/)
+      t.match(text, new RegExp(`Serial Number: ${serialNumber}[^]*?Superseded`))
+      t.match(await verify(certificate), /certificate revoked/)
 
-    const late = await issue(service)
-    const signed = await service.again({
-      store: {
-        ...store,
-        recordIssued: async (...given: Parameters<typeof store.recordIssued>) => {
-          await compromise(late.id)
-          return store.recordIssued(...given)
+      const before = service.ca.store.auditState().head.sequence
+      t.match(await revoke(service, id, 'superseded'), { status: 200, json: { revoked: [] } }, 'said again')
+      t.equal(service.ca.store.auditState().head.sequence, before, 'nothing is done')
+      for (const reason of ['keyCompromise', 'certificateHold', 'unspecified'])
+        t.match(
+          await revoke(service, id, reason),
+          reason === 'certificateHold'
+            ? { status: 409, json: { code: 'alreadyRevoked', revocation: { reason: 'superseded' } } }
+            : { status: 409, json: { code: 'alreadyRevoked' } },
+        )
+      t.match(await release(service, id), { status: 409, json: { code: 'alreadyRevoked' } })
+      t.match(await service.post(`/v1/certificates/${id}/renewals`, { body: {} }), {
+        status: 409,
+        json: { code: 'certificateRevoked' },
+      })
+      const listed = await service.get('/v1/certificates?state=revoked')
+      t.strictSame(
+        listed.json.items.map((one: { id: string }) => one.id),
+        [id],
+      )
+    })
+
+    await t.test('a hold may be taken back, or become a revocation', async (t) => {
+      const { id, serialNumber, certificate } = await issue(service)
+      t.match(await release(service, id), { status: 200, json: { state: 'active' } }, 'what is not held')
+      for (let n = 0; n < 2; n++) {
+        t.match((await revoke(service, id, 'certificateHold')).json, {
+          certificate: { state: 'revoked', revocation: { reason: 'certificateHold' } },
+          revoked: [id],
+        })
+        t.match(await revoke(service, id, 'certificateHold'), { status: 200, json: { revoked: [] } })
+        t.match((await ocsp(certificate)).text, /: revoked\n[^]*Reason: certificateHold/)
+        t.match((await list()).text, new RegExp(`Serial Number: ${serialNumber}[^]*?Certificate Hold`))
+        t.match(await service.post(`/v1/certificates/${id}/renewals`, { body: {} }), { status: 409 })
+        t.match(await release(service, id), { status: 200, json: { id, state: 'active', revocation: null } })
+        t.match(await release(service, id), { status: 200, json: { state: 'active' } }, 'said again')
+        t.match((await ocsp(certificate)).text, /: good\n/)
+        t.notMatch((await list()).text, new RegExp(serialNumber))
+        t.match(await verify(certificate), /: OK\n/)
+      }
+      await revoke(service, id, 'certificateHold')
+      t.match((await revoke(service, id, 'cessationOfOperation')).json, { revoked: [id] })
+      const { text } = await list()
+      t.match(text, new RegExp(`Serial Number: ${serialNumber}[^]*?Cessation Of Operation`))
+      t.equal(text.split(serialNumber).length, 2, 'it stands there once')
+      t.match(await release(service, id), { status: 409, json: { code: 'alreadyRevoked' } })
+    })
+
+    await t.test('a compromised key is blocked with all its certificates', async (t) => {
+      const key = freshKey()
+      const first = await issue(service, key)
+      const second = (await service.post(`/v1/certificates/${first.id}/renewals`, { body: {} })).json
+      t.equal(second.generation, 2)
+      t.match((await revoke(service, second.id, 'keyCompromise', 'found on a share')).json, {
+        revoked: [first.id, second.id],
+      })
+      for (const { certificate } of [first, second])
+        t.match((await ocsp(certificate)).text, /: revoked\n[^]*Reason: keyCompromise/)
+      for (const id of [first.id, second.id])
+        for (const body of [{}, { csr: asPem(freshRequest({ key })) }])
+          t.match(await service.post(`/v1/certificates/${id}/renewals`, { body }), { status: 409 })
+      const csr = asPem(freshRequest({ key }))
+      for (const purpose of ['signing', 'https'])
+        t.match(await service.post('/v1/certificates', { body: { purpose, csr } }), { status: /409|422/ })
+      const events = await service.get(`/v1/audit-events?objectId=${first.id}`)
+      t.match(
+        events.json.items.find(({ type }: { type: string }) => type === 'certificate.revoked'),
+        { outcome: 'success', details: { reason: 'keyCompromise', comment: 'found on a share' } },
+      )
+    })
+
+    await t.test('also what is being renewed meanwhile', async (t) => {
+      const { store } = service.ca
+      const compromise = (id: string) => revoke(service, id, 'keyCompromise')
+      const before = await issue(service)
+      const begun = await service.again({
+        store: {
+          ...store,
+          recordIntents: async (...given: Parameters<typeof store.recordIntents>) => {
+            const outcome = await store.recordIntents(...given)
+            await compromise(before.id)
+            return outcome
+          },
         },
-      },
+      })
+      const refused = await begun.post(`/v1/certificates/${before.id}/renewals`, { body: {} })
+      t.match(refused, { status: 409, json: { code: 'certificateRevoked' } })
+      t.match(await resume(service.ca, { before: new Date(service.clock.now.getTime() + day) }), {
+        finished: 0,
+      })
+      const { certificates } = (await service.get(`/v1/certificates/${before.id}/history`)).json
+      t.equal(certificates.length, 1, 'nothing was issued')
+
+      const late = await issue(service)
+      const signed = await service.again({
+        store: {
+          ...store,
+          recordIssued: async (...given: Parameters<typeof store.recordIssued>) => {
+            await compromise(late.id)
+            return store.recordIssued(...given)
+          },
+        },
+      })
+      const renewed = await signed.post(`/v1/certificates/${late.id}/renewals`, { body: {} })
+      t.equal(renewed.status, 201, 'signed before, recorded after')
+      t.equal(await revokeLatecomers(service.ca), 1)
+      t.equal(await revokeLatecomers(service.ca), 0)
+      t.match((await service.get(`/v1/certificates/${renewed.json.id}`)).json, {
+        state: 'revoked',
+        revocation: { reason: 'keyCompromise' },
+      })
     })
-    const renewed = await signed.post(`/v1/certificates/${late.id}/renewals`, { body: {} })
-    t.equal(renewed.status, 201, 'signed before, recorded after')
-    t.equal(await revokeLatecomers(service.ca), 1)
-    t.equal(await revokeLatecomers(service.ca), 0)
-    t.match((await service.get(`/v1/certificates/${renewed.json.id}`)).json, {
-      state: 'revoked',
-      revocation: { reason: 'keyCompromise' },
+
+    await t.test('is counted, and it is told when the list ends', async (t) => {
+      await service.ca.revocations.settled()
+      const { text } = await service.get('/metrics')
+      t.match(text, /hgsca_certificates_revoked_total\{reason="superseded"\} 1\n/)
+      t.match(text, /hgsca_certificates_revoked_total\{reason="cessationOfOperation"\} 1\n/)
+      t.match(text, /hgsca_revocation_list_expiry_hours 168\n/)
+    })
+
+    await t.test('50 at once revoke once', async (t) => {
+      const { id } = await issue(service)
+      const before = await service.ca.store.revocationChanges()
+      const answers = await Promise.all(Array.from({ length: 50 }, () => revoke(service, id, 'superseded')))
+      t.ok(answers.every(({ status }) => status === 200))
+      t.equal(answers.filter(({ json }) => json.revoked.length > 0).length, 1, 'one of them did it')
+      t.equal(await service.ca.store.revocationChanges(), before + 1)
+    })
+
+    await t.test('a list is made anew once a day, and forgets what expired after one more', async (t) => {
+      const { serialNumber } = await issue(service)
+      const short = await service.post('/v1/certificates', {
+        body: { purpose: 'signing', csr: asPem(freshRequest()), validityDays: 10 },
+      })
+      await revoke(service, short.json.id as string, 'superseded')
+      const number = async () => Number(/CRL Number: \s*(\d+)/.exec((await list()).text)![1])
+      const first = await number()
+      t.equal(await number(), first, 'the same while nothing changes')
+      service.clock.now = new Date(service.clock.now.getTime() + day)
+      t.equal(await number(), first + 1)
+      service.clock.now = new Date(service.clock.now.getTime() + 10 * day)
+      t.match((await list()).text, short.json.serialNumber as string, 'in one list after its end')
+      service.clock.now = new Date(service.clock.now.getTime() + day)
+      t.notMatch((await list()).text, short.json.serialNumber as string)
+      t.notMatch((await list()).text, serialNumber)
+      const { answer } = await list()
+      const etag = String(answer.headers['etag'])
+      const url = `/pki/${publicName(service.ca.issuer)}/crl`
+      t.match(await service.get(url, { as: null, headers: { 'if-none-match': etag } }), { status: 304 })
     })
   })
 
-  await t.test('is counted, and it is told when the list ends', async (t) => {
-    await service.ca.revocations.settled()
-    const { text } = await service.get('/metrics')
-    t.match(text, /hgsca_certificates_revoked_total\{reason="superseded"\} 1\n/)
-    t.match(text, /hgsca_certificates_revoked_total\{reason="cessationOfOperation"\} 1\n/)
-    t.match(text, /hgsca_revocation_list_expiry_hours 168\n/)
-  })
-
-  await t.test('50 at once revoke once', async (t) => {
-    const { id } = await issue(service)
-    const before = await service.ca.store.revocationChanges()
-    const answers = await Promise.all(Array.from({ length: 50 }, () => revoke(service, id, 'superseded')))
-    t.ok(answers.every(({ status }) => status === 200))
-    t.equal(answers.filter(({ json }) => json.revoked.length > 0).length, 1, 'one of them did it')
-    t.equal(await service.ca.store.revocationChanges(), before + 1)
-  })
-
-  await t.test('a list is made anew once a day, and forgets what expired after one more', async (t) => {
-    const { serialNumber } = await issue(service)
-    const short = await service.post('/v1/certificates', {
-      body: { purpose: 'signing', csr: asPem(freshRequest()), validityDays: 10 },
-    })
-    await revoke(service, short.json.id as string, 'superseded')
-    const number = async () => Number(/CRL Number: \s*(\d+)/.exec((await list()).text)![1])
-    const first = await number()
-    t.equal(await number(), first, 'the same while nothing changes')
-    service.clock.now = new Date(service.clock.now.getTime() + day)
-    t.equal(await number(), first + 1)
-    service.clock.now = new Date(service.clock.now.getTime() + 10 * day)
-    t.match((await list()).text, short.json.serialNumber as string, 'in one list after its end')
-    service.clock.now = new Date(service.clock.now.getTime() + day)
-    t.notMatch((await list()).text, short.json.serialNumber as string)
-    t.notMatch((await list()).text, serialNumber)
-    const { answer } = await list()
-    const etag = String(answer.headers['etag'])
-    const url = `/pki/${publicName(service.ca.issuer)}/crl`
-    t.match(await service.get(url, { as: null, headers: { 'if-none-match': etag } }), { status: 304 })
-  })
-})
-
-t.test('many at once', async (t) => {
-  const service = await inProcess(t)
-  const made = [] as Awaited<ReturnType<typeof issue>>[]
-  for (let n = 0; n < 6; n++) {
-    made.push(await issue(service))
-    service.clock.now = new Date(service.clock.now.getTime() + day)
-  }
-  const order = (selection: object, query = '') =>
-    service.post(`/v1/revocations${query}`, { body: { selection, reason: 'superseded', comment: 'a test' } })
-  const over = async (answer: Answer) => {
-    t.equal(answer.status, 202)
-    for (let n = 0; n < 200; n++) {
-      const { json } = await service.get(String(answer.headers['location']))
-      if (json.completedAt !== null) return json as { total: number; revoked: number }
-      await sleep(10)
+for (const kind of ['SQLite', 'PostgreSQL'] as const)
+  t.test(`many at once, on ${kind}`, async (t) => {
+    const service = await inProcess(t, kind === 'SQLite' ? undefined : await postgres.createDatabase())
+    const made = [] as Awaited<ReturnType<typeof issue>>[]
+    for (let n = 0; n < 6; n++) {
+      made.push(await issue(service))
+      service.clock.now = new Date(service.clock.now.getTime() + day)
     }
-    throw new Error('it does not end')
-  }
-  const revokedNow = async () =>
-    new Set(
-      (await service.get('/v1/certificates?state=revoked&limit=200')).json.items.map(
-        ({ id }: { id: string }) => id,
-      ),
-    )
-  const at = (n: number, ms = 0) => new Date(Date.parse('2026-11-23T12:00:00Z') + n * day + ms).toISOString()
-
-  await t.test('a dry run tells how many, and revokes none', async (t) => {
-    t.match(await order({ purpose: 'signing' }, '?dryRun=true'), {
-      status: 200,
-      json: { dryRun: true, total: 6, first: made.map(({ id }) => id) },
-    })
-    t.equal((await revokedNow()).size, 0)
-    for (const selection of [{}, { nothing: 'x' }, { purpose: 'none' }, { issuedFrom: 'yesterday' }])
-      t.equal((await order(selection)).status, 400)
-  })
-  await t.test('by period, by key, by lineage, by authority and purpose', async (t) => {
-    t.match(await over(await order({ issuedFrom: at(1), issuedUntil: at(2) })), { total: 2, revoked: 2 })
-    t.strictSame(await revokedNow(), new Set([made[1]!.id, made[2]!.id]))
-    const { publicKeyPin } = (await service.get(`/v1/certificates/${made[3]!.id}`)).json
-    t.match(await over(await order({ publicKeyPin })), { total: 1, revoked: 1 })
-    t.match(await over(await order({ lineage: made[4]!.lineage })), { total: 1, revoked: 1 })
-    t.match(await over(await order({ authority: '0'.repeat(64) })), { total: 0, revoked: 0 })
-    const authority = service.ca.issuer.record.id
-    t.match(await over(await order({ authority, purpose: 'encryption' })), { total: 0, revoked: 0 })
-    t.match(await over(await order({ authority, purpose: 'signing' })), { total: 2, revoked: 2 }, 'the rest')
-    t.equal((await revokedNow()).size, 6)
-    t.match(await order({ authority }, '?dryRun=true'), { json: { total: 0 } })
-    await service.ca.revocations.settled()
-  })
-  await t.test('what comes after the order is not meant by it', async (t) => {
-    const given = await order({ purpose: 'signing' })
-    const { id } = await issue(service)
-    await over(given)
-    t.notOk((await revokedNow()).has(id))
-  })
-  await t.test('an order that was interrupted is carried out by the next start', async (t) => {
-    const { store } = service.ca
-    const more = [] as string[]
-    for (let n = 0; n < 5; n++) more.push((await issue(service)).id)
-    let calls = 0
-    const failing = {
-      ...store,
-      // One at a time, as after a race; and after the second the process is gone.
-      recordRevocations: async (...given: Parameters<typeof store.recordRevocations>) => {
-        calls++
-        if (calls === 1) return 'alreadyRevoked' as const
-        if (calls > 3) throw new Error('the process died')
-        return store.recordRevocations(...given)
-      },
+    const order = (selection: object, query = '') =>
+      service.post(`/v1/revocations${query}`, {
+        body: { selection, reason: 'superseded', comment: 'a test' },
+      })
+    const over = async (answer: Answer) => {
+      t.equal(answer.status, 202)
+      for (let n = 0; n < 200; n++) {
+        const { json } = await service.get(String(answer.headers['location']))
+        if (json.completedAt !== null) return json as { total: number; revoked: number }
+        await sleep(10)
+      }
+      throw new Error('it does not end')
     }
-    const parts = { now: service.ca.now, log: service.ca.log }
-    const dying = revocationOrders({ ...parts, store: failing, onRevoked: () => undefined })
-    const broken = await service.again({
-      revocations: { ...service.ca.revocations, carryOut: () => dying.wake() },
+    const revokedNow = async () =>
+      new Set(
+        (await service.get('/v1/certificates?state=revoked&limit=200')).json.items.map(
+          ({ id }: { id: string }) => id,
+        ),
+      )
+    const at = (n: number, ms = 0) =>
+      new Date(Date.parse('2026-11-23T12:00:00Z') + n * day + ms).toISOString()
+
+    await t.test('a dry run tells how many, and revokes none', async (t) => {
+      t.match(await order({ purpose: 'signing' }, '?dryRun=true'), {
+        status: 200,
+        json: { dryRun: true, total: 6, first: made.map(({ id }) => id) },
+      })
+      t.equal((await revokedNow()).size, 0)
+      for (const selection of [{}, { nothing: 'x' }, { purpose: 'none' }, { issuedFrom: 'yesterday' }])
+        t.equal((await order(selection)).status, 400)
     })
-    const before = await revokedNow()
-    const given = await broken.post('/v1/revocations', {
-      body: { selection: { purpose: 'signing' }, reason: 'cessationOfOperation' },
+    await t.test('by period, by key, by lineage, by authority and purpose', async (t) => {
+      t.match(await over(await order({ issuedFrom: at(1), issuedUntil: at(2) })), { total: 2, revoked: 2 })
+      t.strictSame(await revokedNow(), new Set([made[1]!.id, made[2]!.id]))
+      const { publicKeyPin } = (await service.get(`/v1/certificates/${made[3]!.id}`)).json
+      t.match(await over(await order({ publicKeyPin })), { total: 1, revoked: 1 })
+      t.match(await over(await order({ lineage: made[4]!.lineage })), { total: 1, revoked: 1 })
+      t.match(await over(await order({ authority: '0'.repeat(64) })), { total: 0, revoked: 0 })
+      const authority = service.ca.issuer.record.id
+      t.match(await over(await order({ authority, purpose: 'encryption' })), { total: 0, revoked: 0 })
+      t.match(
+        await over(await order({ authority, purpose: 'signing' })),
+        { total: 2, revoked: 2 },
+        'the rest',
+      )
+      t.equal((await revokedNow()).size, 6)
+      t.match(await order({ authority }, '?dryRun=true'), { json: { total: 0 } })
+      await service.ca.revocations.settled()
     })
-    await dying.stop()
-    const { json } = await service.get(String(given.headers['location']))
-    t.match(json, { completedAt: null })
-    t.ok(json.revoked < json.total, `${json.revoked} of ${json.total}`)
-    service.ca.revocations.carryOut()
-    t.match(await over(given), { revoked: json.total })
-    const added = [...(await revokedNow())].filter((id) => !before.has(id))
-    t.equal(added.length, json.total, 'exactly those')
-    for (const id of more) t.ok(added.includes(id))
+    await t.test('what comes after the order is not meant by it', async (t) => {
+      const given = await order({ purpose: 'signing' })
+      const { id } = await issue(service)
+      await over(given)
+      t.notOk((await revokedNow()).has(id))
+    })
+    await t.test('an order that was interrupted is carried out by the next start', async (t) => {
+      const { store } = service.ca
+      const more = [] as string[]
+      for (let n = 0; n < 5; n++) more.push((await issue(service)).id)
+      let calls = 0
+      const failing = {
+        ...store,
+        // One at a time, as after a race; and after the second the process is gone.
+        recordRevocations: async (...given: Parameters<typeof store.recordRevocations>) => {
+          calls++
+          if (calls === 1) return 'alreadyRevoked' as const
+          if (calls > 3) throw new Error('the process died')
+          return store.recordRevocations(...given)
+        },
+      }
+      const parts = { now: service.ca.now, log: service.ca.log }
+      const dying = revocationOrders({ ...parts, store: failing, onRevoked: () => undefined })
+      const broken = await service.again({
+        revocations: { ...service.ca.revocations, carryOut: () => dying.wake() },
+      })
+      const before = await revokedNow()
+      const given = await broken.post('/v1/revocations', {
+        body: { selection: { purpose: 'signing' }, reason: 'cessationOfOperation' },
+      })
+      await dying.stop()
+      const { json } = await service.get(String(given.headers['location']))
+      t.match(json, { completedAt: null })
+      t.ok(json.revoked < json.total, `${json.revoked} of ${json.total}`)
+      service.ca.revocations.carryOut()
+      t.match(await over(given), { revoked: json.total })
+      const added = [...(await revokedNow())].filter((id) => !before.has(id))
+      t.equal(added.length, json.total, 'exactly those')
+      for (const id of more) t.ok(added.includes(id))
+    })
   })
+
+t.test('two instances of one record tell the same', async (t) => {
+  const url = await postgres.createDatabase()
+  const [one, other] = [await inProcess(t, url), await inProcess(t, url)]
+  const theirs = openssl(t, other)
+  const { id, certificate } = await issue(one)
+  t.match((await theirs.ocsp(certificate)).text, /: good\n/, 'and it is kept')
+  await theirs.list()
+  await revoke(one, id, 'superseded')
+  await one.ca.revocations.settled()
+  const { text, answer } = await theirs.list()
+  t.match(text, /CRL Number: \s*2\n[^]*Superseded/)
+  t.match((await theirs.ocsp(certificate)).text, /: revoked\n/, 'and no longer kept')
+  const address = `/pki/${publicName(one.ca.issuer)}/crl`
+  t.strictSame((await one.get(address, { as: null })).octets, answer.octets, 'the very same list')
+
+  const both = await Promise.all([issue(one), issue(other)])
+  await Promise.all(both.map((made, n) => revoke([one, other][n]!, made.id, 'superseded')))
+  await Promise.all([one.ca.revocations.settled(), other.ca.revocations.settled()])
+  const { text: last } = await theirs.list()
+  for (const { serialNumber } of both) t.match(last, new RegExp(serialNumber), 'those of both')
 })
 
 t.test('with a public address', async (t) => {
