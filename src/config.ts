@@ -403,9 +403,9 @@ function authorityFolders(
   fault: (sentence: string) => void,
 ): { readonly pem: string; readonly from: string; readonly keyFrom: string }[] {
   try {
-    return readdirSync(caDir, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
-      .map(({ name }) => join(caDir, name))
+    return readdirSync(caDir)
+      .filter((name) => !name.startsWith('.'))
+      .map((name) => join(caDir, name))
       .toSorted()
       .flatMap((folder) => {
         const from = join(folder, 'certificate.pem')

@@ -14,7 +14,7 @@ import {
   type CertificationAuthority,
   type Issuer,
 } from './authority/authority.ts'
-import { chosenAmong, issuedBefore } from './authority/choice.ts'
+import { chosenAmong, readChoices } from './authority/choice.ts'
 import { createGuard } from './authority/guard.ts'
 import { resume } from './authority/resume.ts'
 import { signsLists } from './authority/revocationLists.ts'
@@ -100,8 +100,8 @@ async function main(): Promise<void> {
     await store.registerAuthority(issuer.record)
     await store.recordEvent(keyLoaded(issuer, now()))
   }
-  const before = await issuedBefore(store)
-  let chosen = chosenAmong(await store.authorityChoices(), loaded, before, now())
+  const choices = await readChoices(store)
+  let chosen = chosenAmong(choices, loaded, now())
   const { issuer } = chosen
   await store.recordEvent(await started({ store, config, issuer, version, migrated }, now()))
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
@@ -170,15 +170,16 @@ async function main(): Promise<void> {
   }, sweepInterval)
   opened.unshift(async () => clearInterval(sweeper))
   if (loaded.length > 1) {
+    const follow = async (): Promise<void> => {
+      // Who issued before the start is asked once: another instance may have started since.
+      const next = chosenAmong({ ...(await readChoices(store)), before: choices.before }, loaded, now())
+      if (next.issuer !== chosen.issuer)
+        log.warn({ authority: next.issuer.record.subject }, 'another authority issues from now on')
+      chosen = next
+    }
     const choice = setInterval(() => {
-      store.authorityChoices().then(
-        (choices) => {
-          const next = chosenAmong(choices, loaded, before, now())
-          if (next.issuer !== chosen.issuer)
-            log.warn({ authority: next.issuer.record.subject }, 'another authority issues from now on')
-          chosen = next
-        },
-        (error: unknown) => log.error({ err: error }, 'it could not be looked up which authority issues'),
+      follow().catch((error: unknown) =>
+        log.error({ err: error }, 'it is not clear which authority issues; the one before goes on'),
       )
     }, choiceInterval)
     opened.unshift(async () => clearInterval(choice))
@@ -226,6 +227,11 @@ async function main(): Promise<void> {
     log.warn(
       { notAfter },
       'the CA certificate ends soon, and no certificate outlives it: have a new one signed',
+    )
+  if (chosen.isStandIn)
+    log.warn(
+      { authority: issuer.record.subject },
+      'another authority was chosen to issue (hgs-ca ca list), but its key is not here: this one goes on',
     )
   for (const { certificate, record } of loaded.filter((one) => !signsLists(one)))
     log.warn(

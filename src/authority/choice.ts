@@ -1,68 +1,80 @@
 /**
  * Which of the loaded authorities issues, as it was chosen on the host and stands in the record. All
  * instances of one record look there, so a rollover needs no restart of those that have both keys.
+ *
+ * What is chosen is name and key: its certificate may be issued anew over both.
  */
 import { purposes } from '../hgs/profiles.ts'
 import type { AuthorityChoiceRecord, Purpose } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
+import { readCertificate } from '../x509/certificate.ts'
 import { AuthorityError, type Issuer } from './authority.ts'
+import { listIssuer } from './revocationLists.ts'
 
 export interface Chosen {
   /** For every purpose that has none of its own. */
   readonly issuer: Issuer
   readonly issuerOf: Readonly<Partial<Record<Purpose, Issuer>>>
+  /** Whether another one was chosen, whose key is not here: it alone is loaded, and so it issues. */
+  readonly isStandIn: boolean
 }
 
-/**
- * @param choices - all that were ever made, the first first.
- * @param loaded - one at least.
- * @param before - the id of the one that issued at the last start: it goes on as long as none was chosen.
- * @throws AuthorityError when it is not clear which one issues, or that one is not valid now.
- */
-export function chosenAmong(
-  choices: readonly AuthorityChoiceRecord[],
-  loaded: readonly Issuer[],
-  before: string | null,
-  now: Date,
-): Chosen {
-  const [only, ...others] = loaded
-  const last = (purpose: Purpose | null): string | undefined =>
-    choices.findLast((choice) => choice.purpose === purpose)?.authorityId
-  const issuerWith = (id: string): Issuer | undefined => loaded.find(({ record }) => record.id === id)
+/** What the record says of it. */
+export interface Choices {
+  /** All that were ever made, the first first. */
+  readonly made: readonly AuthorityChoiceRecord[]
+  /** The id of the one that issued at the last start of any instance; null before the first. */
+  readonly before: string | null
+  /** Name and key of an authority on record, as `listIssuer` has it, by its id. */
+  readonly names: ReadonlyMap<string, string>
+}
 
-  const usual = last(null) ?? before ?? undefined
-  const issuer = others.length === 0 ? only : usual === undefined ? undefined : issuerWith(usual)
+export async function readChoices(store: Store): Promise<Choices> {
+  const told = (await store.lastEvent('service.started')) as { readonly authority?: string } | null
+  const all = await store.everyAuthority()
+  const names = all.map(({ id, certificate }) => [id, listIssuer(readCertificate(certificate))] as const)
+  return { made: await store.authorityChoices(), before: told?.authority ?? null, names: new Map(names) }
+}
+
+/** The last choice for a purpose, or for all that have none of their own. */
+export const lastChoice = ({ made }: Choices, purpose: Purpose | null): string | undefined =>
+  made.findLast((choice) => choice.purpose === purpose)?.authorityId
+
+/**
+ * @param loaded - one at least.
+ * @throws AuthorityError when it is not clear which one issues, or its key is not there, or it is not valid yet.
+ */
+export function chosenAmong(choices: Choices, loaded: readonly Issuer[], now: Date): Chosen {
+  const [only, ...others] = loaded
+  const issuerWith = (id: string): Issuer | undefined => {
+    const same = loaded.filter(({ certificate }) => listIssuer(certificate) === choices.names.get(id))
+    return same.find(({ certificate }) => certificate.notAfter > now) ?? same[0]
+  }
+
+  const usual = lastChoice(choices, null) ?? choices.before ?? undefined
+  const found = usual === undefined ? undefined : issuerWith(usual)
+  const issuer = found ?? (others.length === 0 ? only : undefined)
   if (issuer === undefined)
     throw new AuthorityError(
       usual === undefined
         ? `There are ${loaded.length} authorities, and none of them was chosen to issue. Choose one: hgs-ca ca rollover NAME --go`
         : `The authority that was chosen to issue (SHA-256 ${usual}) is not among those whose keys are loaded. Bring it back, or choose another: hgs-ca ca rollover NAME --go`,
     )
-  const issuerOf = Object.fromEntries(
-    purposes.flatMap((purpose) => {
-      const own = last(purpose)
-      const found = own === undefined ? undefined : issuerWith(own)
-      return found === undefined || found === issuer ? [] : [[purpose, found]]
-    }),
-  )
-  for (const one of [issuer, ...Object.values(issuerOf)]) refuseUnlessValid(one, now)
-  return { issuer, issuerOf }
-}
-
-function refuseUnlessValid({ certificate, record }: Issuer, now: Date): void {
-  const who = `The authority that issues, ${record.subject},`
-  if (certificate.notAfter <= now)
-    throw new AuthorityError(
-      `${who} expired on ${certificate.notAfter.toISOString()}. Choose another: hgs-ca ca rollover NAME --go`,
-    )
-  if (certificate.notBefore > now)
-    throw new AuthorityError(
-      `${who} is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`,
-    )
-}
-
-/** The one that issued at the last start of any instance; null before the first. */
-export const issuedBefore = async (store: Pick<Store, 'lastEvent'>): Promise<string | null> => {
-  const told = (await store.lastEvent('service.started')) as { readonly authority?: string } | null
-  return told?.authority ?? null
+  const issuerOf: Partial<Record<Purpose, Issuer>> = {}
+  for (const purpose of purposes) {
+    const own = lastChoice(choices, purpose)
+    if (own === undefined) continue
+    const chosen = issuerWith(own)
+    if (chosen === undefined)
+      throw new AuthorityError(
+        `The authority that was chosen for ${purpose} (SHA-256 ${own}) is not among those whose keys are loaded. Bring it back, or choose another: hgs-ca ca rollover NAME --purpose ${purpose} --go`,
+      )
+    if (chosen !== issuer) issuerOf[purpose] = chosen
+  }
+  for (const { certificate, record } of [issuer, ...Object.values(issuerOf)])
+    if (certificate.notBefore > now)
+      throw new AuthorityError(
+        `The authority that issues, ${record.subject}, is not valid before ${certificate.notBefore.toISOString()}. Is the clock right?`,
+      )
+  return { issuer, issuerOf, isStandIn: found === undefined && lastChoice(choices, null) !== undefined }
 }

@@ -84,7 +84,7 @@ export async function rowsOf(
   exhibit: Exhibit,
   profile: Profile,
   request: CertificationRequest | null,
-  { issuer: { nameConstraints }, scope }: Bounds,
+  bounds: Bounds,
 ): Promise<Row[]> {
   let rows = judge(exhibit, profile)
   const rsa = exhibit.publicKey?.rsa
@@ -95,8 +95,9 @@ export async function rowsOf(
       signedData !== null && holds(rows, 'envelopeSignature') ? await isSignedBy(signedData, rsa) : null
     rows = judge({ ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }, profile)
   }
+  const { nameConstraints } = bounds.issuerOf[profile.purpose] ?? bounds.issuer
   const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
-  const byScope = judgeByScope(scope, { purpose: profile.purpose, ...exhibit })
+  const byScope = judgeByScope(bounds.scope, { purpose: profile.purpose, ...exhibit })
   return [...rows, ...(byIssuer === null ? [] : [byIssuer]), ...(byScope === null ? [] : [byScope])]
 }
 

@@ -50,6 +50,8 @@ const longestKept = 200
 const clockDifference = 5 * minute
 /** Of the certificate of a responder; it is followed by another at half of it. */
 const responderValidity = 14 * day
+/** How long nothing is tried again after the authority did not sign, in milliseconds. */
+const restAfterFailure = 30_000
 /** Signatures under way at a time. Each costs a millisecond of a processor, and anybody may ask for one. */
 const signaturesAtOnce = 32
 
@@ -71,7 +73,10 @@ interface Delegate {
   readonly sign: Signer
   readonly certificate: Uint8Array
   readonly keyHash: Uint8Array
+  /** In milliseconds since 1970. */
+  readonly notBefore: number
   readonly renewAt: number
+  readonly notAfter: number
 }
 
 export function ocspResponder({
@@ -91,7 +96,10 @@ export function ocspResponder({
   const known = issuers.flatMap((issuer) =>
     (['sha1', 'sha256'] as const).map((algorithm) => ({ issuer, ...issuerHashes(issuer, algorithm) })),
   )
-  const delegates = new Map<Issuer, Promise<Delegate>>()
+  const names = new Map<string, string>() // of authorities on record, which do not change
+  const delegates = new Map<Issuer, Delegate>()
+  const renewals = new Map<Issuer, Promise<Delegate>>()
+  const failedAt = new Map<Issuer, number>() // when the last renewal failed, by the clock that nobody sets
   const kept = new Map<string, OcspAnswer>()
   let version = 0 // how often something was revoked: an answer that was begun before is not kept
   let signing = 0
@@ -100,7 +108,8 @@ export function ocspResponder({
     const asked = Buffer.from(der).toString('base64')
     const before = kept.get(asked)
     if (before !== undefined) {
-      if (now().getTime() - before.producedAt.getTime() < keptFor) return before
+      const age = now().getTime() - before.producedAt.getTime()
+      if (age >= 0 && age < keptFor) return before // below 0: the clock was wrong then
       kept.delete(asked)
     }
     let request: OcspRequest
@@ -111,7 +120,8 @@ export function ocspResponder({
       return failed('malformedRequest')
     }
     const issuer = issuerOf(request.certIds)
-    if (issuer === null) return failed('unauthorized')
+    // Of one that has ended nobody takes an answer.
+    if (issuer === null || issuer.certificate.notAfter <= now()) return failed('unauthorized')
     if (signing >= signaturesAtOnce) return failed('tryLater')
     signing++
     try {
@@ -191,25 +201,37 @@ export function ocspResponder({
   /** Whether an authority on record is this one: its key may have had several certificates. */
   async function isOf(issuer: Issuer, authorityId: string): Promise<boolean> {
     if (issuer.record.id === authorityId) return true
-    const name = listIssuer(issuer.certificate)
-    const all = await store.everyAuthority()
-    return all.some(
-      ({ id, certificate }) => id === authorityId && listIssuer(readCertificate(certificate)) === name,
-    )
+    if (!names.has(authorityId))
+      for (const { id, certificate } of await store.everyAuthority())
+        names.set(id, listIssuer(readCertificate(certificate)))
+    return names.get(authorityId) === listIssuer(issuer.certificate)
   }
 
+  /** The one before serves until the next is there: one is made at a time, and not again and again. */
   async function delegateOf(issuer: Issuer): Promise<Delegate> {
-    let delegate = delegates.get(issuer)
-    if (delegate === undefined || (await delegate).renewAt <= now().getTime()) {
-      const next = newDelegate(issuer)
-      delegates.set(issuer, next)
-      next.catch(() => delegates.delete(issuer))
-      delegate = next
+    const current = delegates.get(issuer)
+    const at = now().getTime()
+    if (current !== undefined && current.notBefore <= at && at < current.renewAt) return current
+    const isGood = current !== undefined && current.notBefore <= at && at < current.notAfter
+    const rests = performance.now() - (failedAt.get(issuer) ?? -Infinity) < restAfterFailure
+    if (isGood && rests) return current
+    if (rests) throw new Error('the last certificate of a responder could not be signed a moment ago')
+    let renewal = renewals.get(issuer)
+    if (renewal === undefined) {
+      renewal = newDelegate(issuer)
+      renewals.set(issuer, renewal)
+      renewal.then(
+        (delegate) => void delegates.set(issuer, delegate),
+        () => void failedAt.set(issuer, performance.now()),
+      )
+      const over = () => void renewals.delete(issuer)
+      renewal.then(over, over)
     }
-    return delegate
+    return isGood ? renewal.catch(() => current) : renewal
   }
 
   async function newDelegate(issuer: Issuer): Promise<Delegate> {
+    await issuer.reach?.() // nothing is written down that nobody can sign
     const key = await makeKey()
     const publicKey = rsaPublicKeyOf(key.publicKey)
     const seconds = Math.floor(now().getTime() / 1_000) * 1_000
@@ -249,7 +271,9 @@ export function ocspResponder({
       sign: key.sign,
       certificate: writeCertificate(tbsCertificate, signature),
       keyHash: keyIdentifier(publicKey),
+      notBefore: notBefore.getTime(),
       renewAt: (seconds + notAfter.getTime()) / 2,
+      notAfter: notAfter.getTime(),
     }
   }
 

@@ -86,11 +86,12 @@ export function publishLists({
     const changes = await store.revocationChanges()
     const last = await store.lastRevocationList(name)
     if (last === null && changes === 0 && !asked.has(name)) return
+    // What is there is given out, even when no other one can be made.
+    if (last !== null && lists.get(name)?.id !== last.id)
+      keep({ ...last, list: await store.octetsOfList(last.id) })
     const at = now()
-    if (last !== null && last.changes >= changes && at.getTime() - last.thisUpdate.getTime() < interval) {
-      if (lists.get(name)?.id !== last.id) keep({ ...last, list: await store.octetsOfList(last.id) })
-      return
-    }
+    const age = last === null ? 0 : at.getTime() - last.thisUpdate.getTime()
+    if (last !== null && last.changes >= changes && age >= 0 && age < interval) return
     if (issuer.certificate.notAfter < at || !signsLists(issuer)) return // nobody takes what it would sign
     const list = await listOf(issuer, name, changes, last)
     const outcome = await store.recordRevocationList(list, published(at, issuer, list))
@@ -110,7 +111,9 @@ export function publishLists({
     last: Omit<RevocationListRecord, 'list'> | null,
   ): Promise<RevocationListRecord> {
     const seconds = Math.floor(now().getTime() / 1_000) * 1_000
-    const thisUpdate = new Date(seconds - clockDifference)
+    // None is older than the one before, whichever clock that had; unless its clock was wrong altogether.
+    const earliest = last !== null && last.thisUpdate <= now() ? last.thisUpdate.getTime() : 0
+    const thisUpdate = new Date(Math.max(seconds - clockDifference, earliest))
     const nextUpdate = new Date(seconds + validity)
     const number = (last?.number ?? 0) + 1
     const tbsCertList = writeTbsCertList({
@@ -204,10 +207,14 @@ export function publishLists({
     },
     changed: () => void look(),
     end: () =>
-      [...lists.values()].reduce<Date | null>(
-        (first, { nextUpdate }) => (first === null || nextUpdate < first ? nextUpdate : first),
-        null,
-      ),
+      issuers
+        .flatMap((one) =>
+          one.certificate.notAfter > now() ? (lists.get(listIssuer(one.certificate)) ?? []) : [],
+        )
+        .reduce<Date | null>(
+          (first, { nextUpdate }) => (first === null || nextUpdate < first ? nextUpdate : first),
+          null,
+        ),
     settled: look,
     async stop() {
       stopped = true

@@ -41,15 +41,13 @@ export async function revoke(ca: CertificationAuthority, request: RevocationRequ
   for (let attempt = 0; attempt < attempts; attempt++) {
     const certificate = await findCertificate(ca, id)
     const missing = await notYet(ca, certificate, request.reason)
-    if (missing.length === 0) {
-      if (revoked.length > 0) ca.revocations.changed()
-      return { certificate, revoked }
-    }
+    if (missing.length === 0) return { certificate, revoked }
     const outcome =
       request.reason === 'certificateHold'
         ? await hold(ca, certificate, request)
         : await revokeAll(ca, missing, request)
     if (outcome !== 'recorded') continue
+    ca.revocations.changed()
     revoked.push(...missing.map((one) => one.id))
     if (request.reason === 'certificateHold') continue
     for (const _ of missing) ca.metrics.count('hgsca_certificates_revoked_total', { reason: request.reason })
@@ -82,24 +80,31 @@ export async function release(
 }
 
 /**
- * Revokes what a renewal has brought about that was under way while its key was revoked as compromised.
+ * Revokes what is left over a compromised key: what was renewed meanwhile, or stood beside a certificate
+ * that was revoked as one of many.
  *
  * @returns how many.
  */
 export async function revokeLatecomers(
-  ca: Pick<CertificationAuthority, 'store' | 'now' | 'revocations'>,
+  ca: Pick<CertificationAuthority, 'store' | 'now' | 'revocations' | 'metrics'>,
 ): Promise<number> {
-  const late = await ca.store.unrevokedOfCompromised()
-  if (late.length === 0) return 0
-  const revokedAt = ca.now()
-  const requestedBy = 'system'
-  const told = { reason: 'keyCompromise', comment: 'its key was compromised while it was being renewed' }
-  await ca.store.recordRevocations(
-    late.map(({ id: certificateId }) => ({ certificateId, ...told, requestedBy, revokedAt, orderId: null })),
-    late.map((certificate) => eventOf(revokedAt, 'certificate.revoked', certificate, system, told)),
-  )
-  ca.revocations.changed()
-  return late.length
+  const told = { reason: 'keyCompromise', comment: 'another certificate over its key was revoked so' }
+  let count = 0
+  for (;;) {
+    const late = await ca.store.unrevokedOfCompromised()
+    if (late.length === 0) return count
+    const revokedAt = ca.now()
+    const outcome = await ca.store.recordRevocations(
+      late.map(({ id }) => ({
+        ...{ certificateId: id, reason: told.reason, requestedBy: system.name, revokedAt, orderId: null },
+      })),
+      late.map((certificate) => eventOf(revokedAt, 'certificate.revoked', certificate, system, told)),
+    )
+    if (outcome === 'alreadyRevoked') return count // a peer is at it
+    count += late.length
+    for (const _ of late) ca.metrics.count('hgsca_certificates_revoked_total', { reason: told.reason })
+    ca.revocations.changed()
+  }
 }
 
 const system = { name: 'system', address: null, requestId: null } as const
@@ -112,12 +117,21 @@ async function notYet(
 ): Promise<readonly CertificateRecord[]> {
   const { revocation } = certificate
   const isFinal = revocation !== null && revocation.reason !== 'certificateHold'
-  if (isFinal && revocation.reason !== reason)
+  // With a compromised key it is about all certificates over it, whatever became of this one.
+  const others = reason === 'keyCompromise' ? await ca.store.unrevokedOf(certificate.lineageId) : []
+  if (others.length > 0) return others
+  if (isFinal && revocation.reason !== reason && !(await isDone(ca, certificate, reason)))
     throw alreadyRevoked(certificate, `This certificate was revoked already (${revocation.reason}).`)
   if (reason === 'certificateHold') return revocation === null ? [certificate] : []
-  if (reason !== 'keyCompromise') return isFinal ? [] : [certificate]
-  return ca.store.unrevokedOf(certificate.lineageId)
+  return isFinal ? [] : [certificate]
 }
+
+/** Whether the key is known to be compromised by another certificate over it. */
+const isDone = async (
+  ca: CertificationAuthority,
+  { lineageId }: CertificateRecord,
+  reason: CrlReason,
+): Promise<boolean> => reason === 'keyCompromise' && ca.store.isCompromised(lineageId)
 
 async function hold(
   ca: CertificationAuthority,
@@ -125,6 +139,7 @@ async function hold(
   { comment, by }: RevocationRequest,
 ): Promise<'recorded' | 'taken'> {
   const last = await ca.store.lastHold(certificate.id)
+  if (last !== null && !last.isReleased) return 'taken' // a peer was faster
   const heldAt = ca.now()
   return ca.store.recordHold(
     {

@@ -14,6 +14,12 @@ import type { Requester } from './cycle.ts'
 
 /** How many are revoked in one transaction. */
 const atOnce = 100
+/**
+ * For how long after it was carried out an order is looked at again, in milliseconds: what was being issued
+ * meanwhile is on record by then, or else after a start, which finishes what a crash has interrupted.
+ */
+const watched = 15 * 60_000
+const watchedAtStart = 30 * 86_400_000
 
 export interface ManyRevocations {
   readonly selection: RevocationSelection
@@ -88,16 +94,21 @@ export function revocationOrders({
   let stopped = false
   let wanted = false
   let underWay: Promise<void> | undefined
+  let reach = watchedAtStart
 
   async function carryOut(order: RevocationOrderRecord): Promise<void> {
     for (let after: string | undefined; !stopped;) {
       const page = await store.toRevoke(order.selection, { before: order.id, limit: atOnce, after })
       if (page.length > 0) {
-        if ((await revoke(order, page)) === 'alreadyRevoked')
-          for (const one of page) await revoke(order, [one]) // one of them is, by somebody else meanwhile
-        onRevoked(order.reason, page.length)
+        let revoked = page.length
+        if ((await revoke(order, page)) === 'alreadyRevoked') {
+          revoked = 0 // one of them is, by somebody else meanwhile
+          for (const one of page) if ((await revoke(order, [one])) === 'recorded') revoked++
+        }
+        onRevoked(order.reason, revoked)
       }
       if (page.length < atOnce) {
+        if (order.completedAt !== null) return
         const { revoked } = (await store.findRevocationOrder(order.id))!
         await store.completeRevocationOrder(order.id, now(), completed(now(), order, revoked))
         log.info({ order: order.id, revoked }, 'a revocation order is carried out')
@@ -121,9 +132,17 @@ export function revocationOrders({
     while (wanted && !stopped) {
       wanted = false
       try {
-        for (const order of await store.openRevocationOrders()) await carryOut(order)
+        const since = new Date(now().getTime() - reach)
+        reach = watched
+        for (const order of await store.openRevocationOrders(since))
+          await carryOut(order).catch((error: unknown) =>
+            log.error(
+              { err: error, order: order.id },
+              'a revocation order could not be carried out; it is tried again',
+            ),
+          )
       } catch (error) {
-        log.error({ err: error }, 'a revocation order could not be carried out; it is tried again')
+        log.error({ err: error }, 'revocation orders could not be looked for')
       }
     }
   }

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { AuthorityError, openIssuer, type Issuer } from '../authority/authority.ts'
-import { issuedBefore } from '../authority/choice.ts'
+import { lastChoice, readChoices } from '../authority/choice.ts'
+import { listIssuer } from '../authority/revocationLists.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
 import { dnsNameFault } from '../hgs/dnsName.ts'
 import { purposes } from '../hgs/profiles.ts'
@@ -78,7 +79,7 @@ class UsageError extends Error {
 interface Host {
   readonly store: Store
   readonly caDir: string
-  readonly passphrase: string
+  readonly passphrase: string | null
   readonly config: Config
 }
 
@@ -113,9 +114,7 @@ async function withAuthorities(act: (host: Host) => Promise<number>): Promise<nu
   await askForPassphrase(processEnvironment())
   const config = readConfig(processEnvironment(), { authorities: 'to come' })
   const { caDir, passphrase, databaseUrl } = config
-  if (caDir !== null && passphrase === null)
-    return tell('HGSCA_CA_KEY_PASSPHRASE_FILE is not set: what keys are encrypted with.\n', 78)
-  if (caDir === null || passphrase === null)
+  if (caDir === null)
     return tell(
       'HGSCA_CA_DIR is not set. It names the folder of the authorities, in place of HGSCA_CA_KEY_FILE and HGSCA_CA_CERTIFICATE_FILE.\n',
       78,
@@ -216,16 +215,17 @@ async function importAuthority(host: Host, [name]: string[], given: Options): Pr
 async function list({ store, config }: Host): Promise<number> {
   const inUse = await store.inUseUnder(new Date())
   const issued = await store.everIssued()
-  const choices = await store.authorityChoices()
-  const before = await issuedBefore(store)
-  const chosen = (purpose: Purpose | null) =>
-    choices.findLast((choice) => choice.purpose === purpose)?.authorityId ??
-    (purpose === null ? before : null)
+  const choices = await readChoices(store)
+  const chosen = (purpose: Purpose | null): string | undefined => {
+    const id = lastChoice(choices, purpose) ?? (purpose === null ? choices.before : null)
+    return id == null ? undefined : choices.names.get(id)
+  }
   for (const { name, issuer } of await openedOf(config)) {
     const { id, subject, notAfter } = issuer.record
-    const own = purposes.filter((purpose) => chosen(purpose) === id)
+    const itself = listIssuer(issuer.certificate)
+    const own = purposes.filter((purpose) => chosen(purpose) === itself)
     const does =
-      chosen(null) === id || config.authorities.length === 1
+      chosen(null) === itself || config.authorities.length === 1
         ? 'issues'
         : own.length > 0
           ? `issues ${own.join(', ')}`
@@ -258,11 +258,10 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     throw new AuthorityError(
       `${name} is valid from ${next.certificate.notBefore.toISOString()} to ${next.certificate.notAfter.toISOString()}: it cannot issue now.`,
     )
-  const choices = await store.authorityChoices()
-  const before =
-    choices.findLast((choice) => choice.purpose === purpose)?.authorityId ??
-    (purpose === null ? await issuedBefore(store) : null)
-  if (before === next.record.id) return tell(`${name} issues already.\n`, 0)
+  const choices = await readChoices(store)
+  const before = lastChoice(choices, purpose) ?? (purpose === null ? choices.before : null)
+  if (before !== null && choices.names.get(before) === listIssuer(next.certificate))
+    return tell(`${name} issues already.\n`, 0)
 
   // Of those under other authorities: each must be renewed before its own end, and the new one then signs it.
   let lineages = 0
@@ -295,7 +294,10 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     { id: store.newId(now), purpose, authorityId: next.record.id, chosenBy: actor, chosenAt: now },
     event('authority.chosen', next.record.id, now, { subject: next.record.subject, purpose, before }),
   )
-  return tell('Done. Instances that have its key follow within seconds; the others after a restart.\n', 0)
+  return tell(
+    'Done. Instances that have its key follow within seconds. Give it to the others and start them again: until then they go on as before.\n',
+    0,
+  )
 }
 
 async function rewrapKeys(host: Host, _words: string[], given: Options): Promise<number> {
@@ -308,7 +310,7 @@ async function rewrapKeys(host: Host, _words: string[], given: Options): Promise
   const folders = await rewrap(host.caDir, host.passphrase, next)
   await host.store.recordEvent(event('authority.rewrapped', null, new Date(), { folders }))
   return tell(
-    `${folders.length} keys are encrypted anew. Put ${path} in place of HGSCA_CA_KEY_PASSPHRASE_FILE before the next start; the old keys in backups still open with the old passphrase.\n`,
+    `${folders.length} keys are encrypted anew. Put ${path} in place of HGSCA_CA_KEY_PASSPHRASE_FILE before the next start; the old keys in backups, and that of a root, still open with the old one. When this was interrupted, run it again with both as they were.\n`,
     0,
   )
 }

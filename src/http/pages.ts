@@ -63,7 +63,8 @@ export function pageRoutes(server: FastifyInstance, ca: CertificationAuthority, 
     async () => {
       if (readiness.draining) throw new CaError('busy', 'The service is about to stop.')
       await ready()
-      return { status: 'ok' as const, warnings: endingSoon(ca) }
+      const warnings = endingSoon(ca)
+      return { status: 'ok' as const, ...(warnings.length > 0 && { warnings }) }
     },
   )
 

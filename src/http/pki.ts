@@ -44,9 +44,11 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
 
   /** @throws CaError `notFound`. */
   function issuerNamed(name: string): Issuer {
-    const found = ca.loaded.find(
+    const all = ca.loaded.filter(
       (issuer) => publicName(issuer) === name.toLowerCase() || issuer.record.id === name.toUpperCase(),
     )
+    // A key may have had several certificates: one that is good is of more use.
+    const found = all.find(({ certificate }) => certificate.notAfter > ca.now()) ?? all[0]
     if (found === undefined) throw new CaError('notFound', 'No authority here has this key or certificate.')
     return found
   }

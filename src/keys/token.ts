@@ -46,6 +46,8 @@ const patience = 10_000
 const attemptEvery = 1_000
 /** To open a token holds up all else. At most the tenth part of the time goes into that. */
 const attemptShare = 10
+/** The last PIN that each token has refused: several keys in it ask with it once, since tokens lock themselves. */
+const refusedPins = new Map<string, string>()
 /** DigestInfo of SHA-256 up to the digest (RFC 8017 §9.2, note 1). */
 const digestInfo = Buffer.from('3031300d060960864801650304020105000420', 'hex')
 
@@ -61,14 +63,12 @@ export async function openToken(
 ): Promise<Token> {
   const uri = readTokenUri(text, from)
   const library = await using(uri, from, load)
+  const place = `${uri.modulePath} ${nameOf(uri)}`
   let first: Opened
-  let refusedPin: string | null = null
   const open = (): Opened =>
     openOn(library, uri, {
-      refused: refusedPin,
-      refuse: (pin) => {
-        refusedPin = pin
-      },
+      refused: refusedPins.get(place) ?? null,
+      refuse: (pin) => void refusedPins.set(place, pin),
     })
   try {
     first = open()

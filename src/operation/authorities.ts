@@ -103,10 +103,15 @@ const keptInFile = (privateKey: KeyObject, passphrase: string): NewKey => ({
   close: async () => undefined,
 })
 
+function given(passphrase: string | null): string {
+  if (passphrase !== null) return passphrase
+  throw new AuthorityError('HGSCA_CA_KEY_PASSPHRASE_FILE is not set: what a key in a file is encrypted with.')
+}
+
 /** Makes the key of an authority: in its token, or to be kept in a file. */
-async function makeKey({ bits, token }: Plan, passphrase: string): Promise<NewKey> {
+async function makeKey({ bits, token }: Plan, passphrase: string | null): Promise<NewKey> {
   if (token === null)
-    return keptInFile((await generate('rsa', { modulusLength: bits })).privateKey, passphrase)
+    return keptInFile((await generate('rsa', { modulusLength: bits })).privateKey, given(passphrase))
   await makeTokenKey(token, bits)
   const { sign, publicKey, close } = await openKey(Buffer.from(token), 'the command line', null)
   return { sign, publicKey, close, keep: (path) => writeSecretFile(path, `${token}\n`) }
@@ -137,13 +142,13 @@ export async function makeWithRoot(
   folder: string,
   rootFolder: string,
   plan: Plan,
-  passphrase: string,
+  passphrase: string | null,
   now: Date,
 ): Promise<Made & { readonly issuer: Issuer }> {
   refuseTaken(folder)
   refuseTaken(rootFolder)
   const start = Math.floor(now.getTime() / 1_000) * 1_000 - 3_600_000 // an hour for clocks that differ
-  const root = keptInFile((await generate('rsa', { modulusLength: rootBits })).privateKey, passphrase)
+  const root = keptInFile((await generate('rsa', { modulusLength: rootBits })).privateKey, given(passphrase))
   const own = await makeKey(plan, passphrase)
   const [rootKey, ownKey] = [rsaPublicKeyOf(root.publicKey), rsaPublicKeyOf(own.publicKey)]
   const rootName = subjectOf({ ...plan, commonName: `${plan.commonName} Root` })
@@ -180,7 +185,7 @@ export async function makeWithRoot(
 }
 
 /** A key, and the request for its certificate, for the authority above it. */
-export async function makeSubordinate(folder: string, plan: Plan, passphrase: string): Promise<Made> {
+export async function makeSubordinate(folder: string, plan: Plan, passphrase: string | null): Promise<Made> {
   refuseTaken(folder)
   const own = await makeKey(plan, passphrase)
   const key = rsaPublicKeyOf(own.publicKey)
@@ -206,7 +211,7 @@ export async function makeSubordinate(folder: string, plan: Plan, passphrase: st
 export async function takeCertificate(
   folder: string,
   file: { readonly content: Uint8Array; readonly from: string },
-  passphrase: string,
+  passphrase: string | null,
   now: Date,
 ): Promise<Issuer> {
   const keyPath = join(folder, 'key.pem')
@@ -257,7 +262,7 @@ export async function importPfx(
   folder: string,
   file: { readonly content: Uint8Array; readonly from: string },
   password: string,
-  passphrase: string,
+  passphrase: string | null,
   now: Date,
 ): Promise<Issuer> {
   let opened: Awaited<ReturnType<typeof readPfx>>
@@ -268,7 +273,9 @@ export async function importPfx(
     throw error
   }
   try {
-    const key = createPrivateKey({ key: Buffer.from(opened.privateKey), format: 'der', type: 'pkcs8' })
+    const { buffer, byteOffset, length } = opened.privateKey
+    const octets = Buffer.from(buffer, byteOffset, length) // no copy, so that nothing of it is left
+    const key = createPrivateKey({ key: octets, format: 'der', type: 'pkcs8' })
     const all = [opened.certificate.der, ...opened.others].map(certificatePem).join('')
     return await importKey(folder, key, { content: Buffer.from(all), from: file.from }, passphrase, now)
   } finally {
@@ -281,11 +288,11 @@ export async function importKey(
   folder: string,
   key: KeyObject,
   certificate: { readonly content: Uint8Array; readonly from: string },
-  passphrase: string,
+  passphrase: string | null,
   now: Date,
 ): Promise<Issuer> {
   refuseTaken(folder)
-  const own = keptInFile(key, passphrase)
+  const own = keptInFile(key, given(passphrase))
   const pem = chainPem(certificate, publicKeyPin(rsaPublicKeyOf(own.publicKey)))
   const issuer = await openIssuer(pem, certificate.from, own, now)
   await writeFolder(folder, own, { 'certificate.pem': pem })
@@ -298,18 +305,30 @@ export async function importKey(
  *
  * @returns their folders.
  */
-export async function rewrap(caDir: string, passphrase: string, next: string): Promise<string[]> {
-  const names = (await readdir(caDir, { withFileTypes: true }))
-    .filter((entry) => entry.isDirectory() && existsSync(join(caDir, entry.name, 'key.pem')))
-    .map(({ name }) => join(caDir, name))
+export async function rewrap(caDir: string, passphrase: string | null, next: string): Promise<string[]> {
+  const folders = (await readdir(caDir))
+    .filter((name) => !name.startsWith('.') && existsSync(join(caDir, name, 'key.pem')))
+    .map((name) => join(caDir, name))
     .filter((folder) => !isTokenUri(readSecretFile(join(folder, 'key.pem'), 'the CA key')))
     .toSorted()
-  for (const folder of names) {
+  for (const folder of folders) {
     const path = join(folder, 'key.pem')
-    const key = decryptPrivateKey(readSecretFile(path, 'the CA key'), passphrase, path)
     await rm(`${path}.next`, { force: true }) // of a rewrap that did not end
-    await writeKeyFile(`${path}.next`, key, next)
+    await writeKeyFile(`${path}.next`, openedBy(path, given(passphrase), next), next)
   }
-  for (const folder of names) await rename(join(folder, 'key.pem.next'), join(folder, 'key.pem'))
-  return names
+  for (const folder of folders) await rename(join(folder, 'key.pem.next'), join(folder, 'key.pem'))
+  return folders
+}
+
+/** By the passphrase of now; or by the next one, where a rewrap ended half way. */
+function openedBy(path: string, passphrase: string, next: string): KeyObject {
+  try {
+    return decryptPrivateKey(readSecretFile(path, 'the CA key'), passphrase, path)
+  } catch (error) {
+    try {
+      return decryptPrivateKey(readSecretFile(path, 'the CA key'), next, path)
+    } catch {
+      throw error
+    }
+  }
 }

@@ -82,11 +82,16 @@ export function revocationFunctions(database: Database) {
         return row && asOrder(row)
       }),
 
-    /** Those that have something left to revoke, the first first. */
-    openRevocationOrders: (): Promise<RevocationOrderRecord[]> =>
+    /**
+     * Those that may have something left to revoke, the first first: what was begun before an order may
+     * have become a certificate after it was carried out.
+     *
+     * @param completedSince - with those that were carried out then or later.
+     */
+    openRevocationOrders: (completedSince: Date): Promise<RevocationOrderRecord[]> =>
       database.read(async (client) => {
         const rows = await client.revocationOrder.findMany({
-          where: { completion: null },
+          where: { OR: [{ completion: null }, { completion: { completedAt: { gte: completedSince } } }] },
           orderBy: { id: 'asc' },
           include: besideOrder,
         })
@@ -148,13 +153,13 @@ export function revocationFunctions(database: Database) {
     unrevokedOfCompromised: (): Promise<CertificateRecord[]> =>
       database.read(async (client) => {
         const found = await client.$queryRaw<{ id: string }[]>`
-          SELECT d."id" FROM "Revocation" r JOIN "Certificate" c ON c."id" = r."certificateId"
+          SELECT DISTINCT d."id" FROM "Revocation" r JOIN "Certificate" c ON c."id" = r."certificateId"
           JOIN "Certificate" d ON d."lineageId" = c."lineageId"
           WHERE r."reason" = 'keyCompromise'
             AND NOT EXISTS (SELECT 1 FROM "Revocation" o WHERE o."certificateId" = d."id")
           LIMIT 100`
         const rows = await client.certificate.findMany({
-          where: { id: { in: [...new Set(found.map(({ id }) => id))] } },
+          where: { id: { in: found.map(({ id }) => id) } },
           include: beside,
         })
         return rows.map(asRecord)
@@ -244,6 +249,7 @@ export function revocationFunctions(database: Database) {
         const row = await database.read((client) =>
           client.revocationListPart.findUnique({ where: { listId_part: { listId, part: parts.length } } }),
         )
+        if (row === null && parts.length === 0) throw new Error(`the list ${listId} is not there any more`)
         if (row === null) return Buffer.concat(parts)
         parts.push(row.octets)
         await nextTurn()

@@ -2,7 +2,7 @@
  * The Online Certificate Status Protocol (RFC 6960), as a responder reads and writes it.
  *
  * Reading returns what stands in the request; whose certificate it is, and what is said of it, is for
- * authority/ocsp.ts. Answers are written in two steps, as certificates are.
+ * authority/responder.ts. Answers are written in two steps, as certificates are.
  */
 import * as asn1 from './asn1.ts'
 import { signatureAlgorithm } from './certificate.ts'
@@ -22,7 +22,7 @@ export interface CertId {
   readonly issuerNameHash: string
   /** Upper-case hex, of the bits of the issuer's subjectPublicKey. */
   readonly issuerKeyHash: string
-  /** Upper-case hex without leading zeros; null for one that is not positive, which nobody has. */
+  /** Upper-case hex without leading zeros; null for one that nobody has: not positive, or too long. */
   readonly serialNumber: string | null
 }
 
@@ -34,6 +34,7 @@ export interface OcspRequest {
 
 const maximumSize = 16_384 // some hundred certificates; RFC 5019 asks about one
 const maximumRequests = 64
+const longestSerialNumber = 20 // octets (RFC 5280 §4.1.2.2)
 const longestNonce = 128 + 2 // octets (RFC 9654 §2.1), with tag and length
 
 /** @throws DerError when the octets are not an OCSPRequest, or more than a responder should take. */
@@ -61,7 +62,10 @@ function readCertId(element: Element | undefined): CertId {
     hashAlgorithm: oid(sequence(algorithm, 'the hash algorithm', 1, 2)[0], 'the hash algorithm'),
     issuerNameHash: hex(expect(name, tag.octetString, 'issuerNameHash').content),
     issuerKeyHash: hex(expect(key, tag.octetString, 'issuerKeyHash').content),
-    serialNumber: content[0]! >= 0x80 || first < 0 ? null : hex(content.subarray(first)),
+    serialNumber:
+      content[0]! >= 0x80 || first < 0 || content.length > longestSerialNumber
+        ? null
+        : hex(content.subarray(first)),
   }
 }
 

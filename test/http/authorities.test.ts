@@ -3,7 +3,8 @@ import { X509Certificate } from 'node:crypto'
 import t from 'tap'
 import { publicName } from '../../src/authority/addresses.ts'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../../src/authority/authority.ts'
-import { chosenAmong } from '../../src/authority/choice.ts'
+import { chosenAmong, type Choices } from '../../src/authority/choice.ts'
+import { listIssuer } from '../../src/authority/revocationLists.ts'
 import { tellRevocations } from '../../src/authority/revocations.ts'
 import { signerWith } from '../../src/keys/signer.ts'
 import { labAuthority } from '../../src/lab.ts'
@@ -120,7 +121,7 @@ t.test('two authorities', async (t) => {
   })
 
   await t.test('readiness tells two years before one ends', async (t) => {
-    t.strictSame((await both.get('/readyz', { as: null })).json, { status: 'ok', warnings: [] })
+    t.strictSame((await both.get('/readyz', { as: null })).json, { status: 'ok' })
     service.clock.now = new Date(second.certificate.notAfter.getTime() - 700 * 86_400_000)
     const { json } = await both.get('/readyz', { as: null })
     t.match(json, { status: 'ok', warnings: [/ends on/, /ends on/] })
@@ -131,33 +132,66 @@ t.test('which one issues', async (t) => {
   const service = await inProcess(t)
   const { issuer: first } = service.ca
   const second = await anotherIssuer(newFolder(t))
-  const choice = (issuer: Issuer, purpose: 'https' | null = null) => ({
-    ...{ id: '1', purpose, authorityId: issuer.record.id, chosenBy: 'test', chosenAt: start },
-  })
-  t.equal(chosenAmong([], [first], null, start).issuer, first, 'the only one')
-  t.equal(
-    chosenAmong([choice(second)], [first], null, start).issuer,
-    first,
-    'the only one, whatever was chosen',
+  const names = new Map(
+    [first, second].map(({ record, certificate }) => [record.id, listIssuer(certificate)]),
   )
-  t.equal(chosenAmong([], [first, second], second.record.id, start).issuer, second, 'the one before')
-  const both = [choice(second), choice(first)]
-  t.equal(chosenAmong(both, [first, second], second.record.id, start).issuer, first, 'the last choice')
-  t.strictSame(chosenAmong([...both, choice(second, 'https')], [first, second], null, start).issuerOf, {
-    https: second,
+  const choice = (authorityId: string, purpose: 'https' | null = null) => ({
+    ...{ id: '1', purpose, authorityId, chosenBy: 'test', chosenAt: start },
   })
-  t.strictSame(
-    chosenAmong([choice(first), choice(first, 'https')], [first, second], null, start).issuerOf,
-    {},
+  const of = (made: Choices['made'], loaded: Issuer[], before: string | null = null, now = start) =>
+    chosenAmong({ made, before, names }, loaded, now)
+  const [one, other] = [choice(first.record.id), choice(second.record.id)]
+  const both = [first, second]
+
+  t.match(of([], [first]), { issuer: first, isStandIn: false }, 'the only one')
+  t.match(
+    of([other], [first]),
+    { issuer: first, isStandIn: true },
+    'the only one, although another was chosen',
   )
-  const refuses = (message: RegExp, ...args: Parameters<typeof chosenAmong>) =>
-    t.throws(() => chosenAmong(...args), { name: AuthorityError.name, message })
-  refuses(/none of them was chosen/, [], [first, second], null, start)
-  const third = { ...choice(first), authorityId: 'F'.repeat(64) }
-  refuses(/is not among those whose keys are loaded/, [third], [first, second], null, start)
+  t.equal(of([], both, second.record.id).issuer, second, 'the one before')
+  t.equal(of([other, one], both, second.record.id).issuer, first, 'the last choice')
+  t.strictSame(of([one, choice(second.record.id, 'https')], both).issuerOf, { https: second })
+  t.strictSame(of([one, choice(first.record.id, 'https')], both).issuerOf, {})
   const late = new Date(first.certificate.notAfter.getTime() + 1)
-  refuses(/expired on/, [choice(first)], [first, second], null, late)
-  refuses(/not valid before/, [choice(first)], [first, second], null, new Date(0))
+  t.equal(of([one], both, null, late).issuer, first, 'one that has ended still tells what it has revoked')
+
+  const anew = { ...second, record: { ...second.record, id: 'E'.repeat(64) } }
+  t.equal(of([other], [first, anew]).issuer, anew, 'its certificate was issued anew over the same key')
+  t.strictSame(of([one, choice(second.record.id, 'https')], [first, anew]).issuerOf, { https: anew })
+
+  const refuses = (message: RegExp, ...args: Parameters<typeof of>) =>
+    t.throws(() => of(...args), { name: AuthorityError.name, message })
+  refuses(/none of them was chosen/, [], both)
+  refuses(/is not among those whose keys are loaded/, [choice('F'.repeat(64))], both)
+  refuses(/chosen for https .* is not among/, [one, choice(second.record.id, 'https')], [first])
+  refuses(/not valid before/, [one], both, null, new Date(0))
+})
+
+t.test('names are held against the constraints of the authority that issues for the purpose', async (t) => {
+  const service = await inProcess(t)
+  const second = await anotherIssuer(newFolder(t))
+  await service.ca.store.registerAuthority(second.record)
+  const constraint = {
+    by: 'CN=Second',
+    permitted: [{ type: 'dNSName', text: 'contoso.com', name: null }],
+    excluded: [],
+  } as const
+  const both = await service.again({ issuerOf: { https: { ...second, nameConstraints: [constraint] } } })
+  const order = async (purpose: string, name: string) => {
+    const subject = [
+      ['O', 'Contoso'],
+      ['CN', name],
+    ] as const
+    const csr = asPem(freshRequest({ subject, dnsNames: [name] }))
+    return both.post('/v1/certificates', { body: { purpose, csr } })
+  }
+  t.match(await order('https', 'hgs.fabrikam.com'), {
+    status: 422,
+    json: { errors: [{ rule: 'issuerNameConstraints' }] },
+  })
+  t.equal((await order('https', 'hgs.contoso.com')).status, 201)
+  t.equal((await order('signing', 'hgs.fabrikam.com')).status, 201, 'the other one has none')
 })
 
 t.test('an authority that may sign no lists has none', async (t) => {

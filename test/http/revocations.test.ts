@@ -5,9 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { publicName } from '../../src/authority/addresses.ts'
 import { resume } from '../../src/authority/resume.ts'
+import { tellRevocations } from '../../src/authority/revocations.ts'
 import { revokeLatecomers } from '../../src/authority/revoke.ts'
 import { revocationOrders } from '../../src/authority/revokeMany.ts'
 import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
+import { ocspRequest } from '../support/ocsp.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { asPem } from '../support/requests.ts'
 import { run } from '../support/witnesses.ts'
@@ -184,6 +186,27 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
       )
     })
 
+    await t.test('also one that was revoked for another reason before', async (t) => {
+      const first = await issue(service)
+      const second = (await service.post(`/v1/certificates/${first.id}/renewals`, { body: {} })).json
+      await revoke(service, first.id, 'superseded')
+      t.match((await revoke(service, first.id, 'keyCompromise')).json, { revoked: [second.id] })
+      t.match(
+        await revoke(service, first.id, 'keyCompromise'),
+        { status: 200, json: { revoked: [] } },
+        'said again',
+      )
+    })
+
+    await t.test('two who hold at once hold once', async (t) => {
+      const { id } = await issue(service)
+      const answers = await Promise.all(
+        Array.from({ length: 10 }, () => revoke(service, id, 'certificateHold')),
+      )
+      t.ok(answers.every(({ status }) => status === 200))
+      t.match(await release(service, id), { status: 200, json: { state: 'active', revocation: null } })
+    })
+
     await t.test('also what is being renewed meanwhile', async (t) => {
       const { store } = service.ca
       const compromise = (id: string) => revoke(service, id, 'keyCompromise')
@@ -229,7 +252,7 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
     await t.test('is counted, and it is told when the list ends', async (t) => {
       await service.ca.revocations.settled()
       const { text } = await service.get('/metrics')
-      t.match(text, /hgsca_certificates_revoked_total\{reason="superseded"\} 1\n/)
+      t.match(text, /hgsca_certificates_revoked_total\{reason="superseded"\} 2\n/)
       t.match(text, /hgsca_certificates_revoked_total\{reason="cessationOfOperation"\} 1\n/)
       t.match(text, /hgsca_revocation_list_expiry_hours 168\n/)
     })
@@ -364,6 +387,62 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
       for (const id of more) t.ok(added.includes(id))
     })
   })
+
+t.test('a responder whose authority does not sign', async (t) => {
+  const service = await inProcess(t)
+  const { issuer, store, log, metrics } = service.ca
+  const clock = { now: service.clock.now }
+  let signs = true
+  let keys = 0
+  const sign: typeof issuer.sign = async (octets) => {
+    if (!signs) throw new Error('the token is away')
+    return issuer.sign(octets)
+  }
+  const revocations = tellRevocations({
+    ...{ store, log, metrics, now: () => clock.now },
+    issuers: [{ ...issuer, sign }],
+    makeKey: async () => {
+      keys++
+      return service.ca.rehearsal
+    },
+  })
+  t.teardown(() => revocations.stop())
+  const { serialNumber } = await issue(service)
+  let nonce = 0
+  const ask = async () => {
+    const request = ocspRequest(issuer.certificate, serialNumber, Buffer.alloc(32, nonce++))
+    return Buffer.from((await revocations.answer(request)).octets)
+  }
+  const tryLater = '30030a0103'
+  signs = false
+  t.equal((await ask()).toString('hex'), tryLater)
+  for (let n = 0; n < 5; n++) t.equal((await ask()).toString('hex'), tryLater)
+  t.equal(keys, 1, 'nothing is tried again and again')
+
+  const fresh = tellRevocations({
+    ...{ store, log, metrics, now: () => clock.now },
+    issuers: [{ ...issuer, sign }],
+    makeKey: async () => {
+      keys++
+      return service.ca.rehearsal
+    },
+  })
+  t.teardown(() => fresh.stop())
+  signs = true
+  keys = 0
+  const asked = Array.from({ length: 10 }, (_, n) =>
+    fresh.answer(ocspRequest(issuer.certificate, serialNumber, Buffer.alloc(32, n))),
+  )
+  for (const { octets } of await Promise.all(asked)) t.ok(octets.length > 1_000)
+  t.equal(keys, 1, 'one certificate for all that ask at once')
+  signs = false
+  clock.now = new Date(clock.now.getTime() + 8 * day)
+  const still = await fresh.answer(ocspRequest(issuer.certificate, serialNumber, Buffer.alloc(32, 99)))
+  t.ok(still.octets.length > 1_000, 'the one before serves on')
+  clock.now = new Date(issuer.certificate.notAfter.getTime() + day)
+  const ended = await fresh.answer(ocspRequest(issuer.certificate, serialNumber))
+  t.equal(Buffer.from(ended.octets).toString('hex'), '30030a0106', 'nobody takes it of one that has ended')
+})
 
 t.test('two instances of one record tell the same', async (t) => {
   const url = await postgres.createDatabase()
