@@ -288,7 +288,10 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     0,
   )
   if (!given.go)
-    return tell(`To do it, once every instance runs with its key: hgs-ca ca rollover ${name} --go\n`, 0)
+    return tell(
+      `To do it, once every instance runs with its key: hgs-ca ca rollover ${name}${purpose === null ? '' : ` --purpose ${purpose}`} --go\n`,
+      0,
+    )
   await registered(store, next)
   await store.recordChoice(
     { id: store.newId(now), purpose, authorityId: next.record.id, chosenBy: actor, chosenAt: now },

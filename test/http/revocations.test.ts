@@ -8,6 +8,7 @@ import { resume } from '../../src/authority/resume.ts'
 import { tellRevocations } from '../../src/authority/revocations.ts'
 import { revokeLatecomers } from '../../src/authority/revoke.ts'
 import { revocationOrders } from '../../src/authority/revokeMany.ts'
+import { runAt } from '../support/chains.ts'
 import { freshKey, freshRequest, inProcess, type Answer, type InProcess } from '../support/inProcess.ts'
 import { ocspRequest } from '../support/ocsp.ts'
 import { startPostgres } from '../support/postgres.ts'
@@ -65,9 +66,8 @@ function openssl(t: Test, service: InProcess) {
       const response = file('response.der', answer.octets)
       // A nonce is held against the one that was sent, which OpenSSL would otherwise make anew.
       const sent = nonce === '-nonce' ? ['-reqin', request] : asked
-      const shown = ['openssl', 'ocsp', '-respin', response, '-CAfile', ca, ...sent]
-      const now = service.clock.now.toISOString().slice(0, 19).replace('T', ' ')
-      const { text } = await run('faketime', [now, ...shown], { env: { TZ: 'UTC' } })
+      const shown = ['ocsp', '-respin', response, '-CAfile', ca, ...sent]
+      const { text } = await runAt(service.clock.now, 'openssl', shown)
       return { answer, got, octets, text }
     },
   }

@@ -67,6 +67,8 @@ export interface KeyPlan {
 export async function issuedChains(t: Test, plans: readonly KeyPlan[]): Promise<Chain[]> {
   const service = await inProcess(t)
   const { clock } = service
+  // All tokens first: SoftHSM looks for them once, when its library is loaded.
+  for (const plan of plans) await plan.token?.makeToken(tokenOf(plan))
   const roots = await Promise.all(plans.map((plan) => authorities(t, plan, clock.now)))
   const issuers = roots.map(({ issuer }) => issuer)
   const { store } = service.ca
@@ -149,8 +151,11 @@ crl_extensions = list
 authorityKeyIdentifier = keyid
 `
 
+const tokenOf = ({ bits }: KeyPlan): string => `RSA-${bits}`
+
 /** A root and an issuing authority by openssl, and what makes the list of the root. */
-async function authorities(t: Test, { bits, token }: KeyPlan, now: Date) {
+async function authorities(t: Test, plan: KeyPlan, now: Date) {
+  const { bits, token } = plan
   const called = token === null ? `RSA ${bits}` : `RSA ${bits} in a token`
   const { path, write } = scratch(t)
   const openssl = async (at: Date, ...args: string[]): Promise<void> => {
@@ -177,13 +182,8 @@ async function authorities(t: Test, { bits, token }: KeyPlan, now: Date) {
   const key = rsaKey(bits, `issuing of ${called}`)
   let signing = signingKey(key, signerWith)
   if (token !== null) {
-    await token.makeToken(called.replaceAll(' ', '-'))
-    await token.importKey(called.replaceAll(' ', '-'), 'issuing', path('issuing.key'))
-    const opened = await openKey(
-      Buffer.from(token.uri(called.replaceAll(' ', '-'), 'issuing')),
-      'a test',
-      null,
-    )
+    await token.importKey(tokenOf(plan), 'issuing', path('issuing.key'))
+    const opened = await openKey(Buffer.from(token.uri(tokenOf(plan), 'issuing')), 'a test', null)
     t.teardown(() => opened.close())
     signing = opened
   }
