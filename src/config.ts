@@ -17,7 +17,7 @@ import { readClientIssuers, type ClientIssuer } from './identity/clientCertifica
 import { issuerFault } from './identity/issuer.ts'
 import { isAddressOrNetwork } from './identity/networks.ts'
 import { escrowWith, readSymmetricKey, type Escrow } from './keys/escrow.ts'
-import { KeyFileError, readSecretFile } from './keys/keyFile.ts'
+import { KeyFileError, lineOf, readSecretFile } from './keys/keyFile.ts'
 import { isTokenUri } from './keys/tokenUri.ts'
 import { DerError } from './x509/der.ts'
 import { PemError } from './x509/pem.ts'
@@ -200,8 +200,7 @@ export function readConfig(
     }
     return direct ? { content: Buffer.from(direct), from: name } : null
   }
-  const line = (read: { content: Buffer } | null): string | null =>
-    read && read.content.toString('utf8').replace(/\r?\n$/, '')
+  const line = (read: { content: Buffer } | null): string | null => read && lineOf(read.content)
   const publicFile = (name: Setting): { pem: string; from: string } | null => {
     const path = value(name)
     if (path === null) return null

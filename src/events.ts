@@ -17,6 +17,12 @@ export interface EventKind {
 }
 
 const reason = 'as the client gave it; null when it gave none'
+const taken = {
+  name: 'of its folder',
+  subject: 'its subject',
+  publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
+  notAfter: 'the end of its certificate',
+}
 const tally = {
   keys: 'keys in escrow',
   failures: 'how many cannot be opened',
@@ -77,22 +83,12 @@ export const events = {
   'authority.certified': {
     when: 'hgs-ca ca accept has taken the certificate of an authority.',
     object: 'SHA-256 of the certificate of the authority',
-    details: {
-      name: 'of its folder',
-      subject: 'its subject',
-      publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
-      notAfter: 'the end of its certificate',
-    },
+    details: taken,
   },
   'authority.imported': {
     when: 'hgs-ca ca import has taken an authority that existed before.',
     object: 'SHA-256 of the certificate of the authority',
-    details: {
-      name: 'of its folder',
-      subject: 'its subject',
-      publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
-      notAfter: 'the end of its certificate',
-    },
+    details: taken,
   },
   'authority.rewrapped': {
     when: 'hgs-ca ca rewrap has encrypted the keys of all authorities under another passphrase.',
@@ -453,3 +449,6 @@ export const events = {
 } as const satisfies Record<string, EventKind>
 
 export type EventType = keyof typeof events
+
+/** Who acts when nobody asked for it. */
+export const bySystem = { actor: 'system', address: null, requestId: null } as const

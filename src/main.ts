@@ -20,21 +20,22 @@ import { resume } from './authority/resume.ts'
 import { signsLists } from './authority/revocationLists.ts'
 import { tellRevocations } from './authority/revocations.ts'
 import { revokeLatecomers } from './authority/revoke.ts'
+import { endsSoon } from './authority/validity.ts'
 import { watchAudit } from './authority/watch.ts'
-import { ConfigError, processEnvironment, readConfig, type AuthorityFiles, type Config } from './config.ts'
+import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { CaError } from './errors.ts'
 import { buildServer } from './http/server.ts'
 import { accessTokenVerifier } from './identity/accessToken.ts'
 import { KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
-import { openKey } from './keys/open.ts'
 import { measured, signerWith } from './keys/signer.ts'
 import { TokenError } from './keys/tokenObjects.ts'
 import { labApiKey, labAuthority, labLines, pepperOf, recordOf, type LabAuthority } from './lab.ts'
 import { lines } from './log.ts'
 import { logged, loggedError, withoutValues } from './logged.ts'
 import { makeMetrics } from './metrics.ts'
-import { keyLoaded, started, stopped } from './operation/life.ts'
+import { openAuthority, type Opened } from './operation/authorities.ts'
+import { keyLoaded, lastStart, started, stopped } from './operation/life.ts'
 import { askForPassphrase } from './prompt.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
 import type { Store } from './store/open.ts'
@@ -49,7 +50,6 @@ const clockInterval = 1_000 // milliseconds between two looks at the clock
 const choiceInterval = 2_000 // milliseconds until an instance follows a rollover
 const sweepInterval = 60_000 // milliseconds; also how old an intent must be before a peer's is finished here
 const sweepReach = 86_400_000 // milliseconds; what is older waits for the next start, which looks at everything
-const endsSoon = 730 * 86_400_000 // milliseconds: certificates of HGS are for five years, and outlive no authority
 const logCapacity = 1_048_576 // octets of log that wait for a reader: some thousand lines
 
 const version = (
@@ -100,10 +100,12 @@ async function main(): Promise<void> {
     await store.registerAuthority(issuer.record)
     await store.recordEvent(keyLoaded(issuer, now()))
   }
-  const choices = await readChoices(store)
-  let chosen = chosenAmong(choices, loaded, now())
+  // Asked once: another instance may start later, and with another authority.
+  const before = await lastStart(store)
+  const choose = async () => chosenAmong(await readChoices(store, before?.authority ?? null), loaded, now())
+  let chosen = await choose()
   const { issuer } = chosen
-  await store.recordEvent(await started({ store, config, issuer, version, migrated }, now()))
+  await store.recordEvent(started({ before, config, issuer, version, migrated }, now()))
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
     log.warn(other, 'keys in escrow cannot be opened: this escrow key is not configured')
 
@@ -171,8 +173,7 @@ async function main(): Promise<void> {
   opened.unshift(async () => clearInterval(sweeper))
   if (loaded.length > 1) {
     const follow = async (): Promise<void> => {
-      // Who issued before the start is asked once: another instance may have started since.
-      const next = chosenAmong({ ...(await readChoices(store)), before: choices.before }, loaded, now())
+      const next = await choose()
       if (next.issuer !== chosen.issuer)
         log.warn({ authority: next.issuer.record.subject }, 'another authority issues from now on')
       chosen = next
@@ -223,7 +224,7 @@ async function main(): Promise<void> {
   }
   log.info({ ...facts, mode: config.mode }, 'listening')
   const { notAfter } = issuer.certificate
-  if (notAfter.getTime() - now().getTime() < endsSoon)
+  if (endsSoon(issuer.certificate, now()))
     log.warn(
       { notAfter },
       'the CA certificate ends soon, and no certificate outlives it: have a new one signed',
@@ -282,7 +283,7 @@ async function main(): Promise<void> {
 }
 
 /** The configuration, and the authority that it names: both looked at, so that all faults are told at once. */
-async function configured(): Promise<{ config: Config; named: readonly Named[] }> {
+async function configured(): Promise<{ config: Config; named: readonly Opened[] }> {
   const faults: string[] = []
   let config: Config | null = null
   let authorities: Config['authorities']
@@ -295,7 +296,7 @@ async function configured(): Promise<{ config: Config; named: readonly Named[] }
     faults.push(...error.faults)
     authorities = error.authorities
   }
-  const named: Named[] = []
+  const named: Opened[] = []
   for (const authority of authorities)
     try {
       named.push(await openAuthority(authority, authorities.length === 1 ? now() : null))
@@ -336,32 +337,6 @@ async function refuseKeyOfHgs(store: Store, { chain }: Issuer): Promise<void> {
 
 const openLab = ({ key, certificate }: LabAuthority): Promise<Issuer> =>
   openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now())
-
-/** The authority that the configuration names, and how to let go of its key. */
-interface Named {
-  readonly issuer: Issuer
-  readonly warnings: readonly string[]
-  readonly close: () => Promise<void>
-}
-
-/** @param at - when it must be valid; null for whenever: of several, one may have ended. */
-async function openAuthority(
-  { certificate, key, passphrase }: AuthorityFiles,
-  at: Date | null,
-): Promise<Named> {
-  const { close, warnings, ...signing } = await openKey(key.pem, key.from, passphrase)
-  try {
-    return {
-      issuer: await openIssuer(certificate.pem, certificate.from, signing, at),
-      warnings,
-      close,
-    }
-  } catch (error) {
-    await close()
-    // A token that is there and does not sign says why.
-    throw error instanceof CaError && error.cause instanceof TokenError ? error.cause : error
-  }
-}
 
 /** What is wrong with the key of the authority or its certificate, in words for the operator. */
 const isFaultOfKey = (error: unknown): error is AuthorityError | KeyFileError | TokenError =>

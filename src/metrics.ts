@@ -193,8 +193,8 @@ type Of<Type extends Row['type']> = {
 type Labels<Name extends MetricName> = { readonly [Label in Table[Name]['labels'][number]]: string }
 
 export interface Metrics {
-  /** Adds one. */
-  readonly count: <Name extends Of<'counter'>>(name: Name, labels: Labels<Name>) => void
+  /** @param amount - what is added; one when left out. */
+  readonly count: <Name extends Of<'counter'>>(name: Name, labels: Labels<Name>, amount?: number) => void
   /** Takes over what is counted elsewhere. */
   readonly countedSoFar: <Name extends Of<'counter'>>(name: Name, labels: Labels<Name>, total: number) => void
   readonly observe: <Name extends Of<'histogram'>>(name: Name, labels: Labels<Name>, seconds: number) => void
@@ -220,7 +220,7 @@ export function makeMetrics(options: { readonly version: string; readonly watchP
     if (type === 'gauge' && labels.length === 0) gauges.get(name)!.remove()
   }
   const metrics: Metrics = {
-    count: (name, labels) => counters.get(name)!.inc(labels),
+    count: (name, labels, amount = 1) => counters.get(name)!.inc(labels, amount),
     countedSoFar(name, labels, total) {
       const counter = counters.get(name)!
       counter.remove(labels)

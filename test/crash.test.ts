@@ -169,7 +169,10 @@ t.test('a crash at each point of the cycle', async (t) => {
     const broken = await service.again({ store: { ...store, recordIssued: async () => died() } })
     await broken.post('/v1/certificates', { body: { purpose: 'signing', csr: asPem(freshRequest()) } })
     const [begun] = await store.interruptedIntents(soon(service))
-    t.strictSame(await resume({ ...service.ca, issuer: renewed }, soon(service)), { finished: 1, waiting: 0 })
+    t.strictSame(await resume({ ...service.ca, issuer: renewed, loaded: [renewed] }, soon(service)), {
+      finished: 1,
+      waiting: 0,
+    })
     const { certificate } = (await store.findCertificate({ id: begun!.id }))!
     const native = new X509Certificate(certificate)
     t.ok(native.checkIssued(new X509Certificate(renewed.certificate.der)))

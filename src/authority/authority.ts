@@ -5,6 +5,7 @@
  * itself that the two belong together, and that what it issues would be taken (chain.ts).
  */
 import { createPublicKey, randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
+import { purposes } from '../hgs/profiles.ts'
 import type { Escrow } from '../keys/escrow.ts'
 import type { KeyGenerator } from '../keys/generate.ts'
 import type { Signer } from '../keys/signer.ts'
@@ -47,6 +48,11 @@ export const issuerFor = (
   purpose: Purpose,
 ): Issuer => issuerOf[purpose] ?? issuer
 
+/** Those that issue, each once. */
+export const issuing = (ca: Pick<CertificationAuthority, 'issuer' | 'issuerOf'>): Issuer[] => [
+  ...new Set(purposes.map((purpose) => issuerFor(ca, purpose))),
+]
+
 export interface UnderWay {
   readonly fingerprint: string
   readonly outcome: Promise<unknown>
@@ -59,7 +65,7 @@ export interface CertificationAuthority {
   /** The one that issues, for every purpose that has none of its own. */
   readonly issuer: Issuer
   readonly issuerOf: Readonly<Partial<Record<Purpose, Issuer>>>
-  /** All whose keys are loaded: those that no longer issue tell what they have revoked. */
+  /** All whose keys are loaded, those that issue among them: the others tell what they have revoked. */
   readonly loaded: readonly Issuer[]
   readonly revocations: Revocations
   /** Where verifiers reach this service, without a slash at the end; null when nobody said. */
@@ -158,6 +164,13 @@ export async function openIssuer(
 export async function keyWorks({ sign, publicKey }: SigningKey): Promise<boolean> {
   const trial = new Uint8Array(randomBytes(32))
   return verifies('sha256', trial, publicKey, await sign(trial))
+}
+
+/** The signature of an authority over `octets`: one that does not verify with its certificate leads no further. */
+export async function signedBy({ sign, publicKey }: SigningKey, octets: Uint8Array): Promise<Uint8Array> {
+  const signature = await sign(octets)
+  if (await verifies('sha256', octets, publicKey, signature)) return signature
+  throw new Error('what the CA key signed does not verify with its certificate')
 }
 
 function certificatesIn(pem: string, from: string): Certificate[] {

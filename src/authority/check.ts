@@ -108,7 +108,7 @@ export async function checkChain(
   provider: ProviderEvidence | null,
 ): Promise<Report> {
   const leaves = all.filter((one) => !all.some((other) => other !== one && issued(one, other)))
-  const known = [...all, ca.issuer.certificate, ...ca.loaded.map((one) => one.certificate)]
+  const known = [...all, ...ca.loaded.map((one) => one.certificate)]
   const foreign: ForeignCertificate[] = []
   for (const certificate of leaves.length > 0 ? leaves : all.slice(0, 1)) {
     foreign.push({

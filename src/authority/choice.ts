@@ -7,9 +7,8 @@
 import { purposes } from '../hgs/profiles.ts'
 import type { AuthorityChoiceRecord, Purpose } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
-import { readCertificate } from '../x509/certificate.ts'
 import { AuthorityError, type Issuer } from './authority.ts'
-import { listIssuer } from './revocationLists.ts'
+import { listIssuer, namesOnRecord } from './revocationLists.ts'
 
 export interface Chosen {
   /** For every purpose that has none of its own. */
@@ -29,16 +28,19 @@ export interface Choices {
   readonly names: ReadonlyMap<string, string>
 }
 
-export async function readChoices(store: Store): Promise<Choices> {
-  const told = (await store.lastEvent('service.started')) as { readonly authority?: string } | null
-  const all = await store.everyAuthority()
-  const names = all.map(({ id, certificate }) => [id, listIssuer(readCertificate(certificate))] as const)
-  return { made: await store.authorityChoices(), before: told?.authority ?? null, names: new Map(names) }
-}
+/** @param before - who issued at the last start, as the audit trail tells it; null for nobody. */
+export const readChoices = async (store: Store, before: string | null): Promise<Choices> => ({
+  made: await store.authorityChoices(),
+  before,
+  names: await namesOnRecord(store),
+})
 
-/** The last choice for a purpose, or for all that have none of their own. */
-export const lastChoice = ({ made }: Choices, purpose: Purpose | null): string | undefined =>
+const lastChoice = ({ made }: Choices, purpose: Purpose | null): string | undefined =>
   made.findLast((choice) => choice.purpose === purpose)?.authorityId
+
+/** The id of the one that issues for a purpose, or for all that have none of their own, as far as it is known. */
+export const choiceFor = (choices: Choices, purpose: Purpose | null): string | null =>
+  lastChoice(choices, purpose) ?? (purpose === null ? choices.before : null)
 
 /**
  * @param loaded - one at least.
@@ -51,19 +53,19 @@ export function chosenAmong(choices: Choices, loaded: readonly Issuer[], now: Da
     return same.find(({ certificate }) => certificate.notAfter > now) ?? same[0]
   }
 
-  const usual = lastChoice(choices, null) ?? choices.before ?? undefined
-  const found = usual === undefined ? undefined : issuerWith(usual)
+  const usual = choiceFor(choices, null)
+  const found = usual === null ? undefined : issuerWith(usual)
   const issuer = found ?? (others.length === 0 ? only : undefined)
   if (issuer === undefined)
     throw new AuthorityError(
-      usual === undefined
+      usual === null
         ? `There are ${loaded.length} authorities, and none of them was chosen to issue. Choose one: hgs-ca ca rollover NAME --go`
         : `The authority that was chosen to issue (SHA-256 ${usual}) is not among those whose keys are loaded. Bring it back, or choose another: hgs-ca ca rollover NAME --go`,
     )
   const issuerOf: Partial<Record<Purpose, Issuer>> = {}
   for (const purpose of purposes) {
-    const own = lastChoice(choices, purpose)
-    if (own === undefined) continue
+    const own = choiceFor(choices, purpose)
+    if (own === null) continue
     const chosen = issuerWith(own)
     if (chosen === undefined)
       throw new AuthorityError(

@@ -15,7 +15,7 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
  * @throws CaError `notFound`.
  */
 export async function findCertificate(
-  { store, issuer, loaded }: Pick<CertificationAuthority, 'store' | 'issuer' | 'loaded'>,
+  { store, loaded }: Pick<CertificationAuthority, 'store' | 'loaded'>,
   reference: string,
 ): Promise<CertificateRecord> {
   const plain = reference.replace(/[\s:\u200e\u200f\ufeff]/g, '')
@@ -28,7 +28,7 @@ export async function findCertificate(
     found ??= await store.findCertificate({ serialNumber: wholeOctets(digits) })
   }
   if (found === null) throw await notFound(store, plain)
-  return withLoadedChain({ issuer, loaded }, found)
+  return withLoadedChain({ loaded }, found)
 }
 
 /** The certificate that an adoption began with is not one of ours; who names it is led to those that are. */
@@ -64,10 +64,10 @@ export const pointerTo = (certificate: CertificateRecord | null): Readonly<Recor
  * what stood there when it was registered, and an operator may have completed it since.
  */
 export const withLoadedChain = (
-  { issuer, loaded }: Pick<CertificationAuthority, 'issuer' | 'loaded'>,
+  { loaded }: Pick<CertificationAuthority, 'loaded'>,
   certificate: CertificateRecord,
 ): CertificateRecord => {
-  const known = [issuer, ...loaded].find(({ record }) => record.id === certificate.authority.id)
+  const known = loaded.find(({ record }) => record.id === certificate.authority.id)
   return known === undefined ? certificate : { ...certificate, authority: known.record }
 }
 

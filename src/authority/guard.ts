@@ -6,6 +6,7 @@
  * against the monotonic clock of the machine, which nobody sets.
  */
 import { CaError } from '../errors.ts'
+import { bySystem } from '../events.ts'
 import type { Log } from '../store/log.ts'
 import type { NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -74,7 +75,7 @@ export function createGuard(
   }
 }
 
-const nobody = { actor: 'system', address: null, requestId: null, objectId: null } as const
+const nobody = { ...bySystem, objectId: null }
 
 const damaged = (): CaError =>
   new CaError(

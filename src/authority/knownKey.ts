@@ -40,11 +40,14 @@ export async function standingOf(ca: CertificationAuthority, pin: string): Promi
   return authority === null ? null : { authority }
 }
 
-/** The subject of the authority with this key: the loaded one, those above it, and all that were ever registered. */
-async function authorityWith({ store, issuer }: CertificationAuthority, pin: string): Promise<string | null> {
+/** The subject of the authority with this key: the loaded ones, those above them, and all that were ever registered. */
+async function authorityWith(
+  { store, issuer, loaded }: CertificationAuthority,
+  pin: string,
+): Promise<string | null> {
   const others = await store.otherAuthorities(issuer.record.id)
   const chains = others.flatMap(({ certificate, issuers }) => [certificate, ...splitCertificates(issuers)])
-  for (const der of [...issuer.chain, ...chains]) {
+  for (const der of [...loaded.flatMap(({ chain }) => chain), ...chains]) {
     const { publicKey, subject } = readCertificate(der)
     if (publicKey.rsa !== null && publicKeyPin(publicKey.rsa) === pin) return describeName(subject)
   }

@@ -1,6 +1,5 @@
 /** Whether the authority can issue: what an orchestrator asks, often, and without an API key. */
-import { purposes } from '../hgs/profiles.ts'
-import { issuerFor, keyWorks, type CertificationAuthority } from './authority.ts'
+import { issuing, keyWorks, type CertificationAuthority } from './authority.ts'
 import { refuseExpiring } from './validity.ts'
 
 const recordEvery = 1_000 // milliseconds between two looks at the record
@@ -18,14 +17,14 @@ export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
     await ca.guard.pass()
   })
   const key = atMostEvery(keyEvery, async () => {
-    for (const issuer of new Set(purposes.map((purpose) => issuerFor(ca, purpose))))
+    for (const issuer of issuing(ca))
       if (!(await keyWorks(issuer)))
         throw new Error('what the CA key signs does not verify with its certificate')
   })
   return async () => {
-    for (const purpose of purposes) refuseExpiring(ca.now(), issuerFor(ca, purpose).certificate)
+    for (const { certificate } of issuing(ca)) refuseExpiring(ca.now(), certificate)
     await record()
-    await ca.issuer.reach?.()
+    for (const issuer of issuing(ca)) await issuer.reach?.()
     await key()
   }
 }

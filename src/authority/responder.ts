@@ -7,11 +7,12 @@
  * nonce is kept and given to whoever asks next, until something is revoked.
  */
 import { randomBytes } from 'node:crypto'
+import { bySystem } from '../events.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Log } from '../store/log.ts'
 import type { NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
-import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
+import { writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
 import type { CrlReason } from '../x509/crl.ts'
 import { DerError } from '../x509/der.ts'
 import {
@@ -21,8 +22,8 @@ import {
   ocspNoCheck,
   subjectKeyIdentifier,
 } from '../x509/extensions.ts'
-import { hex, hexDigest, keyIdentifier, publicKeyHash, rsaPublicKeyOf, verifies } from '../x509/key.ts'
-import { withCommonName } from '../x509/name.ts'
+import { hex, hexDigest, keyIdentifier, publicKeyHash, rsaPublicKeyOf } from '../x509/key.ts'
+import { nameBelow } from '../x509/name.ts'
 import {
   readOcspRequest,
   writeOcspError,
@@ -34,8 +35,9 @@ import {
 } from '../x509/ocsp.ts'
 import { oids } from '../x509/oids.ts'
 import { keyIdentifierOf } from './addresses.ts'
-import type { Issuer, SigningKey } from './authority.ts'
-import { listIssuer } from './revocationLists.ts'
+import { signedBy, type Issuer, type SigningKey } from './authority.ts'
+import { listIssuer, namesOnRecord } from './revocationLists.ts'
+import { clockDifference, wholeSeconds } from './validity.ts'
 
 const minute = 60_000 // milliseconds
 const day = 24 * 60 * minute
@@ -46,8 +48,6 @@ const keptFor = 60 * minute
 const keptAtMost = 10_000 // answers of some 2 kB
 /** Octets: what asks about one certificate and has no nonce has a hundred. Others are answered, and forgotten. */
 const longestKept = 200
-/** Clients whose clock is behind ours by this much take an answer at once. */
-const clockDifference = 5 * minute
 /** Of the certificate of a responder; it is followed by another at half of it. */
 const responderValidity = 14 * day
 /** How long nothing is tried again after the authority did not sign, in milliseconds. */
@@ -96,7 +96,7 @@ export function ocspResponder({
   const known = issuers.flatMap((issuer) =>
     (['sha1', 'sha256'] as const).map((algorithm) => ({ issuer, ...issuerHashes(issuer, algorithm) })),
   )
-  const names = new Map<string, string>() // of authorities on record, which do not change
+  let names: ReadonlyMap<string, string> = new Map() // of authorities on record, which do not change
   const delegates = new Map<Issuer, Delegate>()
   const renewals = new Map<Issuer, Promise<Delegate>>()
   const failedAt = new Map<Issuer, number>() // when the last renewal failed, by the clock that nobody sets
@@ -173,7 +173,7 @@ export function ocspResponder({
       })),
     )
     const { sign, certificate, keyHash } = await delegateOf(issuer)
-    const producedAt = new Date(Math.floor(now().getTime() / 1_000) * 1_000)
+    const producedAt = new Date(wholeSeconds(now()))
     const thisUpdate = new Date(producedAt.getTime() - clockDifference)
     const nextUpdate = new Date(producedAt.getTime() + validity)
     const data = writeTbsResponseData({
@@ -201,9 +201,7 @@ export function ocspResponder({
   /** Whether an authority on record is this one: its key may have had several certificates. */
   async function isOf(issuer: Issuer, authorityId: string): Promise<boolean> {
     if (issuer.record.id === authorityId) return true
-    if (!names.has(authorityId))
-      for (const { id, certificate } of await store.everyAuthority())
-        names.set(id, listIssuer(readCertificate(certificate)))
+    if (!names.has(authorityId)) names = await namesOnRecord(store)
     return names.get(authorityId) === listIssuer(issuer.certificate)
   }
 
@@ -234,14 +232,14 @@ export function ocspResponder({
     await issuer.reach?.() // nothing is written down that nobody can sign
     const key = await makeKey()
     const publicKey = rsaPublicKeyOf(key.publicKey)
-    const seconds = Math.floor(now().getTime() / 1_000) * 1_000
+    const seconds = wholeSeconds(now())
     const notBefore = new Date(Math.max(seconds - clockDifference, issuer.certificate.notBefore.getTime()))
     const notAfter = new Date(Math.min(seconds + responderValidity, issuer.certificate.notAfter.getTime()))
     const serialNumber = Buffer.concat([Uint8Array.of(0x4f), randomBytes(16)])
     const tbsCertificate = writeTbsCertificate({
       serialNumber,
       issuer: issuer.certificate.subject.der,
-      subject: withCommonName(issuer.certificate.subject, 'OCSP responder').der,
+      subject: nameBelow(issuer.certificate.subject, 'OCSP responder').der,
       notBefore,
       notAfter,
       publicKey,
@@ -264,12 +262,9 @@ export function ocspResponder({
       { ...responder, tbsCertificate, notBefore, notAfter, createdAt },
       certified(createdAt, issuer, responder.serialNumber, notAfter),
     )
-    const signature = await issuer.sign(tbsCertificate)
-    if (!(await verifies('sha256', tbsCertificate, issuer.publicKey, signature)))
-      throw new Error('what the CA key signed does not verify with its certificate')
     return {
       sign: key.sign,
-      certificate: writeCertificate(tbsCertificate, signature),
+      certificate: writeCertificate(tbsCertificate, await signedBy(issuer, tbsCertificate)),
       keyHash: keyIdentifier(publicKey),
       notBefore: notBefore.getTime(),
       renewAt: (seconds + notAfter.getTime()) / 2,
@@ -299,9 +294,7 @@ const certified = (at: Date, issuer: Issuer, serialNumber: string, notAfter: Dat
   at,
   type: 'responder.certified',
   outcome: 'success',
-  actor: 'system',
-  address: null,
-  requestId: null,
+  ...bySystem,
   objectId: issuer.record.id,
   details: { serialNumber, notAfter },
 })

@@ -7,6 +7,7 @@
  * lists: who is slower takes what the other has published.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import { bySystem } from '../events.ts'
 import type { Log } from '../store/log.ts'
 import type { NewAuditEvent, RevocationListRecord, RevokedRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -19,18 +20,17 @@ import {
   type CrlReason,
 } from '../x509/crl.ts'
 import { readKeyUsage } from '../x509/extensions.ts'
-import { hexDigest, pinOf, verifies } from '../x509/key.ts'
+import { hexDigest, pinOf } from '../x509/key.ts'
 import { oids } from '../x509/oids.ts'
 import { keyIdentifierOf } from './addresses.ts'
-import type { Issuer } from './authority.ts'
+import { signedBy, type Issuer } from './authority.ts'
+import { clockDifference, wholeSeconds } from './validity.ts'
 
 const day = 86_400_000 // milliseconds
 /** How long a list is good for. A verifier that cannot get the next one goes on for a week. */
 const validity = 7 * day
 /** After which a list is made anew, even if nothing was revoked. */
 const interval = day
-/** Verifiers whose clock is behind ours by this much take a list as soon as it is there. */
-const clockDifference = 5 * 60_000 // milliseconds
 /** How often it is looked at what peers have revoked and published, in milliseconds. */
 const lookEvery = 10_000
 /** How long a list that is wanted anew waits at most for more changes, in milliseconds. */
@@ -59,6 +59,12 @@ export function signsLists({ certificate }: Pick<Issuer, 'certificate'>): boolea
 /** Who signs a list: name and key. A certificate that was renewed over the same key is the same authority here. */
 export const listIssuer = ({ subject, publicKey }: Pick<Certificate, 'subject' | 'publicKey'>): string =>
   hexDigest('sha256', Buffer.concat([subject.der, Buffer.from(pinOf(publicKey), 'hex')]))
+
+/** Who signs its lists, by the id of each authority on record. */
+export async function namesOnRecord(store: Store): Promise<Map<string, string>> {
+  const all = await store.everyAuthority()
+  return new Map(all.map(({ id, certificate }) => [id, listIssuer(readCertificate(certificate))]))
+}
 
 export function publishLists({
   store,
@@ -110,7 +116,7 @@ export function publishLists({
     changes: number,
     last: Omit<RevocationListRecord, 'list'> | null,
   ): Promise<RevocationListRecord> {
-    const seconds = Math.floor(now().getTime() / 1_000) * 1_000
+    const seconds = wholeSeconds(now())
     // None is older than the one before, whichever clock that had; unless its clock was wrong altogether.
     const earliest = last !== null && last.thisUpdate <= now() ? last.thisUpdate.getTime() : 0
     const thisUpdate = new Date(Math.max(seconds - clockDifference, earliest))
@@ -119,26 +125,20 @@ export function publishLists({
     const tbsCertList = writeTbsCertList({
       issuer: issuer.certificate.subject.der,
       authorityKeyIdentifier: keyIdentifierOf(issuer),
-      number: BigInt(number),
+      number,
       thisUpdate,
       nextUpdate,
       // One that has expired stands in one more list (§3.3), then no longer.
       revokedCertificates: await entriesOf(await authoritiesOf(name), last?.thisUpdate ?? new Date(0)),
     })
     await nextTurn()
-    const signature = await issuer.sign(tbsCertList)
-    if (!(await verifies('sha256', tbsCertList, issuer.publicKey, signature)))
-      throw new Error('what the CA key signed does not verify with its certificate')
-    const list = writeCertificateList(tbsCertList, signature)
+    const list = writeCertificateList(tbsCertList, await signedBy(issuer, tbsCertList))
     return { id: store.newId(now()), issuer: name, number, changes, thisUpdate, nextUpdate, list }
   }
 
   /** All certificates of the authority: its key may have had several. */
   async function authoritiesOf(name: string): Promise<string[]> {
-    const all = await store.everyAuthority()
-    return all.flatMap(({ id, certificate }) =>
-      listIssuer(readCertificate(certificate)) === name ? [id] : [],
-    )
+    return [...(await namesOnRecord(store))].flatMap(([id, known]) => (known === name ? [id] : []))
   }
 
   async function entriesOf(authorityIds: readonly string[], expiredBefore: Date): Promise<Uint8Array[]> {
@@ -231,9 +231,7 @@ const published = (at: Date, issuer: Issuer, list: RevocationListRecord): NewAud
   at,
   type: 'revocationList.published',
   outcome: 'success',
-  actor: 'system',
-  address: null,
-  requestId: null,
+  ...bySystem,
   objectId: issuer.record.id,
   details: {
     number: list.number,

@@ -34,7 +34,7 @@ export function tellRevocations(
   const orders = revocationOrders({
     ...parts,
     onRevoked(reason, count) {
-      for (let n = 0; n < count; n++) parts.metrics.count('hgsca_certificates_revoked_total', { reason })
+      parts.metrics.count('hgsca_certificates_revoked_total', { reason }, count)
       changed()
     },
   })

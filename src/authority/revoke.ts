@@ -6,7 +6,8 @@
  * neither certified, renewed nor handed out again.
  */
 import { CaError } from '../errors.ts'
-import type { CertificateRecord, NewAuditEvent } from '../store/model.ts'
+import { bySystem } from '../events.ts'
+import type { CertificateRecord, NewAuditEvent, ToRevoke } from '../store/model.ts'
 import type { CrlReason } from '../x509/crl.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
@@ -46,11 +47,7 @@ export async function revoke(ca: CertificationAuthority, request: RevocationRequ
       request.reason === 'certificateHold'
         ? await hold(ca, certificate, request)
         : await revokeAll(ca, missing, request)
-    if (outcome !== 'recorded') continue
-    ca.revocations.changed()
-    revoked.push(...missing.map((one) => one.id))
-    if (request.reason === 'certificateHold') continue
-    for (const _ of missing) ca.metrics.count('hgsca_certificates_revoked_total', { reason: request.reason })
+    if (outcome === 'recorded') revoked.push(...missing.map((one) => one.id))
   }
   throw new CaError('busy', 'Others are revoking the same certificates.', { facts: { retryAfterSeconds: 1 } })
 }
@@ -85,29 +82,25 @@ export async function release(
  *
  * @returns how many.
  */
-export async function revokeLatecomers(
-  ca: Pick<CertificationAuthority, 'store' | 'now' | 'revocations' | 'metrics'>,
-): Promise<number> {
-  const told = { reason: 'keyCompromise', comment: 'another certificate over its key was revoked so' }
+export async function revokeLatecomers(ca: Records): Promise<number> {
   let count = 0
   for (;;) {
     const late = await ca.store.unrevokedOfCompromised()
     if (late.length === 0) return count
-    const revokedAt = ca.now()
-    const outcome = await ca.store.recordRevocations(
-      late.map(({ id }) => ({
-        ...{ certificateId: id, reason: told.reason, requestedBy: system.name, revokedAt, orderId: null },
-      })),
-      late.map((certificate) => eventOf(revokedAt, 'certificate.revoked', certificate, system, told)),
-    )
+    const outcome = await revokeAll(ca, late, {
+      reason: 'keyCompromise',
+      comment: 'another certificate over its key was revoked so',
+      by: { ...bySystem, name: bySystem.actor },
+    })
     if (outcome === 'alreadyRevoked') return count // a peer is at it
     count += late.length
-    for (const _ of late) ca.metrics.count('hgsca_certificates_revoked_total', { reason: told.reason })
-    ca.revocations.changed()
   }
 }
 
-const system = { name: 'system', address: null, requestId: null } as const
+/** What is needed to write a revocation down, and to tell everybody who tells of them. */
+type Records = Pick<CertificationAuthority, 'store' | 'now' | 'revocations' | 'metrics'>
+/** Who revokes, as far as the audit trail tells it. */
+type By = Pick<NewAuditEvent, 'address' | 'requestId'> & { readonly name: string }
 
 /** What is still to be revoked: the certificate, and with a compromised key all others over it. */
 async function notYet(
@@ -141,7 +134,7 @@ async function hold(
   const last = await ca.store.lastHold(certificate.id)
   if (last !== null && !last.isReleased) return 'taken' // a peer was faster
   const heldAt = ca.now()
-  return ca.store.recordHold(
+  const outcome = await ca.store.recordHold(
     {
       id: ca.store.newId(heldAt),
       certificateId: certificate.id,
@@ -151,15 +144,17 @@ async function hold(
     },
     eventOf(heldAt, 'certificate.held', certificate, by, { comment }),
   )
+  if (outcome === 'recorded') ca.revocations.changed()
+  return outcome
 }
 
-function revokeAll(
-  ca: CertificationAuthority,
-  certificates: readonly CertificateRecord[],
-  { reason, comment, by }: RevocationRequest,
+async function revokeAll(
+  ca: Records,
+  certificates: readonly ToRevoke[],
+  { reason, comment, by }: Pick<RevocationRequest, 'reason' | 'comment'> & { readonly by: By },
 ): Promise<'recorded' | 'alreadyRevoked'> {
   const revokedAt = ca.now()
-  return ca.store.recordRevocations(
+  const outcome = await ca.store.recordRevocations(
     certificates.map(({ id }) => ({
       certificateId: id,
       reason,
@@ -171,6 +166,11 @@ function revokeAll(
       eventOf(revokedAt, 'certificate.revoked', certificate, by, { reason, comment }),
     ),
   )
+  if (outcome === 'recorded') {
+    ca.metrics.count('hgsca_certificates_revoked_total', { reason }, certificates.length)
+    ca.revocations.changed()
+  }
+  return outcome
 }
 
 const alreadyRevoked = (certificate: CertificateRecord, detail: string): CaError =>
@@ -178,11 +178,12 @@ const alreadyRevoked = (certificate: CertificateRecord, detail: string): CaError
     facts: { revocation: certificate.revocation, ...pointerTo(certificate) },
   })
 
-const eventOf = (
+/** What the audit trail tells of it. */
+export const eventOf = (
   at: Date,
   type: 'certificate.revoked' | 'certificate.held' | 'certificate.released',
-  { id, serialNumber, lineageId }: CertificateRecord,
-  by: Pick<NewAuditEvent, 'address' | 'requestId'> & { readonly name: string },
+  { id, serialNumber, lineageId }: ToRevoke,
+  by: By,
   details: Readonly<Record<string, unknown>>,
 ): NewAuditEvent => ({
   at,

@@ -11,6 +11,7 @@ import { nextTurn } from '../turns.ts'
 import type { CrlReason } from '../x509/crl.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
+import { eventOf } from './revoke.ts'
 
 /** How many are revoked in one transaction. */
 const atOnce = 100
@@ -121,10 +122,13 @@ export function revocationOrders({
 
   function revoke(order: RevocationOrderRecord, page: readonly ToRevoke[]) {
     const revokedAt = now()
-    const { id: orderId, reason, requestedBy } = order
+    const { id: orderId, reason, requestedBy, requestId } = order
+    const by = { name: requestedBy, address: null, requestId }
     return store.recordRevocations(
       page.map(({ id }) => ({ certificateId: id, reason, requestedBy, revokedAt, orderId })),
-      page.map((one) => revokedEvent(revokedAt, order, one)),
+      page.map((one) =>
+        eventOf(revokedAt, 'certificate.revoked', one, by, { reason, comment: null, order: orderId }),
+      ),
     )
   }
 
@@ -158,23 +162,6 @@ export function revocationOrders({
     },
   }
 }
-
-const revokedEvent = (at: Date, order: RevocationOrderRecord, one: ToRevoke): NewAuditEvent => ({
-  at,
-  type: 'certificate.revoked',
-  outcome: 'success',
-  actor: order.requestedBy,
-  address: null,
-  requestId: order.requestId,
-  objectId: one.id,
-  details: {
-    serialNumber: one.serialNumber,
-    lineage: one.lineageId,
-    reason: order.reason,
-    comment: null,
-    order: order.id,
-  },
-})
 
 const completed = (at: Date, order: RevocationOrderRecord, revoked: number): NewAuditEvent => ({
   at,

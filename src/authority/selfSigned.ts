@@ -20,6 +20,7 @@ import { asGeneralNames, withCommonName } from './issue.ts'
 import { rememberingRefusals } from './refusal.ts'
 import { rehearse } from './rehearse.ts'
 import { judged } from './request.ts'
+import { clockDifference, wholeSeconds } from './validity.ts'
 
 export interface SelfSignedOrder {
   /** One certificate, with its own key, for each. */
@@ -50,7 +51,6 @@ export interface SelfSigned {
 
 const signWith = promisify(sign)
 const day = 86_400_000 // milliseconds
-const clockDifference = 5 * 60_000 // milliseconds
 
 /**
  * The certificates, made one after the other and told in the audit trail before they are handed out.
@@ -148,7 +148,7 @@ async function certified(
   { privateKey: pkcs8, publicKey }: GeneratedKey,
 ): Promise<SelfSigned> {
   const { purpose } = profile
-  const start = Math.floor(ca.now().getTime() / 1000) * 1000
+  const start = wholeSeconds(ca.now())
   const contents = {
     serialNumber: newSerialNumber(),
     issuer: subject.der,

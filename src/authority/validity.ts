@@ -12,10 +12,19 @@ export interface Validity {
 }
 
 const day = 86_400_000 // milliseconds
-const clockDifference = 5 * 60_000 // machines of one cluster may differ by as much, in milliseconds
+/** Machines of one cluster may differ by as much, in milliseconds: what begins does so earlier by this. */
+export const clockDifference = 5 * 60_000
 const leastUseful = 7 * day // below this a certificate helps nobody
 
-const wholeSeconds = (date: Date): number => Math.floor(date.getTime() / 1000) * 1000
+/** Certificates of HGS are for five years, and outlive no authority: its successor is needed long before. */
+const soon = 730 * day
+
+/** Whether it is time for the successor of an authority. */
+export const endsSoon = ({ notAfter }: Pick<Certificate, 'notAfter'>, now: Date): boolean =>
+  notAfter.getTime() - now.getTime() < soon
+
+/** In milliseconds since 1970. */
+export const wholeSeconds = (date: Date): number => Math.floor(date.getTime() / 1000) * 1000
 
 /** @throws CaError `authorityExpiring` when nothing useful can be issued any more. */
 export function refuseExpiring(now: Date, issuer: Certificate): void {

@@ -2,6 +2,7 @@
  * The audit trail watched: its end is verified before the service listens, the whole beside its work, and
  * then in rounds. What is found is told in the log and in the trail, and issues nothing more (guard.ts).
  */
+import { bySystem } from '../events.ts'
 import type { Log } from '../store/log.ts'
 import type { NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
@@ -91,8 +92,6 @@ const event = (
   at,
   type,
   outcome,
-  actor: 'system',
-  address: null,
-  requestId: null,
+  ...bySystem,
   objectId: null,
 })

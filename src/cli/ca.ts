@@ -2,32 +2,31 @@
 import { readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { AuthorityError, openIssuer, type Issuer } from '../authority/authority.ts'
-import { lastChoice, readChoices } from '../authority/choice.ts'
+import { AuthorityError, type Issuer } from '../authority/authority.ts'
+import { choiceFor, readChoices, type Choices } from '../authority/choice.ts'
 import { listIssuer } from '../authority/revocationLists.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
 import { dnsNameFault } from '../hgs/dnsName.ts'
 import { purposes } from '../hgs/profiles.ts'
-import { decryptPrivateKey, KeyFileError, readSecretFile } from '../keys/keyFile.ts'
-import { openKey } from '../keys/open.ts'
+import { decryptPrivateKey, KeyFileError, lineOf, readSecretFile } from '../keys/keyFile.ts'
 import { TokenError } from '../keys/tokenObjects.ts'
-import { recordOf } from '../lab.ts'
 import {
   importKey,
   importPfx,
   keySizes,
   makeSubordinate,
   makeWithRoot,
+  openAuthority,
   rewrap,
   takeCertificate,
   usualYears,
   type Plan,
 } from '../operation/authorities.ts'
+import { lastStart } from '../operation/life.ts'
 import { askForPassphrase } from '../prompt.ts'
-import { migrate } from '../store/migrate.ts'
 import type { Purpose } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
-import { actor, event, silent, tell } from './host.ts'
+import { actor, event, tell, withRecord } from './host.ts'
 
 export const caUsage = `
   hgs-ca ca init NAME --root FOLDER              make a root and an authority below it; FOLDER is then taken away
@@ -113,19 +112,13 @@ export async function onCa(arguments_: string[]): Promise<number | null> {
 async function withAuthorities(act: (host: Host) => Promise<number>): Promise<number> {
   await askForPassphrase(processEnvironment())
   const config = readConfig(processEnvironment(), { authorities: 'to come' })
-  const { caDir, passphrase, databaseUrl } = config
+  const { caDir, passphrase } = config
   if (caDir === null)
     return tell(
       'HGSCA_CA_DIR is not set. It names the folder of the authorities, in place of HGSCA_CA_KEY_FILE and HGSCA_CA_CERTIFICATE_FILE.\n',
       78,
     )
-  await migrate(databaseUrl, { log: silent })
-  const store = await recordOf(config, { log: silent })
-  try {
-    return await act({ store, caDir, passphrase, config })
-  } finally {
-    await store.close()
-  }
+  return withRecord(config, (store) => act({ store, caDir, passphrase, config }))
 }
 
 function folderOf({ caDir }: Host, name: string): string {
@@ -186,12 +179,7 @@ async function accept(host: Host, [name, path]: string[]): Promise<number> {
 async function importAuthority(host: Host, [name]: string[], given: Options): Promise<number> {
   const folder = folderOf(host, name!)
   const { pfx, key, certificate, 'password-file': passwordFile } = given
-  const password =
-    passwordFile === undefined
-      ? ''
-      : readSecretFile(passwordFile, '--password-file')
-          .toString('utf8')
-          .replace(/\r?\n$/, '')
+  const password = passwordFile === undefined ? '' : lineOf(readSecretFile(passwordFile, '--password-file'))
   const now = new Date()
   let issuer: Issuer
   if (pfx !== undefined && key === undefined && certificate === undefined) {
@@ -215,11 +203,9 @@ async function importAuthority(host: Host, [name]: string[], given: Options): Pr
 async function list({ store, config }: Host): Promise<number> {
   const inUse = await store.inUseUnder(new Date())
   const issued = await store.everIssued()
-  const choices = await readChoices(store)
-  const chosen = (purpose: Purpose | null): string | undefined => {
-    const id = lastChoice(choices, purpose) ?? (purpose === null ? choices.before : null)
-    return id == null ? undefined : choices.names.get(id)
-  }
+  const choices = await choicesIn(store)
+  const chosen = (purpose: Purpose | null): string | undefined =>
+    choices.names.get(choiceFor(choices, purpose) ?? '')
   for (const { name, issuer } of await openedOf(config)) {
     const { id, subject, notAfter } = issuer.record
     const itself = listIssuer(issuer.certificate)
@@ -258,8 +244,8 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     throw new AuthorityError(
       `${name} is valid from ${next.certificate.notBefore.toISOString()} to ${next.certificate.notAfter.toISOString()}: it cannot issue now.`,
     )
-  const choices = await readChoices(store)
-  const before = lastChoice(choices, purpose) ?? (purpose === null ? choices.before : null)
+  const choices = await choicesIn(store)
+  const before = choiceFor(choices, purpose)
   if (before !== null && choices.names.get(before) === listIssuer(next.certificate))
     return tell(`${name} issues already.\n`, 0)
 
@@ -306,9 +292,7 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
 async function rewrapKeys(host: Host, _words: string[], given: Options): Promise<number> {
   const path = given['new-passphrase-file']
   if (path === undefined) throw new UsageError('--new-passphrase-file FILE holds the new passphrase.')
-  const next = readSecretFile(path, '--new-passphrase-file')
-    .toString('utf8')
-    .replace(/\r?\n$/, '')
+  const next = lineOf(readSecretFile(path, '--new-passphrase-file'))
   if (next.length < 12) throw new UsageError('A passphrase has 12 characters at least.')
   const folders = await rewrap(host.caDir, host.passphrase, next)
   await host.store.recordEvent(event('authority.rewrapped', null, new Date(), { folders }))
@@ -318,14 +302,16 @@ async function rewrapKeys(host: Host, _words: string[], given: Options): Promise
   )
 }
 
+const choicesIn = async (store: Store): Promise<Choices> =>
+  readChoices(store, (await lastStart(store))?.authority ?? null)
+
 /** Those that have a certificate, by the names of their folders. */
 async function openedOf({ authorities }: Config): Promise<{ name: string; issuer: Issuer }[]> {
   const all: { name: string; issuer: Issuer }[] = []
-  for (const { certificate, key, passphrase } of authorities) {
-    const { pem, from } = certificate
-    const opened = await openKey(key.pem, key.from, passphrase)
-    all.push({ name: basename(dirname(from)), issuer: await openIssuer(pem, from, opened, null) })
-    await opened.close()
+  for (const authority of authorities) {
+    const { issuer, close } = await openAuthority(authority, null)
+    await close()
+    all.push({ name: basename(dirname(authority.certificate.from)), issuer })
   }
   return all
 }

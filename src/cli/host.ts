@@ -24,10 +24,15 @@ export async function withStore(act: (store: Store, config: Config) => Promise<n
   const path = databaseUrl.replace(/^file:/, '')
   if (mode === 'lab' && !existsSync(path))
     return tell(`There is no record at ${path} yet: the service makes it when it starts.\n`, 78)
-  await migrate(databaseUrl, { log: silent })
+  return withRecord(config, (store) => act(store, config))
+}
+
+/** The same for one whose configuration is read already. */
+export async function withRecord(config: Config, act: (store: Store) => Promise<number>): Promise<number> {
+  await migrate(config.databaseUrl, { log: silent })
   const store = await recordOf(config, { log: silent })
   try {
-    return await act(store, config)
+    return await act(store)
   } finally {
     await store.close()
   }

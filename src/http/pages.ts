@@ -2,10 +2,10 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
-import { issuerFor, type CertificationAuthority } from '../authority/authority.ts'
+import { issuing, type CertificationAuthority } from '../authority/authority.ts'
 import { readyCheck } from '../authority/ready.ts'
+import { endsSoon } from '../authority/validity.ts'
 import { CaError, codes, type Code } from '../errors.ts'
-import { purposes } from '../hgs/profiles.ts'
 import { problems } from './describe.ts'
 import { statuses } from './problem.ts'
 import { Health } from './schemas.ts'
@@ -15,15 +15,11 @@ export interface Readiness {
   draining: boolean
 }
 
-/** Certificates of HGS are for five years, and outlive no authority: its successor is needed long before. */
-const early = 730 * 86_400_000 // milliseconds
-
 function endingSoon(ca: CertificationAuthority): string[] {
-  const issuing = new Set(purposes.map((purpose) => issuerFor(ca, purpose)))
-  return [...issuing].flatMap(({ record: { subject, notAfter } }) =>
-    notAfter.getTime() - ca.now().getTime() < early
-      ? [`The authority ${subject} ends on ${notAfter.toISOString()}, and no certificate outlives it.`]
-      : [],
+  const ending = issuing(ca).filter(({ certificate }) => endsSoon(certificate, ca.now()))
+  return ending.map(
+    ({ record: { subject, notAfter } }) =>
+      `The authority ${subject} ends on ${notAfter.toISOString()}, and no certificate outlives it.`,
   )
 }
 

@@ -47,6 +47,9 @@ export function readSecretFile(path: string, what: string): Buffer {
   }
 }
 
+/** The one line of such a text: a passphrase, a PIN, an address. */
+export const lineOf = (text: Buffer): string => text.toString('utf8').replace(/\r?\n$/, '')
+
 /**
  * Who else than the service could read or change a secret, in words, or null.
  *

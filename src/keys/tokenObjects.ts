@@ -3,7 +3,7 @@
  * says of itself. In the words of PKCS#11 2.40. All of it happens at once, in this thread.
  */
 import type * as Pkcs11 from 'pkcs11js'
-import { readSecretFile } from './keyFile.ts'
+import { lineOf, readSecretFile } from './keyFile.ts'
 import type { Binding, Library } from './tokenLibrary.ts'
 import { describeKey, type TokenUri } from './tokenUri.ts'
 
@@ -101,7 +101,7 @@ export function sessionOn(
 ): Pkcs11.Handle {
   const { api, words } = library
   const text = readSecretFile(uri.pinFile, 'the PIN of the token')
-  const pin = text.toString('utf8').replace(/\r?\n$/, '')
+  const pin = lineOf(text)
   text.fill(0)
   const wrong = (why: string, said: string | null) =>
     new TokenError(`${nameOf(uri)} does not take the PIN in ${uri.pinFile} (${why}).`, said)

@@ -19,10 +19,13 @@ import {
   type Issuer,
   type SigningKey,
 } from '../authority/authority.ts'
+import type { AuthorityFiles } from '../config.ts'
+import { CaError } from '../errors.ts'
 import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from '../keys/keyFile.ts'
 import { openKey } from '../keys/open.ts'
 import { signerWith } from '../keys/signer.ts'
 import { makeTokenKey } from '../keys/token.ts'
+import { TokenError } from '../keys/tokenObjects.ts'
 import { isTokenUri } from '../keys/tokenUri.ts'
 import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
 import { writeCertificationRequest, writeCertificationRequestInfo } from '../x509/certificationRequest.ts'
@@ -72,6 +75,31 @@ export interface Made {
   readonly folder: string
   readonly subject: string
   readonly publicKeyPin: string
+}
+
+/** An authority that the configuration names, and how to let go of its key. */
+export interface Opened {
+  readonly issuer: Issuer
+  readonly warnings: readonly string[]
+  readonly close: () => Promise<void>
+}
+
+/**
+ * @param at - when it must be valid; null for whenever: of several, one may have ended.
+ * @throws AuthorityError, KeyFileError, TokenError in words for the operator.
+ */
+export async function openAuthority(
+  { certificate, key, passphrase }: AuthorityFiles,
+  at: Date | null,
+): Promise<Opened> {
+  const { close, warnings, ...signing } = await openKey(key.pem, key.from, passphrase)
+  try {
+    return { issuer: await openIssuer(certificate.pem, certificate.from, signing, at), warnings, close }
+  } catch (error) {
+    await close()
+    // A token that is there and does not sign says why.
+    throw error instanceof CaError && error.cause instanceof TokenError ? error.cause : error
+  }
 }
 
 /** What all authorities below a root have: they issue certificates of HGS, and no authorities. */
@@ -216,9 +244,14 @@ export async function takeCertificate(
 ): Promise<Issuer> {
   const keyPath = join(folder, 'key.pem')
   const key = await openKey(readSecretFile(keyPath, 'the CA key'), keyPath, passphrase)
-  const pem = chainPem(file, publicKeyPin(rsaPublicKeyOf(key.publicKey)))
-  const issuer = await openIssuer(pem, file.from, key, now)
-  await key.close()
+  let pem: string
+  let issuer: Issuer
+  try {
+    pem = chainPem(file, publicKeyPin(rsaPublicKeyOf(key.publicKey)))
+    issuer = await openIssuer(pem, file.from, key, now)
+  } finally {
+    await key.close()
+  }
   const path = join(folder, 'certificate.pem')
   if (existsSync(path)) {
     const before = await readFile(path, 'utf8')

@@ -8,11 +8,10 @@ import { existsSync, statSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
+import { endsSoon } from '../authority/validity.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
-import { CaError } from '../errors.ts'
 import { purposes } from '../hgs/profiles.ts'
 import { encryptionOf, KeyFileError, openness } from '../keys/keyFile.ts'
-import { openKey } from '../keys/open.ts'
 import { signerWith } from '../keys/signer.ts'
 import { TokenError } from '../keys/tokenObjects.ts'
 import { labAuthority, recordOf } from '../lab.ts'
@@ -22,9 +21,10 @@ import type { Store } from '../store/open.ts'
 import { isAtLeast } from '../store/sqlite.ts'
 import { readCertificate } from '../x509/certificate.ts'
 import { describeName } from '../x509/name.ts'
+import { openAuthority, type Opened } from './authorities.ts'
 import type { Outlets } from './check.ts'
 import { entranceFindings } from './entrance.ts'
-import { authoritySoon, day, finding, soon, type Finding, type Severity } from './finding.ts'
+import { day, finding, soon, type Finding, type Severity } from './finding.ts'
 
 const authorityTooLate = 7 * day // below this nothing is issued any more, see authority/validity.ts
 const clockDifference = 5_000 // milliseconds by which the clocks of two hosts may differ
@@ -131,14 +131,11 @@ async function authorityFindings(
   now: Date,
 ): Promise<Finding[]> {
   const issuers: Issuer[] = []
-  const keys: Awaited<ReturnType<typeof openKey>>[] = []
+  const keys: Opened[] = []
   try {
     const at = authorities.length === 1 ? now : null // of several, one may have ended
-    for (const { certificate, key, passphrase } of authorities) {
-      const opened = await openKey(key.pem, key.from, passphrase)
-      keys.push(opened)
-      issuers.push(await openIssuer(certificate.pem, certificate.from, opened, at))
-    }
+    for (const authority of authorities) keys.push(await openAuthority(authority, at))
+    issuers.push(...keys.map(({ issuer }) => issuer))
     if (authorities.length === 0) {
       if (config?.mode !== 'lab') return [finding('authority', 'skipped', 'the configuration has faults')]
       if (!existsSync(join(config.dataDir, 'authority')))
@@ -147,9 +144,8 @@ async function authorityFindings(
       issuers.push(await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now))
     }
   } catch (error) {
-    const told = error instanceof CaError ? (error.cause ?? error) : error // a token says why
-    const { message, code } = told as NodeJS.ErrnoException
-    const known = [AuthorityError, KeyFileError, TokenError].some((kind) => told instanceof kind)
+    const { message, code } = error as NodeJS.ErrnoException
+    const known = [AuthorityError, KeyFileError, TokenError].some((kind) => error instanceof kind)
     if (!known && code === undefined) throw error
     return [
       finding(
@@ -177,7 +173,7 @@ async function authorityFindings(
 function authorityFinding({ record: { subject, notAfter } }: Issuer, now: Date): Finding {
   const left = notAfter.getTime() - now.getTime()
   const found = `${subject}, until ${notAfter.toISOString()} (${Math.floor(left / day)} days); its key signs`
-  if (left >= authoritySoon) return finding('authority', 'ok', found)
+  if (!endsSoon({ notAfter }, now)) return finding('authority', 'ok', found)
   return finding(
     'authority',
     left < authorityTooLate ? 'error' : 'warning',

@@ -3,10 +3,11 @@
  * certificates, the issuer of access tokens.
  */
 import { X509Certificate } from 'node:crypto'
+import { endsSoon } from '../authority/validity.ts'
 import type { Config } from '../config.ts'
 import type { ClientIssuer } from '../identity/clientCertificate.ts'
 import { fetchIssuer, IssuerError } from '../identity/issuer.ts'
-import { authoritySoon, finding, soon, type Finding } from './finding.ts'
+import { finding, soon, type Finding } from './finding.ts'
 
 export const entranceFindings = async ({ tls, tokenIssuer }: Config, now: Date): Promise<Finding[]> => [
   ...(tls === null ? [] : [httpsFinding(tls.cert, now), ...clientIssuersFindings(tls.clientIssuers, now)]),
@@ -35,7 +36,7 @@ function clientIssuersFindings(issuers: readonly ClientIssuer[], now: Date): Fin
     const found = `${subject}, until ${notAfter.toISOString()}`
     if (now < notBefore)
       return finding('client-ca', 'error', `${found}: not valid before ${notBefore.toISOString()}`, remedy)
-    if (left >= authoritySoon) return finding('client-ca', 'ok', found)
+    if (!endsSoon({ notAfter }, now)) return finding('client-ca', 'ok', found)
     return finding(
       'client-ca',
       left < 0 ? 'error' : 'warning',

@@ -24,5 +24,4 @@ export const finding = (
 })
 
 export const day = 86_400_000 // milliseconds
-export const authoritySoon = 730 * day // certificates of HGS are for five years, and outlive no authority
 export const soon = 30 * day // for what is replaced within days: API keys, the certificate for HTTPS

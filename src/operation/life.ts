@@ -4,12 +4,11 @@ import { hostname } from 'node:os'
 import type { Issuer } from '../authority/authority.ts'
 import { chosen } from '../authority/cycle.ts'
 import type { Config } from '../config.ts'
+import { bySystem } from '../events.ts'
 import { profiles } from '../hgs/profiles.ts'
 import { lastMigration } from '../store/migrate.ts'
 import type { NewAuditEvent } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
-
-const system = { actor: 'system', address: null, requestId: null } as const
 
 const digest = (value: unknown): string =>
   createHash('sha256').update(JSON.stringify(value)).digest('hex').toUpperCase()
@@ -19,35 +18,40 @@ interface Told {
   readonly configuration?: string
   readonly profiles?: string
   readonly settings?: Readonly<Record<string, string>>
+  /** The id of the one that issued then. */
+  readonly authority?: string
 }
 
+/** What the start before has told, of whichever instance; null before the first. */
+export const lastStart = async (store: Store): Promise<Told | null> =>
+  (await store.lastEvent('service.started')) as Told | null
+
 /** With what it starts, and what differs from the start before. Of a secret it says that it is set. */
-export async function started(
+export function started(
   {
-    store,
+    before,
     config,
     issuer,
     version,
     migrated,
   }: {
-    readonly store: Store
+    readonly before: Told | null
     readonly config: Config
     readonly issuer: Issuer
     readonly version: string
     readonly migrated: readonly string[]
   },
   at: Date,
-): Promise<NewAuditEvent> {
+): NewAuditEvent {
   const settings = config.fingerprints
   const inForce = digest(Object.values(profiles).map((profile) => chosen(config, profile)))
-  const before = (await store.lastEvent('service.started')) as Told | null
   const earlier = before?.settings ?? {}
   const changed = [...new Set([...Object.keys(settings), ...Object.keys(earlier)])]
     .filter((name) => settings[name] !== earlier[name])
     .toSorted()
   const configuration = digest(settings)
   return {
-    ...system,
+    ...bySystem,
     at,
     type: 'service.started',
     outcome: 'success',
@@ -71,7 +75,7 @@ export async function started(
 }
 
 export const stopped = (exitCode: number, at: Date): NewAuditEvent => ({
-  ...system,
+  ...bySystem,
   at,
   type: 'service.stopped',
   outcome: exitCode === 0 ? 'success' : 'failure',
@@ -80,7 +84,7 @@ export const stopped = (exitCode: number, at: Date): NewAuditEvent => ({
 })
 
 export const keyLoaded = ({ record, publicKeyPin }: Issuer, at: Date): NewAuditEvent => ({
-  ...system,
+  ...bySystem,
   at,
   type: 'authority.keyLoaded',
   outcome: 'success',

@@ -4,7 +4,7 @@
  * is it known which one that is.
  */
 
-import type { EventType } from '../events.ts'
+import { bySystem, type EventType } from '../events.ts'
 import { nextTurn } from '../turns.ts'
 import {
   AuditEntry,
@@ -136,9 +136,7 @@ export async function beginChain(
       at: new Date(),
       type: chainBegun,
       outcome: 'success',
-      actor: 'system',
-      address: null,
-      requestId: null,
+      ...bySystem,
       objectId: null,
       details: { earlierEvents: Number(last.sequence), hash },
     }),

@@ -3,6 +3,7 @@
  * is one transaction with its audit event. Deciding and signing is for authority/.
  */
 
+import { bySystem } from '../events.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 import type { Addition, Database } from './database.ts'
 import type {
@@ -119,9 +120,7 @@ export function issuanceFunctions(database: Database) {
             at: registeredAt,
             type: 'authority.registered',
             outcome: 'success',
-            actor: 'system',
-            address: null,
-            requestId: null,
+            ...bySystem,
             objectId: id,
             details: { subject, notBefore, notAfter },
           }),

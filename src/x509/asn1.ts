@@ -55,7 +55,8 @@ export function integer(value: Uint8Array | number): Asn1 {
   return primitive(Type.INTEGER, String.fromCharCode(...octets))
 }
 
-function numberOctets(value: number): number[] {
+/** Big-endian, as few as there must be: none for 0. */
+export function numberOctets(value: number): number[] {
   const octets: number[] = []
   for (let rest = value; rest > 0; rest = Math.floor(rest / 256)) octets.unshift(rest % 256)
   return octets

@@ -70,8 +70,8 @@ export interface RevocationListContents {
   /** The DER of the subject of the authority, octet by octet. */
   readonly issuer: Uint8Array
   readonly authorityKeyIdentifier: Uint8Array
-  /** From 1, one more with each list of this authority; at most 20 octets (§5.2.3). */
-  readonly number: bigint
+  /** From 1, one more with each list of this authority (§5.2.3). */
+  readonly number: number
   readonly thisUpdate: Date
   readonly nextUpdate: Date
   /** Written by `writeRevokedCertificate`, one after the other. */
@@ -91,7 +91,7 @@ export function writeTbsCertList(contents: RevocationListContents): Uint8Array {
     0,
     writeExtensions([
       authorityKeyIdentifier(contents.authorityKeyIdentifier),
-      extension(oids.cRLNumber, false, asn1.integer(octetsOf(contents.number))),
+      extension(oids.cRLNumber, false, asn1.integer(contents.number)),
     ]),
   )
   // An empty list is left out (§5.1.2.6).
@@ -107,13 +107,7 @@ export const writeCertificateList = (tbsCertList: Uint8Array, signature: Uint8Ar
 /** A SEQUENCE around elements that may be many: its head, then they as they are. */
 function wrap(elements: readonly Uint8Array[]): Uint8Array[] {
   const length = elements.reduce((sum, { length }) => sum + length, 0)
-  const octets = length < 0x80 ? [] : [...octetsOf(BigInt(length))]
+  const octets = length < 0x80 ? [] : asn1.numberOctets(length)
   const head = octets.length === 0 ? [length] : [0x80 | octets.length, ...octets]
   return [Uint8Array.from([tag.sequence, ...head]), ...elements]
-}
-
-/** Big-endian, as few as there must be. */
-function octetsOf(number: bigint): Uint8Array {
-  const digits = number.toString(16)
-  return Buffer.from(digits.length % 2 === 0 ? digits : `0${digits}`, 'hex')
 }

@@ -132,7 +132,7 @@ export function nameFrom(fields: Readonly<Record<string, string | undefined>>): 
 }
 
 /** `name` with one more common name after all it has, and those octet by octet. */
-export function withCommonName(name: Name, commonName: string): Name {
+export function nameBelow(name: Name, commonName: string): Name {
   const attribute = { oid: '2.5.4.3', value: commonName, stringType: tag.utf8String }
   const before = readDer(name.der).children.map((rdn) => asn1.raw(rdn))
   const der = asn1.toDer(asn1.sequence(...before, asn1.set(writeAttribute(attribute))))

@@ -84,7 +84,7 @@ t.test('two authorities', async (t) => {
 
   await t.test('what was begun under one is finished under it, whichever issues now', async (t) => {
     const died = { ...both.ca.issuer, sign: () => Promise.reject(new Error('it died')) }
-    const dying = await both.again({ loaded, revocations, issuer: died })
+    const dying = await both.again({ loaded: [died, second], revocations, issuer: died })
     const csr = asPem(freshRequest())
     const idempotency = { 'idempotency-key': 'begun-under-the-first' }
     const order = { body: { purpose: 'signing', csr }, headers: idempotency }
@@ -177,7 +177,8 @@ t.test('names are held against the constraints of the authority that issues for 
     permitted: [{ type: 'dNSName', text: 'contoso.com', name: null }],
     excluded: [],
   } as const
-  const both = await service.again({ issuerOf: { https: { ...second, nameConstraints: [constraint] } } })
+  const bounded = { ...second, nameConstraints: [constraint] }
+  const both = await service.again({ issuerOf: { https: bounded }, loaded: [service.ca.issuer, bounded] })
   const order = async (purpose: string, name: string) => {
     const subject = [
       ['O', 'Contoso'],

@@ -50,7 +50,9 @@ t.test('one key has one use', async (t) => {
       const pems = [await opensslCertificate(t, issuing), await opensslCertificate(t, root)]
       const above = rsaKey(2048, 'Root')
       const below = await service.again({ issuer: await issuerOf(pems, 'Issuing') })
-      await refused(await below.post('/v1/certificates', order(above)), {}, /authority, CN=Root,O=Contoso/)
+      const beside = await service.again({ loaded: [service.ca.issuer, below.ca.issuer] })
+      for (const { post } of [below, beside])
+        await refused(await post('/v1/certificates', order(above)), {}, /authority, CN=Root,O=Contoso/)
 
       await service.ca.store.registerAuthority(below.ca.issuer.record)
       service.clock.now = new Date() // not before what is on record
