@@ -34,17 +34,18 @@ const script = (text: string): string => `data:text/javascript,${encodeURICompon
 const dies = (armed: string, { nth = 1 }: Point): string => `
   import { existsSync } from 'node:fs'
   let passed = 0
-  const die = () => existsSync(${JSON.stringify(armed)}) && ++passed === ${nth} && process.kill(process.pid, 'SIGKILL')
+  const isDue = () => existsSync(${JSON.stringify(armed)}) && ++passed === ${nth}
+  const die = () => process.kill(process.pid, 'SIGKILL')
   const dies = (act, when) => typeof act === 'function' ? dying(act, when) : fail()
   const fail = () => { throw new Error('there is no such function to die at') }
+  // Asked before the act: whoever has its answer may be faster than the return from it, and arms for the next.
   const dying = (act, when) => function (...args) {
-    if (when === 'before') die()
+    const due = isDue()
+    if (due && when === 'before') die()
     const result = act.apply(this, args)
-    if (when === 'after') {
-      if (typeof result?.then === 'function') return result.then((value) => (die(), value))
-      die()
-    }
-    return result
+    if (!due) return result
+    if (typeof result?.then === 'function') return result.then((value) => (die(), value))
+    die()
   }
 `
 
