@@ -34,6 +34,8 @@ export interface Config {
   readonly mode: 'lab' | 'production'
   readonly host: string
   readonly port: number
+  /** Where verifiers are answered over plain HTTP, beside `port`; null for nowhere. */
+  readonly pkiPort: number | null
   /** Absolute. Lab mode keeps everything here; production mode writes nothing to it. */
   readonly dataDir: string
   readonly databaseUrl: string
@@ -88,6 +90,8 @@ const settings = {
   HGSCA_HOST:
     'Address to listen on. Default 127.0.0.1. Any other needs TLS or HGSCA_TRUSTED_PROXIES, and is not for lab mode.',
   HGSCA_PORT: 'Port to listen on. Default 8080.',
+  HGSCA_PKI_PORT:
+    'A second port, on the same host and in plain HTTP, for those who verify certificates: revocation lists, OCSP and the certificates of the authorities are there, and nothing else; no API key is read. For a service that ends TLS itself, since verifiers do not follow https://. HGSCA_PUBLIC_URL is to lead there. Default none.',
   HGSCA_DATA_DIR: 'Folder of lab mode. Default data. Whoever reads it holds the key of the lab authority.',
   HGSCA_DATABASE_URL: 'Secret. file:/path/to/record.db (SQLite) or postgresql://user:password@host/database.',
   HGSCA_CA_CERTIFICATE_FILE: 'The certificate of the authority in PEM, followed by those above it.',
@@ -317,9 +321,17 @@ export function readConfig(
       )
     }
   }
-  const portText = value('HGSCA_PORT') ?? '8080'
-  const port = /^\d{1,5}$/.test(portText) ? Number(portText) : -1
-  if (port < 0 || port > 65_535) fault(`HGSCA_PORT: ${portText} is not a port.`)
+  const portIn = (name: Setting): number | null => {
+    const text = value(name)
+    if (text !== null && !(/^\d{1,5}$/.test(text) && Number(text) <= 65_535))
+      fault(`${name}: ${text} is not a port.`)
+    return text === null ? null : Number(text)
+  }
+  const port = portIn('HGSCA_PORT') ?? 8080
+  const pkiPort = portIn('HGSCA_PKI_PORT')
+  if (pkiPort === port && port !== 0)
+    // 0 is any that is free, each time another
+    fault(`HGSCA_PKI_PORT: ${port} is HGSCA_PORT already. Give each its own.`)
   const logLevel = value('HGSCA_LOG_LEVEL') as LogLevel | null
   if (logLevel !== null && !logLevels.includes(logLevel))
     fault(`HGSCA_LOG_LEVEL: ${logLevel} is not one of ${logLevels.join(', ')}.`)
@@ -374,6 +386,7 @@ export function readConfig(
     mode,
     host,
     port,
+    pkiPort,
     dataDir,
     databaseUrl: database ?? `file:${resolve(dataDir, 'hgs-ca.db')}`,
     authorities,

@@ -58,6 +58,7 @@ t.test('without any setting', async (t) => {
       mode: 'lab',
       host: '127.0.0.1',
       port: 8080,
+      pkiPort: null,
       dataDir: resolve('data'),
       databaseUrl: `file:${resolve('data/hgs-ca.db')}`,
       authorities: [],
@@ -104,6 +105,18 @@ t.test('without any setting', async (t) => {
     },
     'lab mode can be moved',
   )
+})
+
+t.test('a port for verifiers comes with any mode', async (t) => {
+  const { env } = files(t)
+  for (const others of [{}, env]) {
+    t.match(readConfig({ ...others, HGSCA_PKI_PORT: '8081' }), { port: 8080, pkiPort: 8081 })
+    t.match(
+      readConfig({ ...others, HGSCA_PORT: '0', HGSCA_PKI_PORT: '0' }),
+      { port: 0, pkiPort: 0 },
+      'twice any that is free',
+    )
+  }
 })
 
 t.test('which first certificates need an approval', async (t) => {
@@ -342,6 +355,21 @@ t.test('each fault has its sentence', async (t) => {
     ],
     ['a port that is none', { HGSCA_PORT: '65536' }, 'HGSCA_PORT: 65536 is not a port.'],
     ['a port in words', { HGSCA_PORT: '-1' }, 'HGSCA_PORT: -1 is not a port.'],
+    [
+      'a port for verifiers that is none',
+      { HGSCA_PKI_PORT: '65536' },
+      'HGSCA_PKI_PORT: 65536 is not a port.',
+    ],
+    [
+      'one port for both',
+      { HGSCA_PORT: '8443', HGSCA_PKI_PORT: '08443' },
+      'HGSCA_PKI_PORT: 8443 is HGSCA_PORT already. Give each its own.',
+    ],
+    [
+      'one port for both, unsaid',
+      { HGSCA_PKI_PORT: '8080' },
+      'HGSCA_PKI_PORT: 8080 is HGSCA_PORT already. Give each its own.',
+    ],
     ['a port in hex', { HGSCA_PORT: '0x50' }, 'HGSCA_PORT: 0x50 is not a port.'],
     ...['0', '1000001', '-5', '1e3', 'off'].map((text): [string, Variables, string] => [
       `a rate limit of ${text}`,
