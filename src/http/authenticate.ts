@@ -93,6 +93,14 @@ export function requirePermissions(
   })
 }
 
+/** A server without credentials: it has public routes alone, or refuses to start. Call before any is declared. */
+export function nobodyIsKnown(app: FastifyInstance): void {
+  app.decorateRequest('caller', null)
+  app.addHook('onRoute', ({ method, url, config }) => {
+    if (config?.permission !== 'public') throw new Error(`the route ${String(method)} ${url} is not public`)
+  })
+}
+
 /** An API key, an access token, or else the client certificate of the connection. */
 async function callerOf(
   request: FastifyRequest,

@@ -23,12 +23,14 @@ export interface Counted {
   readonly ordersInFlight: () => number
   /** Lines of the log, so far. */
   readonly linesDropped: () => number
+  /** What clients connect to. */
+  readonly listeners: readonly FastifyInstance[]
 }
 
 export function metricsRoute(
   server: FastifyInstance,
   ca: CertificationAuthority,
-  { ordersInFlight, linesDropped }: Counted,
+  { ordersInFlight, linesDropped, listeners }: Counted,
 ): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
   const { metrics, store } = ca
@@ -78,10 +80,16 @@ export function metricsRoute(
       },
     },
     async (_request, reply) => {
-      const connections = new Promise<number>((resolve) =>
-        server.server.getConnections((_error, count) => resolve(count ?? 0)),
+      const connections = listeners.map(
+        ({ server }) =>
+          new Promise<number>((resolve) => server.getConnections((_error, count) => resolve(count ?? 0))),
       )
-      metrics.show('hgsca_connections', {}, await connections)
+      const open = await Promise.all(connections)
+      metrics.show(
+        'hgsca_connections',
+        {},
+        open.reduce((sum, count) => sum + count),
+      )
       await lookUp()
       return reply
         .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')

@@ -1,6 +1,6 @@
 /**
- * The REST face, put together: limits, parsers, authentication, routes, documentation.
- * It listens to nobody yet; main.ts does that.
+ * The REST face, put together: limits, parsers, authentication, routes, documentation. And the part of it
+ * that verifiers need, by itself. They listen to nobody yet; main.ts does that.
  */
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
@@ -9,12 +9,18 @@ import type { TlsOptions } from 'node:tls'
 import { setImmediate as anyTurn } from 'node:timers/promises'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import Fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify'
 import type { CertificationAuthority } from '../authority/authority.ts'
 import { CaError, type Code } from '../errors.ts'
 import type { ClientIssuer } from '../identity/clientCertificate.ts'
 import { admitOrders } from './admission.ts'
-import { requirePermissions, type Recognition } from './authenticate.ts'
+import { nobodyIsKnown, requirePermissions, type Recognition } from './authenticate.ts'
 import { auditEventRoutes } from './auditEvents.ts'
 import { authorityRoutes } from './authority.ts'
 import { certificateRoutes } from './certificates.ts'
@@ -69,6 +75,8 @@ export interface ServerOptions extends Recognition {
   readonly rateLimit?: number | null
   /** How many lines of the log were dropped so far. */
   readonly linesDropped?: () => number
+  /** What listens beside it, whose connections are counted too. */
+  readonly pki?: FastifyInstance | null
 }
 
 const bodyLimit = 65_536 // octets; the largest genuine body, a request of an 8192-bit key, has 5,000
@@ -81,6 +89,70 @@ const maxConnections = 2_048
 const lingering = 1_000 // milliseconds that a client has to read an answer that came before it had sent all
 
 export async function buildServer(options: ServerOptions): Promise<FastifyInstance> {
+  const app = serverWithoutRoutes(options, 'GET /docs describes the API.')
+  await describeApi(app, options)
+  const ordersInFlight = admitOrders(app, options.ca.metrics)
+  const limits = await rateLimits(app, options.rateLimit ?? null, options.ca.metrics)
+  requirePermissions(app, options.ca, options, options.tls?.clientIssuers, limits)
+  tellTurnedAway(app, options.ca, options.apiKeyPepper)
+  refuseUnknownQueries(app)
+  app.addSchema(CertificateView)
+  app.addSchema(DryRunView)
+  app.addSchema(KitView)
+  app.addSchema(RequestView)
+  app.addSchema(Problem)
+  app.addSchema(ConformanceReport)
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    uiConfig: { docExpansion: 'list', persistAuthorization: false },
+  })
+
+  certificateRoutes(app, options.ca)
+  lineageRoutes(app, options.ca)
+  conformanceRoutes(app, options.ca)
+  pfxConversionRoutes(app, options.ca)
+  selfSignedRoutes(app, options.ca, options.selfSigned)
+  custodyRoutes(app, options.ca)
+  revocationRoutes(app, options.ca)
+  kitRoutes(app, options.ca)
+  requestRoutes(app, options.ca)
+  auditEventRoutes(app, options.ca)
+  identityRoutes(app, options.ca, options.apiKeyPepper, limits)
+  authorityRoutes(app, options.ca, options.lab)
+  pkiRoutes(app, options.ca)
+  pageRoutes(app, options.ca, options.readiness)
+  metricsRoute(app, options.ca, {
+    ordersInFlight,
+    linesDropped: options.linesDropped ?? (() => 0),
+    listeners: [app, options.pki ?? []].flat(),
+  })
+  await app.ready()
+  return app
+}
+
+/**
+ * What verifiers fetch, over plain HTTP, where the REST face is on HTTPS alone: an https: address would have
+ * them verify this server before they can verify anything (RFC 5280 §8).
+ */
+export async function buildPkiServer(
+  options: Pick<ServerOptions, 'ca' | 'log' | 'trustedProxies'>,
+): Promise<FastifyInstance> {
+  const app = serverWithoutRoutes(
+    { ...options, tls: null },
+    'Here are revocation lists, OCSP and the certificates of authorities. The API is at the other port, HGSCA_PORT.',
+  )
+  nobodyIsKnown(app)
+  app.addSchema(Problem)
+  pkiRoutes(app, options.ca)
+  await app.ready()
+  return app
+}
+
+/** @param elsewhere - what who asks for an unknown address is told. */
+function serverWithoutRoutes(
+  options: Pick<ServerOptions, 'ca' | 'log' | 'tls' | 'trustedProxies'>,
+  elsewhere: string,
+): FastifyInstance {
   const { compilersFactory, compileRest } = lazyCompilers()
   const app = Fastify({
     ...(options.tls === null
@@ -152,7 +224,6 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
   app.server.maxConnections = maxConnections
   app.setErrorHandler(errorHandler)
   app.decorateReply('problem', null)
-  tellOfOtherMethods(app)
   app.addHook('onRequest', async (request, reply) => {
     reply.headers({
       'x-request-id': request.id,
@@ -209,42 +280,10 @@ export async function buildServer(options: ServerOptions): Promise<FastifyInstan
     request.log.info(facts, 'answered')
   })
 
+  tellOfOtherAddresses(app, elsewhere)
   readBodies(app)
   refuseOtherBodies(app)
-  await describeApi(app, options)
   countRequests(app, options.ca.metrics)
-  const ordersInFlight = admitOrders(app, options.ca.metrics)
-  const limits = await rateLimits(app, options.rateLimit ?? null, options.ca.metrics)
-  requirePermissions(app, options.ca, options, options.tls?.clientIssuers, limits)
-  tellTurnedAway(app, options.ca, options.apiKeyPepper)
-  refuseUnknownQueries(app)
-  app.addSchema(CertificateView)
-  app.addSchema(DryRunView)
-  app.addSchema(KitView)
-  app.addSchema(RequestView)
-  app.addSchema(Problem)
-  app.addSchema(ConformanceReport)
-  await app.register(swaggerUi, {
-    routePrefix: '/docs',
-    uiConfig: { docExpansion: 'list', persistAuthorization: false },
-  })
-
-  certificateRoutes(app, options.ca)
-  lineageRoutes(app, options.ca)
-  conformanceRoutes(app, options.ca)
-  pfxConversionRoutes(app, options.ca)
-  selfSignedRoutes(app, options.ca, options.selfSigned)
-  custodyRoutes(app, options.ca)
-  revocationRoutes(app, options.ca)
-  kitRoutes(app, options.ca)
-  requestRoutes(app, options.ca)
-  auditEventRoutes(app, options.ca)
-  identityRoutes(app, options.ca, options.apiKeyPepper, limits)
-  authorityRoutes(app, options.ca, options.lab)
-  pkiRoutes(app, options.ca)
-  pageRoutes(app, options.ca, options.readiness)
-  metricsRoute(app, options.ca, { ordersInFlight, linesDropped: options.linesDropped ?? (() => 0) })
-  await app.ready()
   return app
 }
 
@@ -276,20 +315,20 @@ function closeGently(socket: Socket): void {
   setTimeout(() => socket.destroy(), lingering).unref()
 }
 
-/** An address that exists, asked with a method that it does not know, is another mistake than one that does not. */
-function tellOfOtherMethods(app: FastifyInstance): void {
+/**
+ * An address that exists, asked with a method that it does not know, is another mistake than one that does not.
+ * Either is told before the body is read.
+ */
+function tellOfOtherAddresses(app: FastifyInstance, elsewhere: string): void {
   const routes: { readonly path: RegExp; readonly methods: readonly string[] }[] = []
   app.addHook('onRoute', ({ url, method }) => {
     routes.push({ path: new RegExp(`^${url.replaceAll(/:\w+/g, '[^/]+')}$`), methods: [method].flat() })
   })
-  app.setNotFoundHandler({}, (request, reply) => {
+  const tell = (request: FastifyRequest, reply: FastifyReply) => {
     const [path = ''] = request.url.split('?')
     const methods = routes.filter((route) => route.path.test(path)).flatMap((route) => route.methods)
     if (methods.length === 0) {
-      return sendProblem(
-        reply,
-        new CaError('notFound', 'There is no such address. GET /docs describes the API.'),
-      )
+      return sendProblem(reply, new CaError('notFound', `There is no such address. ${elsewhere}`))
     }
     const allowed = [...new Set(methods)].join(', ')
     const refusal = new CaError(
@@ -297,7 +336,9 @@ function tellOfOtherMethods(app: FastifyInstance): void {
       `${request.method} is not for this address; ${allowed} is.`,
     )
     return sendProblem(reply.header('allow', allowed), refusal)
-  })
+  }
+  app.addHook('onRequest', async (request, reply) => (request.is404 ? tell(request, reply) : undefined))
+  app.setNotFoundHandler({}, tell) // for the pages of the documentation, which may miss one
 }
 
 /** JSON and raw certification requests; no other body is read at all. */
