@@ -24,7 +24,7 @@ import { endsSoon } from './authority/validity.ts'
 import { watchAudit } from './authority/watch.ts'
 import { ConfigError, processEnvironment, readConfig, type Config } from './config.ts'
 import { CaError } from './errors.ts'
-import { buildServer } from './http/server.ts'
+import { buildPkiServer, buildServer } from './http/server.ts'
 import { accessTokenVerifier } from './identity/accessToken.ts'
 import { KeyFileError } from './keys/keyFile.ts'
 import { keyGenerator } from './keys/generate.ts'
@@ -35,6 +35,7 @@ import { lines } from './log.ts'
 import { logged, loggedError, withoutValues } from './logged.ts'
 import { makeMetrics } from './metrics.ts'
 import { openAuthority, type Opened } from './operation/authorities.ts'
+import { publicUrlFindings } from './operation/entrance.ts'
 import { keyLoaded, lastStart, started, stopped } from './operation/life.ts'
 import { askForPassphrase } from './prompt.ts'
 import { migrate, MigrationError } from './store/migrate.ts'
@@ -191,6 +192,8 @@ async function main(): Promise<void> {
   const tokens = config.tokenIssuer === null ? null : accessTokenVerifier({ ...config.tokenIssuer, now, log })
   void tokens?.warmUp() // an issuer that is away holds nobody else up
 
+  const { host, pkiPort, trustedProxies } = config
+  const pki = pkiPort === null ? null : await buildPkiServer({ ca, log, trustedProxies })
   const server = await buildServer({
     ca,
     log,
@@ -198,26 +201,38 @@ async function main(): Promise<void> {
     lab: lab !== null,
     selfSigned: lab !== null || config.allowSelfSigned,
     tls: config.tls,
-    trustedProxies: config.trustedProxies,
+    trustedProxies,
     readiness,
     apiKeyPepper,
     accessTokens: tokens?.verify ?? null,
     rateLimit: config.rateLimit,
     linesDropped,
+    pki,
   })
   opened.unshift(() =>
     store
       .recordEvent(stopped(exitCode, now()))
       .catch((error: unknown) => log.error({ err: error }, 'the end could not be recorded')),
   )
-  opened.unshift(() => server.close())
-  const address = readiness.draining ? null : await server.listen({ host: config.host, port: config.port })
+  opened.unshift(() => Promise.all([server.close(), pki?.close()]))
+  const listen = async (on: typeof server, setting: string, port: number): Promise<string | null> => {
+    if (readiness.draining) return null
+    try {
+      return await on.listen({ host, port })
+    } catch (error) {
+      throw (error as NodeJS.ErrnoException).syscall === undefined ? error : new ListenError(setting, error)
+    }
+  }
+  // The API last: until both ports are had, nobody is to order anything.
+  const pkiAddress = pki && (await listen(pki, 'HGSCA_PKI_PORT', pkiPort!))
+  const address = await listen(server, 'HGSCA_PORT', config.port)
   listens = true
   if (address === null || readiness.draining) return conclude()
 
   const facts = {
     version,
     address,
+    ...(pkiAddress !== null && { pkiAddress }),
     database: store.settings,
     authority: { subject: issuer.record.subject, sha256: issuer.record.id, notAfter: issuer.record.notAfter },
     ...(config.escrow !== null && { escrowKeyId: config.escrow.keyId }),
@@ -245,6 +260,8 @@ async function main(): Promise<void> {
       {},
       'HGSCA_PUBLIC_URL is not set: certificates do not say where they can be checked for revocation',
     )
+  for (const { severity, found, remedy } of publicUrlFindings(config))
+    if (severity !== 'ok') log.warn({}, `${found}. ${remedy}`)
   if (lab !== null && apiKey !== null) {
     if (!onTerminal) log.warn({}, 'lab mode: certificates of a lab authority are not for tenants')
     else {
@@ -355,6 +372,14 @@ class RecordError extends Error {
   }
 }
 
+/** A port cannot be had; the message is for the operator. */
+class ListenError extends Error {
+  override readonly name = 'ListenError'
+  constructor(setting: string, cause: unknown) {
+    super(`${(cause as Error).message}. Set ${setting} or HGSCA_HOST.`)
+  }
+}
+
 /** Before anything is read from it: two services over one SQLite file would undo each other's work. */
 async function holding({ databaseUrl }: Config): Promise<() => void> {
   try {
@@ -420,9 +445,7 @@ main().catch((error: unknown) => {
     tell(wronglySetUp, `hgs-ca is not set up well:\n- ${message}`)
   }
   if (error instanceof RecordError) tell(error.exitCode, `hgs-ca could not start: ${message}`)
-  if (syscall === 'listen' || syscall === 'getaddrinfo') {
-    tell(wronglySetUp, `hgs-ca cannot listen: ${message}. Set HGSCA_PORT or HGSCA_HOST.`)
-  }
+  if (error instanceof ListenError) tell(wronglySetUp, `hgs-ca cannot listen: ${message}`)
   if (syscall !== undefined) tell(wronglySetUp, `hgs-ca could not start: ${message}`) // it names the file
   tell(1, `hgs-ca could not start: ${JSON.stringify(loggedError(error), null, 2)}`)
 })

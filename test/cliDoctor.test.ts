@@ -16,7 +16,7 @@ import type { Finding } from '../src/operation/finding.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { startPostgres } from './support/postgres.ts'
 import { newFolder, productionIn, runCli, startService, type Environment } from './support/service.ts'
-import { demand } from './support/witnesses.ts'
+import { demand, opensslChain, pem } from './support/witnesses.ts'
 
 const day = 86_400_000
 const production = await productionIn(newFolder(t))
@@ -210,6 +210,40 @@ t.test('the certificate for HTTPS', async (t) => {
   for (const days of [0, 80, 101])
     severities.push(about(await look(https, inDays(days)), 'https')[0]!.severity)
   t.strictSame(severities, ['ok', 'warning', 'error'])
+})
+
+t.test('where certificates send verifiers', async (t) => {
+  const [leaf] = await opensslChain(t, 1)
+  const files = newFolder(t)
+  const write = (name: string, text: string) => {
+    writeFileSync(join(files, name), text, { mode: 0o600 })
+    return join(files, name)
+  }
+  const https = {
+    HGSCA_TLS_CERTIFICATE_FILE: write('tls.pem', pem('CERTIFICATE', leaf!.certificate)),
+    HGSCA_TLS_KEY_FILE: write('tls.key', pem('PRIVATE KEY', leaf!.privateKey)),
+  }
+  const url = (HGSCA_PUBLIC_URL: string) => ({ HGSCA_PUBLIC_URL })
+  const clear = url('http://pki.contoso.com')
+  const found = async (more: Environment) => about(await look({ ...env, ...more }), 'public-url')
+  t.strictSame(await found(https), [], 'nowhere')
+  for (const more of [
+    clear,
+    { ...clear, ...https, HGSCA_PKI_PORT: '8081' },
+    { ...clear, ...https, HGSCA_TRUSTED_PROXIES: '10.0.0.1' },
+  ])
+    t.match(await found(more), [{ severity: 'ok', found: 'http://pki.contoso.com', remedy: null }])
+  t.match(await found({ ...clear, ...https }), [
+    {
+      severity: 'warning',
+      found: /speaks HTTPS alone: nobody answers there/,
+      remedy: /^Set HGSCA_PKI_PORT,/,
+    },
+  ])
+  for (const more of [{}, https, { HGSCA_PKI_PORT: '8081' }])
+    t.match(await found({ ...url('https://pki.contoso.com'), ...more }), [
+      { severity: 'warning', found: /most verifiers do not follow https:/, remedy: /an address with http:/ },
+    ])
 })
 
 /** A copy of the record, changed. */

@@ -33,6 +33,7 @@ import { get as httpsGet } from 'node:https'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
 import Sqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { writeCertificate, writeTbsCertificate } from '../src/x509/certificate.ts'
@@ -46,6 +47,7 @@ import {
 } from '../src/x509/extensions.ts'
 import { keyIdentifier, rsaPublicKeyOf } from '../src/x509/key.ts'
 import { nameFrom } from '../src/x509/name.ts'
+import { clientPki } from './support/clientPki.ts'
 import { exchange, jsonMessage, makeClient, requests, type Receipt, type Target } from './support/load.ts'
 import { certificateBag, craftedPfx, inClear, macData, opensslPfx } from './support/pfx.ts'
 import { nameDer, opensslLikeRequest, rsaKey, rsaSpki, selfSigned, tlv } from './support/requests.ts'
@@ -375,6 +377,113 @@ t.test('HTTPS, with a certificate for the service', async (t) => {
   t.match(await service.stop(), { code: 0 })
 })
 
+t.test('HTTPS, and beside it plain HTTP for verifiers', async (t) => {
+  const folder = newFolder(t)
+  const { server, root } = await clientPki(t)
+  const path = (name: string) => join(folder, name)
+  const port = await freePort()
+  const pki = `http://127.0.0.1:${port}`
+  const service = await startService(t, {
+    folder,
+    counted: true,
+    env: {
+      HGSCA_TLS_CERTIFICATE_FILE: server.certificate,
+      HGSCA_TLS_KEY_FILE: server.key,
+      HGSCA_CLIENT_CA_FILE: root.certificate,
+      HGSCA_PUBLIC_URL: pki,
+      HGSCA_PKI_PORT: String(port),
+    },
+  })
+  const listening = service.stdout.find((line) => line.endsWith('"msg":"listening"}'))!
+  t.match(JSON.parse(listening), { address: /^https:/, pkiAddress: pki }, 'the log has both addresses')
+  t.notMatch(service.stdout.join(), /HGSCA_PUBLIC_URL/, 'and no warning')
+  const key = `Authorization: Bearer ${labApiKeyOf(service)}`
+  const curl = async (...args: readonly string[]) =>
+    (await demand('curl', ['-sS', '--cacert', root.certificate, '-H', key, ...args])).stdout.toString()
+  const order = JSON.stringify({ purpose: 'signing', csr: pool.next().value })
+  const posted = ['-H', 'Content-Type: application/json', '-d', order]
+  const issued = await curl(...posted, `${service.url}/v1/certificates`)
+  const { certificate } = JSON.parse(issued) as { certificate: string }
+  writeFileSync(path('leaf.pem'), certificate)
+  const ca = path('data/authority/certificate.pem')
+  const leaf = path('leaf.pem')
+
+  await t.test('openssl finds all of it where the certificate says', async (t) => {
+    const trusting = ['-CAfile', ca]
+    const downloaded = ['verify', '-crl_check', '-crl_download', ...trusting, leaf]
+    t.match((await demand('openssl', downloaded)).text, /leaf\.pem: OK/)
+    const { text: address } = await demand('openssl', ['x509', '-in', leaf, '-noout', '-ocsp_uri'])
+    t.equal(address.trim(), `${pki}/ocsp`)
+    const asked = ['ocsp', '-issuer', ca, '-cert', leaf, '-url', address.trim(), ...trusting]
+    t.match((await demand('openssl', asked)).text, /Response verify OK[^]*leaf\.pem: good/)
+    const { text } = await demand('openssl', ['x509', '-in', leaf, '-noout', '-text'])
+    const fetched = async (what: RegExp, name: string) => {
+      await demand('curl', ['-fsS', '-o', path(name), what.exec(text)![1]!])
+      return path(name)
+    }
+    const list = await fetched(/URI:(http:\S+\/crl)/, 'ca.crl')
+    const checked = await demand('openssl', ['crl', '-inform', 'DER', '-in', list, ...trusting, '-noout'])
+    t.match(checked.text, /verify OK/)
+    const issuer = await fetched(/CA Issuers - URI:(http:\S+)/, 'issuer.der')
+    t.strictSame(readFileSync(issuer), new X509Certificate(readFileSync(ca)).raw)
+  })
+
+  await t.test('the API is on HTTPS alone, key or not', async (t) => {
+    const status = ['-o', '/dev/null', '-w', '%{http_code}']
+    for (const address of ['/livez', '/readyz', '/metrics', '/docs', '/v1/authority', '/v1/certificates']) {
+      t.equal(await curl(...status, '-L', `${service.url}${address}`), '200', `${address} by HTTPS`)
+      t.equal(await curl(...status, `${pki}${address}`), '404', `${address} in clear`)
+    }
+    t.match(await curl(...posted, `${pki}/v1/certificates`), /"detail":"[^"]*the other port, HGSCA_PORT\."/)
+    const tls = await run('curl', ['-sSk', pki.replace('http:', 'https:')])
+    t.not(tls.status, 0, 'nor is there TLS')
+  })
+
+  await t.test('SIGTERM: what was begun on either is answered, and both are closed', async (t) => {
+    const { text: question } = await demand('openssl', [
+      ...['ocsp', '-issuer', ca, '-cert', leaf, '-reqout', path('question'), '-no_nonce'],
+    ])
+    t.equal(question, '')
+    const octets = readFileSync(path('question'))
+    const type = 'application/ocsp-request'
+    const head = `POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nContent-Length: ${octets.length}\r\n\r\n`
+    const plain = connect(port, '127.0.0.1')
+    const securePort = Number(new URL(service.url).port)
+    const secure = connectTls({ port: securePort, host: '127.0.0.1', ca: readFileSync(root.certificate) })
+    const heard = [plain, secure].map(
+      (socket) =>
+        new Promise<string>((resolve) => {
+          let text = ''
+          socket.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')))
+          socket.on('error', (error) => resolve(`${error.message} after ${text}`))
+          socket.on('close', () => resolve(text))
+          socket.write(head)
+          socket.write(octets.subarray(0, 5))
+        }),
+    )
+    await sleep(300) // until both are read
+    service.send('SIGTERM')
+    await sleep(300)
+    for (const closed of [port, securePort])
+      t.equal(await answersBefore(sleep(100), closed), false, 'no new connection is taken')
+    t.equal(await Promise.race([service.exited, sleep(50, 'waits')]), 'waits')
+    for (const socket of [plain, secure]) socket.write(octets.subarray(5))
+    for (const text of await Promise.all(heard)) t.match(text, /^HTTP\/1\.1 200 OK\r\n/)
+    const ended = await service.exited
+    t.match(ended, { code: 0, signal: null })
+    t.match(JSON.parse(service.stdout.at(-1)!), { msg: 'stopped' })
+  })
+
+  await t.test('without that port it says that nobody may be answering', async (t) => {
+    const tls = { HGSCA_TLS_CERTIFICATE_FILE: server.certificate, HGSCA_TLS_KEY_FILE: server.key }
+    const again = await startService(t, { folder, env: { ...tls, HGSCA_PUBLIC_URL: pki } })
+    await again.stop()
+    const warning = /"level":40.*"HGSCA_PUBLIC_URL is [^"]*nobody answers there[^"]*Set HGSCA_PKI_PORT/
+    t.match(again.stdout.join('\n'), warning)
+    t.notMatch(again.stdout.join(), /pkiAddress/)
+  })
+})
+
 t.test('a passphrase may be typed at the terminal', async (t) => {
   const { folder, env, passphrase } = await productionIn(newFolder(t), 2_048)
   const { HGSCA_CA_KEY_PASSPHRASE_FILE: _, ...others } = env
@@ -411,15 +520,27 @@ t.test('a port in use', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   await new Promise((resolve) => other.once('listening', resolve))
   const { port } = other.address() as AddressInfo
-  const refused = await attemptService(t, { env: { HGSCA_PORT: String(port) } })
+  const folder = newFolder(t)
+  for (const [setting, beside] of [
+    ['HGSCA_PORT', null],
+    ['HGSCA_PORT', 'HGSCA_PKI_PORT'],
+    ['HGSCA_PKI_PORT', 'HGSCA_PORT'],
+  ] as const) {
+    const free = await freePort()
+    const env = { [setting]: String(port), ...(beside !== null && { [beside]: String(free) }) }
+    const refused = launchService(t, folder, env)
+    const ordered = setting === 'HGSCA_PKI_PORT' && answersBefore(refused.exited, free)
+    t.equal((await refused.exited).code, 78, `${setting}, with ${beside ?? 'no other'}`)
+    t.equal(await ordered, false, 'nobody could order from it')
+    t.match(
+      refused.stderr(),
+      new RegExp(
+        `^hgs-ca cannot listen: .*EADDRINUSE.*127\\.0\\.0\\.1:${port}\\. Set ${setting} or HGSCA_HOST\\.\\n$`,
+      ),
+    )
+    t.notMatch(refused.stdout.join(), /"msg":"listening"/)
+  }
   other.close()
-  t.equal(refused.code, 78)
-  t.match(
-    refused.stderr(),
-    new RegExp(
-      `^hgs-ca cannot listen: .*EADDRINUSE.*127\\.0\\.0\\.1:${port}\\. Set HGSCA_PORT or HGSCA_HOST\\.\\n$`,
-    ),
-  )
 })
 
 // What must keep the service from starting: the files are good but for the one thing that is named.

@@ -1,6 +1,6 @@
 /**
  * What `hgs-ca doctor` finds where clients come in: the certificate for HTTPS, the authorities of client
- * certificates, the issuer of access tokens.
+ * certificates, the issuer of access tokens, and the address for verifiers.
  */
 import { X509Certificate } from 'node:crypto'
 import { endsSoon } from '../authority/validity.ts'
@@ -9,10 +9,38 @@ import type { ClientIssuer } from '../identity/clientCertificate.ts'
 import { fetchIssuer, IssuerError } from '../identity/issuer.ts'
 import { finding, soon, type Finding } from './finding.ts'
 
-export const entranceFindings = async ({ tls, tokenIssuer }: Config, now: Date): Promise<Finding[]> => [
-  ...(tls === null ? [] : [httpsFinding(tls.cert, now), ...clientIssuersFindings(tls.clientIssuers, now)]),
-  ...(tokenIssuer === null ? [] : [await tokenIssuerFinding(tokenIssuer.issuer)]),
-]
+export const entranceFindings = async (config: Config, now: Date): Promise<Finding[]> => {
+  const { tls, tokenIssuer } = config
+  return [
+    ...(tls === null ? [] : [httpsFinding(tls.cert, now), ...clientIssuersFindings(tls.clientIssuers, now)]),
+    ...(tokenIssuer === null ? [] : [await tokenIssuerFinding(tokenIssuer.issuer)]),
+    ...publicUrlFindings(config),
+  ]
+}
+
+/** Whether verifiers may be answered where certificates send them, as far as the settings tell; the start says it too. */
+export function publicUrlFindings({ publicUrl, tls, pkiPort, trustedProxies }: Config): Finding[] {
+  if (publicUrl === null) return []
+  if (publicUrl.startsWith('https:'))
+    return [
+      finding(
+        'public-url',
+        'warning',
+        `HGSCA_PUBLIC_URL is ${publicUrl}, and most verifiers do not follow https:// (RFC 5280 §8)`,
+        'Name an address with http://, where HGSCA_PKI_PORT or a proxy answers: what is fetched there is signed.',
+      ),
+    ]
+  return tls !== null && pkiPort === null && trustedProxies.length === 0
+    ? [
+        finding(
+          'public-url',
+          'warning',
+          `HGSCA_PUBLIC_URL is ${publicUrl}, but this service speaks HTTPS alone: nobody answers there, unless a proxy does`,
+          'Set HGSCA_PKI_PORT, and let the address lead to that port.',
+        ),
+      ]
+    : [finding('public-url', 'ok', publicUrl)]
+}
 
 function httpsFinding(pem: Buffer, now: Date): Finding {
   const { subject, validTo } = new X509Certificate(pem)
