@@ -528,9 +528,10 @@ t.test('a port in use', async (t) => {
   ] as const) {
     const free = await freePort()
     const env = { [setting]: String(port), ...(beside !== null && { [beside]: String(free) }) }
-    const refused = launchService(t, folder, env)
-    const ordered = setting === 'HGSCA_PKI_PORT' && answersBefore(refused.exited, free)
-    t.equal((await refused.exited).code, 78, `${setting}, with ${beside ?? 'no other'}`)
+    const attempt = attemptService(t, { folder, env })
+    const ordered = setting === 'HGSCA_PKI_PORT' && answersBefore(attempt, free)
+    const refused = await attempt
+    t.equal(refused.code, 78, `${setting}, with ${beside ?? 'no other'}`)
     t.equal(await ordered, false, 'nobody could order from it')
     t.match(
       refused.stderr(),

@@ -91,6 +91,9 @@ t.test('everything else is at the other port, also for who shows a key', async (
     const answer = await server.inject({ method: 'POST', url: '/v1/certificates', headers: sent, payload })
     t.match(answer, elsewhere, `POST of ${what}`)
   }
+  for (const url of [`${pki}/crl`, `${pki}/certificate`, byGet])
+    for (const authorization of [`Bearer ${key}`, 'Bearer hgsca_of_nobody'])
+      t.equal((await server.inject({ url, headers: { authorization } })).statusCode, 200, `${url} with a key`)
   t.notOk(log.join('').includes(key), 'no key is in the log')
   t.match(log.join(''), /"problem":"notFound".*"msg":"answered"/, 'but that somebody asked')
 })
