@@ -14,7 +14,7 @@ import { pointerTo } from './find.ts'
 
 /**
  * @param how.finishing - whether an issuance that was begun and not finished is finished, to point to it.
- * @throws CaError `keyAlreadyCertified`.
+ * @throws CaError `keyAlreadyCertified`; `certificateRevoked` for a key that is compromised.
  */
 export async function refuseKnownKey(
   ca: CertificationAuthority,
@@ -54,6 +54,7 @@ async function authorityWith(
   return null
 }
 
+/** The refusal of a key that has a lineage: `keyAlreadyCertified`, or `certificateRevoked` when it is compromised. */
 export async function keyAlreadyCertified(
   ca: CertificationAuthority,
   pin: string,
@@ -64,6 +65,13 @@ export async function keyAlreadyCertified(
   if (lineage !== null && finishing) await finishBegun(ca, lineage.id)
   const isShown = lineage !== null && (await ca.store.findLineage(lineage.id)) !== null
   const current = isShown ? await ca.store.currentCertificate(lineage.id) : null
+  const facts = { lineage: isShown ? lineage.id : undefined, publicKeyPin: pin, ...pointerTo(current) }
+  if (lineage !== null && (await ca.store.isCompromised(lineage.id)))
+    return new CaError(
+      'certificateRevoked',
+      'This key was revoked as compromised: nothing is issued over it again. Make a new one.',
+      { facts },
+    )
   const what =
     lineage === null
       ? 'a certificate'
@@ -71,8 +79,6 @@ export async function keyAlreadyCertified(
   return new CaError(
     'keyAlreadyCertified',
     `This key already has ${what} here. ${lineage === null || lineage.purpose === purpose ? 'To extend its life, renew that certificate.' : 'Each certificate of an HGS has its own key: make a new one.'}`,
-    {
-      facts: { lineage: isShown ? lineage.id : undefined, publicKeyPin: pin, ...pointerTo(current) },
-    },
+    { facts },
   )
 }

@@ -177,8 +177,11 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
         for (const body of [{}, { csr: asPem(freshRequest({ key })) }])
           t.match(await service.post(`/v1/certificates/${id}/renewals`, { body }), { status: 409 })
       const csr = asPem(freshRequest({ key }))
-      for (const purpose of ['signing', 'https'])
-        t.match(await service.post('/v1/certificates', { body: { purpose, csr } }), { status: /409|422/ })
+      for (const purpose of ['signing', 'encryption'])
+        t.match(await service.post('/v1/certificates', { body: { purpose, csr } }), {
+          status: 409,
+          json: { code: 'certificateRevoked', detail: /compromised: nothing is issued over it/ },
+        })
       const events = await service.get(`/v1/audit-events?objectId=${first.id}`)
       t.match(
         events.json.items.find(({ type }: { type: string }) => type === 'certificate.revoked'),
