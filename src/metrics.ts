@@ -50,8 +50,8 @@ export const table = {
   },
   hgsca_authority_expiry_days: {
     type: 'gauge',
-    labels: [],
-    help: 'Days until the certificate of the authority expires. Below 7, nothing is issued any more.',
+    labels: ['authority', 'issues'],
+    help: 'Days until the certificate of a loaded authority expires. Below 7, it issues nothing any more. Issues: yes or no.',
   },
 
   hgsca_certificates_revoked_total: {

@@ -1,7 +1,7 @@
 /** GET /metrics, for Prometheus: what is counted as it happens, and what is looked up when somebody asks. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { CertificationAuthority } from '../authority/authority.ts'
+import { issuing, type CertificationAuthority } from '../authority/authority.ts'
 import { figuresOf } from '../authority/figures.ts'
 import type { Metrics } from '../metrics.ts'
 import { problems } from './describe.ts'
@@ -41,7 +41,17 @@ export function metricsRoute(
   async function lookUp(): Promise<void> {
     metrics.show('hgsca_orders_in_flight', {}, ordersInFlight())
     metrics.countedSoFar('hgsca_log_lines_dropped_total', {}, linesDropped())
-    metrics.show('hgsca_authority_expiry_days', {}, daysUntil(ca.issuer.certificate.notAfter))
+    const issue = issuing(ca).map(({ record }) => record.id)
+    for (const { record } of ca.loaded) {
+      const does = issue.includes(record.id) ? 'yes' : 'no'
+      for (const issues of ['yes', 'no'] as const)
+        // a rollover changes it
+        metrics.show(
+          'hgsca_authority_expiry_days',
+          { authority: record.id, issues },
+          issues === does ? daysUntil(record.notAfter) : null,
+        )
+    }
     const listsEnd = ca.revocations.listsEnd()
     metrics.show('hgsca_revocation_list_expiry_hours', {}, listsEnd && daysUntil(listsEnd) * 24)
     metrics.show('hgsca_database_writes_waiting', {}, store.writesWaiting())
