@@ -193,6 +193,57 @@ t.test('a root and an authority below it, then a successor under another root', 
     t.ok(told.includes(`authority.${type}`), `authority.${type} is on record`)
 })
 
+t.test('what the successor could not certify is told, and holds up the rollover', async (t) => {
+  const { folder, env, path, ca, well } = await host(t)
+  const make = (name: string, ...more: string[]) =>
+    well('init', name, '--root', path(`${name}-root`), '--common-name', name, ...contoso, ...more)
+  await make('first')
+  const service = await startService(t, { folder, env })
+  const keyOf = async (role: string) => {
+    const created = ['api-key', 'create', '--owner', role, '--role', role, '--for', 'tests', '--everything']
+    return (await runCli(t, folder, created, env)).stdout[0]!
+  }
+  const [requester, admin] = [await keyOf('requester'), await keyOf('admin')]
+  const send = async (as: string, where: string, body: object, status: number) => {
+    const reply = await exchange({ url: service.url, apiKey: as }, jsonMessage(where, body))
+    if (reply.outcome !== 'answered') throw new Error(reply.outcome)
+    t.equal(reply.status, status, reply.body.toString())
+    return JSON.parse(reply.body.toString()) as { id: string; lineage: string }
+  }
+  const issue = async (purpose: string, commonName: string) => {
+    const pfx = { password: 'correct horse battery' }
+    const subject = { organization: 'Contoso', commonName }
+    return send(requester, '/v1/certificates', { purpose, subject, pfx }, 201)
+  }
+  const inside = await issue('https', 'hgs.contoso.com')
+  const outside = await issue('https', 'hgs.fabrikam.com')
+  const signing = await issue('signing', 'HGS')
+
+  await make('second', '--permit', 'contoso.com', '--years', '2')
+  const plan = await ca('rollover', 'second')
+  const line = (id: string) => plan.stdout.find((one) => one.startsWith(id))
+  t.equal(plan.code, 0)
+  t.match(line(outside.lineage), /  https  not by second: dNSName hgs\.fabrikam\.com is not permitted  /)
+  for (const { lineage } of [inside, signing]) t.match(line(lineage), /  renew from /)
+  t.match(
+    plan.stderr(),
+    /3 keys .*\nRenewals that would be shorter .*, since second ends on .*: 1\.\n1 of these keys cannot be renewed under second:/,
+  )
+  t.notMatch(plan.stderr(), /To do it/)
+  const refused = await ca('rollover', 'second', '--go')
+  t.equal(refused.code, 78)
+  t.match(refused.stderr(), /1 of these keys .* \(hgs-ca ca accept\); .* \(--purpose\); or revoke /)
+  t.match(await well('list'), /^first {2}issues .*\nsecond {2}stands by /, 'nothing is changed')
+
+  await well('rollover', 'second', '--purpose', 'signing', '--go')
+  const others = await ca('rollover', 'second')
+  t.equal(others.stdout.length, 2, 'what has its own authority is none of it')
+  await send(admin, `/v1/certificates/${outside.id}/revocation`, { reason: 'superseded' }, 200)
+  await well('rollover', 'second', '--go')
+  t.match(await well('list'), /\nsecond {2}issues /)
+  t.equal((await service.stop()).code, 0)
+})
+
 t.test('an authority that exists is imported', async (t) => {
   const { folder, env, path, write, ca, well, inDir } = await host(t)
   const sign = await opensslRoot(path)

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { AuthorityError, type Issuer } from '../authority/authority.ts'
+import { judgeByConstraints } from '../authority/nameConstraints.ts'
 import { choiceFor, readChoices, type Choices } from '../authority/choice.ts'
 import { listIssuer } from '../authority/revocationLists.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
@@ -25,7 +26,9 @@ import {
 import { lastStart } from '../operation/life.ts'
 import { askForPassphrase } from '../prompt.ts'
 import type { Purpose } from '../store/model.ts'
+import type { CertificateInUse } from '../store/authorities.ts'
 import type { Store } from '../store/open.ts'
+import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
 import { actor, event, tell, withRecord } from './host.ts'
 
 export const caUsage = `
@@ -219,7 +222,7 @@ async function list({ store, config }: Host): Promise<number> {
             ? 'issued before'
             : 'stands by'
     process.stdout.write(
-      `${name}  ${does}  until ${notAfter.toISOString().slice(0, 10)}  ${inUse.get(id) ?? 0} certificates in use  ${subject}  ${id}\n`,
+      `${name}  ${does}  until ${dayOf(notAfter)}  ${inUse.get(id) ?? 0} certificates in use  ${subject}  ${id}\n`,
     )
   }
   return 0
@@ -250,19 +253,24 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     return tell(`${name} issues already.\n`, 0)
 
   // Of those under other authorities: each must be renewed before its own end, and the new one then signs it.
-  let lineages = 0
+  const comes = (one: Purpose) => (purpose === null ? choiceFor(choices, one) === null : one === purpose)
+  let [lineages, refused, shorter] = [0, 0, 0]
   for (const { id } of await store.everyAuthority()) {
     if (id === next.record.id) continue
     for (let after: string | undefined; ;) {
       const page = await store.inUseOf(id, { now, limit: atOnce, after })
-      for (const one of page) {
-        if (purpose !== null && one.purpose !== purpose) continue
+      for (const one of page.filter((each) => comes(each.purpose))) {
         lineages++
-        const third = (one.notAfter.getTime() - one.notBefore.getTime()) / 3
-        const from = new Date(one.notAfter.getTime() - third).toISOString().slice(0, 10)
-        process.stdout.write(
-          `${one.lineageId}  ${one.purpose}  renew from ${from} to ${one.notAfter.toISOString().slice(0, 10)}  ${one.thumbprint}  ${one.subject}\n`,
-        )
+        const validity = one.notAfter.getTime() - one.notBefore.getTime()
+        const from = new Date(one.notAfter.getTime() - validity / 3)
+        const outside = namesOutside(one, next)
+        if (outside !== null) refused++
+        else if (Math.max(+from, +now) + validity > +next.certificate.notAfter) shorter++
+        const how =
+          outside === null
+            ? `renew from ${dayOf(from)} to ${dayOf(one.notAfter)}`
+            : `not by ${name}: ${outside}`
+        process.stdout.write(`${one.lineageId}  ${one.purpose}  ${how}  ${one.thumbprint}  ${one.subject}\n`)
       }
       if (page.length < atOnce) break
       after = page.at(-1)!.id
@@ -273,6 +281,16 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     `${name} (${next.record.subject}, until ${next.record.notAfter.toISOString()}) would issue for ${what}. ${lineages} keys have certificates of other authorities: they stay good, and are renewed as usual, over the same key and in the same lineage, under ${name}. Tenants must trust it first: hand out ${join(host.caDir, name!, 'certificate.pem')}.\n`,
     0,
   )
+  if (shorter > 0)
+    tell(
+      `Renewals that would be shorter than what they renew, since ${name} ends on ${dayOf(next.certificate.notAfter)}: ${shorter}.\n`,
+      0,
+    )
+  if (refused > 0)
+    return tell(
+      `${refused} of these keys cannot be renewed under ${name}: names in their certificates are outside of its name constraints. Until none is left, --go changes nothing. Have ${name} certified anew with constraints that permit them (hgs-ca ca accept); or choose it for other purposes alone (--purpose); or revoke those that nobody needs any more.\n`,
+      given.go ? 78 : 0,
+    )
   if (!given.go)
     return tell(
       `To do it, once every instance runs with its key: hgs-ca ca rollover ${name}${purpose === null ? '' : ` --purpose ${purpose}`} --go\n`,
@@ -289,6 +307,13 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
   )
 }
 
+/** Which names of a certificate an authority could not certify again, in words; null when there is none. */
+function namesOutside({ certificate }: CertificateInUse, { nameConstraints }: Issuer): string | null {
+  const read = readCertificate(certificate)
+  const row = judgeByConstraints(read.subject, subjectAltNamesOf(read), nameConstraints)
+  return row?.verdict === 'fail' ? row.found : null
+}
+
 async function rewrapKeys(host: Host, _words: string[], given: Options): Promise<number> {
   const path = given['new-passphrase-file']
   if (path === undefined) throw new UsageError('--new-passphrase-file FILE holds the new passphrase.')
@@ -301,6 +326,8 @@ async function rewrapKeys(host: Host, _words: string[], given: Options): Promise
     0,
   )
 }
+
+const dayOf = (date: Date): string => date.toISOString().slice(0, 10)
 
 const choicesIn = async (store: Store): Promise<Choices> =>
   readChoices(store, (await lastStart(store))?.authority ?? null)

@@ -56,7 +56,8 @@ export function authorityFunctions(database: Database) {
     ): Promise<CertificateInUse[]> =>
       database.read(
         (client) => client.$queryRaw<CertificateInUse[]>`
-          SELECT c."id", c."lineageId", c."purpose", c."subject", c."thumbprint", c."notBefore", c."notAfter"
+          SELECT c."id", c."lineageId", c."purpose", c."subject", c."thumbprint", c."notBefore", c."notAfter",
+            c."certificate"
           FROM "Certificate" c JOIN "IssuanceIntent" i ON i."id" = c."id"
           WHERE i."authorityId" = ${authorityId} AND c."id" > ${page.after ?? ''} AND c."notAfter" >= ${page.now}
             AND NOT EXISTS (SELECT 1 FROM "Renewal" n WHERE n."predecessorId" = c."id")
@@ -74,4 +75,5 @@ export interface CertificateInUse {
   readonly thumbprint: string
   readonly notBefore: Date
   readonly notAfter: Date
+  readonly certificate: Uint8Array
 }
