@@ -31,6 +31,9 @@ async function host(t: Test, more: Readonly<Record<string, string>> = {}) {
   return { folder, env, path, write, ca, well, inDir }
 }
 
+/** What is said of a new authority: an instance that runs does not see it. */
+const startAgain = /Give it to every instance and start them again/
+
 const contoso = ['--organization', 'Contoso', '--bits', '2048']
 
 /** A root by openssl, and what it makes of a request. */
@@ -118,7 +121,9 @@ t.test('a root and an authority below it, then a successor under another root', 
     t.match(refused.stderr(), /not that of an authority/)
     const certified = await sign(request, 'second.pem')
     const chain = readFileSync(path('r2.pem'), 'utf8') + readFileSync(certified, 'utf8')
-    await well('accept', 'second', write('chain.pem', chain))
+    const accepted = await ca('accept', 'second', write('chain.pem', chain))
+    t.equal(accepted.code, 0)
+    t.match(accepted.stderr(), startAgain)
     t.match(await well('list'), /^first {2}issues .*\nsecond {2}stands by /)
   })
 
@@ -195,8 +200,12 @@ t.test('a root and an authority below it, then a successor under another root', 
 
 t.test('what the successor could not certify is told, and holds up the rollover', async (t) => {
   const { folder, env, path, ca, well } = await host(t)
-  const make = (name: string, ...more: string[]) =>
-    well('init', name, '--root', path(`${name}-root`), '--common-name', name, ...contoso, ...more)
+  const make = async (name: string, ...more: string[]) => {
+    const root = ['--root', path(`${name}-root`), '--common-name', name]
+    const { code, stderr } = await ca('init', name, ...root, ...contoso, ...more)
+    t.equal(code, 0, stderr())
+    t.match(stderr(), startAgain)
+  }
   await make('first')
   const service = await startService(t, { folder, env })
   const keyOf = async (role: string) => {
@@ -265,7 +274,9 @@ t.test('an authority that exists is imported', async (t) => {
       ...['-certfile', path('r2.pem'), '-passout', `file:${password}`, '-out', path('adcs.pfx')],
     ])
     t.match((await ca('import', 'adcs', '--pfx', path('adcs.pfx'))).code, 78, 'without its password')
-    await well('import', 'adcs', '--pfx', path('adcs.pfx'), '--password-file', password)
+    const imported = await ca('import', 'adcs', '--pfx', path('adcs.pfx'), '--password-file', password)
+    t.equal(imported.code, 0, imported.stderr())
+    t.match(imported.stderr(), startAgain)
     t.match(readFileSync(inDir('adcs', 'key.pem'), 'utf8'), /ENCRYPTED/)
     t.equal(readFileSync(inDir('adcs'), 'utf8').match(/BEGIN CERTIFICATE/g)?.length, 2, 'with its root')
     const taken = await ca('import', 'adcs', '--pfx', path('adcs.pfx'), '--password-file', password)

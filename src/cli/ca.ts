@@ -142,6 +142,10 @@ function planOf(given: Options): Plan {
   return { organization, commonName, bits, years, permitted, token: given.token ?? null }
 }
 
+/** Authorities are read at the start of an instance, and at no other time. */
+const startAgain = 'start them again: until then they go on as before.\n'
+const giveToAll = `Give it to every instance and ${startAgain}`
+
 async function init(host: Host, [name]: string[], given: Options): Promise<number> {
   const { store, passphrase } = host
   const folder = folderOf(host, name!)
@@ -163,7 +167,7 @@ async function init(host: Host, [name]: string[], given: Options): Promise<numbe
   const how = { name, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin, how: 'root' }
   await store.recordEvent(event('authority.made', issuer.record.id, now, how))
   return tell(
-    `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}.\n` +
+    `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. ${giveToAll}` +
       `${given.root} holds the key of the root, under the same passphrase. Take it away from this host now, onto media that lie in a safe, in two places; delete it here. It is needed to certify the next authority, and for nothing else.\n`,
     0,
   )
@@ -176,7 +180,10 @@ async function accept(host: Host, [name, path]: string[]): Promise<number> {
   await host.store.recordEvent(
     event('authority.certified', issuer.record.id, new Date(), { name, ...factsOf(issuer) }),
   )
-  return tell(`${name}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}.\n`, 0)
+  return tell(
+    `${name}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. ${giveToAll}`,
+    0,
+  )
 }
 
 async function importAuthority(host: Host, [name]: string[], given: Options): Promise<number> {
@@ -197,7 +204,7 @@ async function importAuthority(host: Host, [name]: string[], given: Options): Pr
     event('authority.imported', issuer.record.id, now, { name, ...factsOf(issuer) }),
   )
   return tell(
-    `${name}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. Its revocation lists come from here from now on, and tell of what is issued here alone.\n`,
+    `${name}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. Its revocation lists come from here from now on, and tell of what is issued here alone. ${giveToAll}`,
     0,
   )
 }
@@ -302,7 +309,7 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     event('authority.chosen', next.record.id, now, { subject: next.record.subject, purpose, before }),
   )
   return tell(
-    'Done. Instances that have its key follow within seconds. Give it to the others and start them again: until then they go on as before.\n',
+    `Done. Instances that have its key follow within seconds. Give it to the others and ${startAgain}`,
     0,
   )
 }
