@@ -371,9 +371,13 @@ t.test('an authority that exists is imported', async (t) => {
 void withToken('the key of an authority is made in a token, and signs there', async (t) => {
   const hsm = softHsm(t)
   await hsm.makeToken('hgs')
-  const { folder, env: usual, well, ca, inDir, path } = await host(t, hsm.env)
+  const { folder, env: usual, well, ca, inDir, path, write } = await host(t, hsm.env)
   const uri = hsm.uri('hgs', 'issuing 2026')
   const made = ['init', 'inToken', '--token', uri, '--common-name', 'Token CA', ...contoso]
+  // Were the key of the first attempt left in the token, the second would be refused.
+  const inVain = await ca(...made, '--root', join(write('file', ''), 'root'))
+  t.not(inVain.code, 0)
+  t.match(inVain.stderr(), /EEXIST/)
   await well(...made, '--root', path('root'))
   t.equal(readFileSync(inDir('inToken', 'key.pem'), 'utf8'), `${uri}\n`, 'its address alone is kept')
   t.match(await well('list'), /^inToken {2}issues /)

@@ -176,48 +176,90 @@ export async function openToken(
 }
 
 /**
- * Makes an RSA key in the token, which says of it that it never was and never will be outside.
+ * Makes an RSA key in the token, which says of it that it never was and never will be outside. When `use`
+ * fails, nobody knows of the key: it is taken out of the token again.
  *
- * @throws KeyFileError, TokenError as `openToken`; also when there is such a key already.
+ * @param use - what the key is made for.
+ * @throws KeyFileError, TokenError as `openToken`; also when there is such a key already. Whatever `use` throws.
  */
-export async function makeTokenKey(text: string, bits: number, from = 'the command line'): Promise<void> {
+export async function makeTokenKey<T>(
+  text: string,
+  bits: number,
+  use: () => Promise<T>,
+  from = 'the command line',
+): Promise<T> {
   const uri = readTokenUri(text, from)
   const library = await using(uri, from)
-  const { api, words } = library
+  const generation = library.generation()
+  const isSame = () => generation === library.generation()
   let session: Pkcs11.Handle | null = null
   try {
-    const slot = slotOf(library, uri)
-    session = sessionOn(library, uri, slot, { refused: null, refuse: () => undefined }, true)
-    if (keysNamed(library, uri, session).length > 0)
-      throw new TokenError(`${nameOf(uri)} has a key ${describeKey(uri)} already.`)
-    const both = [{ type: words.CKA_TOKEN, value: true }, ...attributesOf(words, uri)]
-    const opened = session
-    await library.during(() =>
-      api.C_GenerateKeyPairAsync(
-        opened,
-        { mechanism: words.CKM_RSA_PKCS_KEY_PAIR_GEN },
-        [
-          ...both,
-          { type: words.CKA_MODULUS_BITS, value: bits },
-          { type: words.CKA_PUBLIC_EXPONENT, value: Buffer.of(1, 0, 1) },
-          { type: words.CKA_VERIFY, value: true },
-        ],
-        [
-          ...both,
-          { type: words.CKA_PRIVATE, value: true },
-          { type: words.CKA_SENSITIVE, value: true },
-          { type: words.CKA_EXTRACTABLE, value: false },
-          { type: words.CKA_SIGN, value: true },
-        ],
-      ),
-    )
-  } catch (error) {
-    throw asTokenError(error, uri, 'does not make a key')
+    let made: Pkcs11.KeyPair
+    try {
+      session = sessionOn(
+        library,
+        uri,
+        slotOf(library, uri),
+        { refused: null, refuse: () => undefined },
+        true,
+      )
+      made = await generateIn(library, uri, session, bits)
+    } catch (error) {
+      throw asTokenError(error, uri, 'does not make a key')
+    }
+    try {
+      return await use()
+    } catch (error) {
+      try {
+        // These two and no others, whatever is named like them.
+        if (!isSame()) throw new TokenError('the token was opened anew meanwhile')
+        for (const one of [made.privateKey, made.publicKey]) library.api.C_DestroyObject(session, one)
+      } catch (fault) {
+        const { message } = error as Error
+        throw new TokenError(
+          `${message.replace(/\.?$/, '.')} ${nameOf(uri)} still has the key ${describeKey(uri)} that was made for it (${(fault as Error).message}): delete it there before you try again.`,
+          saidBy(fault),
+          error,
+        )
+      }
+      throw error
+    }
   } finally {
     const opened = session
-    if (opened !== null) quietly(() => api.C_CloseSession(opened))
+    if (opened !== null && isSame()) quietly(() => library.api.C_CloseSession(opened))
     library.leave()
   }
+}
+
+async function generateIn(
+  library: Library,
+  uri: TokenUri,
+  session: Pkcs11.Handle,
+  bits: number,
+): Promise<Pkcs11.KeyPair> {
+  const { api, words } = library
+  if (keysNamed(library, uri, session).length > 0)
+    throw new TokenError(`${nameOf(uri)} has a key ${describeKey(uri)} already.`)
+  const both = [{ type: words.CKA_TOKEN, value: true }, ...attributesOf(words, uri)]
+  return library.during(() =>
+    api.C_GenerateKeyPairAsync(
+      session,
+      { mechanism: words.CKM_RSA_PKCS_KEY_PAIR_GEN },
+      [
+        ...both,
+        { type: words.CKA_MODULUS_BITS, value: bits },
+        { type: words.CKA_PUBLIC_EXPONENT, value: Buffer.of(1, 0, 1) },
+        { type: words.CKA_VERIFY, value: true },
+      ],
+      [
+        ...both,
+        { type: words.CKA_PRIVATE, value: true },
+        { type: words.CKA_SENSITIVE, value: true },
+        { type: words.CKA_EXTRACTABLE, value: false },
+        { type: words.CKA_SIGN, value: true },
+      ],
+    ),
+  )
 }
 
 /** A signer for the authority: what a token fails in is refused, and may be asked for again. */

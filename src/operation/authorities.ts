@@ -122,13 +122,11 @@ export function refuseTaken(folder: string): void {
 /** A key that was just made: what it signs with, and how it is kept. */
 interface NewKey extends SigningKey {
   readonly keep: (path: string) => Promise<void>
-  readonly close: () => Promise<void>
 }
 
 const keptInFile = (privateKey: KeyObject, passphrase: string): NewKey => ({
   ...signingKey(privateKey, signerWith),
   keep: (path) => writeKeyFile(path, privateKey, passphrase),
-  close: async () => undefined,
 })
 
 function given(passphrase: string | null): string {
@@ -136,13 +134,22 @@ function given(passphrase: string | null): string {
   throw new AuthorityError('HGSCA_CA_KEY_PASSPHRASE_FILE is not set: what a key in a file is encrypted with.')
 }
 
-/** Makes the key of an authority: in its token, or to be kept in a file. */
-async function makeKey({ bits, token }: Plan, passphrase: string | null): Promise<NewKey> {
+/** Makes the key of an authority, in its token or to be kept in a file. When `use` fails, it is in neither. */
+async function withNewKey<T>(
+  { bits, token }: Plan,
+  passphrase: string | null,
+  use: (key: NewKey) => Promise<T>,
+): Promise<T> {
   if (token === null)
-    return keptInFile((await generate('rsa', { modulusLength: bits })).privateKey, given(passphrase))
-  await makeTokenKey(token, bits)
-  const { sign, publicKey, close } = await openKey(Buffer.from(token), 'the command line', null)
-  return { sign, publicKey, close, keep: (path) => writeSecretFile(path, `${token}\n`) }
+    return use(keptInFile((await generate('rsa', { modulusLength: bits })).privateKey, given(passphrase)))
+  return makeTokenKey(token, bits, async () => {
+    const { sign, publicKey, close } = await openKey(Buffer.from(token), 'the command line', null)
+    try {
+      return await use({ sign, publicKey, keep: (path) => writeSecretFile(path, `${token}\n`) })
+    } finally {
+      await close()
+    }
+  })
 }
 
 /** A folder that is there whole, or not at all. */
@@ -177,8 +184,7 @@ export async function makeWithRoot(
   refuseTaken(rootFolder)
   const start = Math.floor(now.getTime() / 1_000) * 1_000 - 3_600_000 // an hour for clocks that differ
   const root = keptInFile((await generate('rsa', { modulusLength: rootBits })).privateKey, given(passphrase))
-  const own = await makeKey(plan, passphrase)
-  const [rootKey, ownKey] = [rsaPublicKeyOf(root.publicKey), rsaPublicKeyOf(own.publicKey)]
+  const rootKey = rsaPublicKeyOf(root.publicKey)
   const rootName = subjectOf({ ...plan, commonName: `${plan.commonName} Root` })
   const certify = async (subject: Name, key: RsaPublicKey, years: number, extensions: Extension[]) => {
     const tbs = writeTbsCertificate({
@@ -198,35 +204,33 @@ export async function makeWithRoot(
     keyUsage(['keyCertSign', 'cRLSign']),
     subjectKeyIdentifier(keyIdentifier(rootKey)),
   ])
-  const certificate = await certify(
-    subjectOf(plan),
-    ownKey,
-    plan.years,
-    issuingExtensions(ownKey, plan.permitted),
-  )
-  const pem = [certificate, rootCertificate].map(certificatePem).join('')
-  const issuer = await openIssuer(pem, folder, own, now)
-  await writeFolder(rootFolder, root, { 'certificate.pem': certificatePem(rootCertificate) })
-  await writeFolder(folder, own, { 'certificate.pem': pem })
-  await own.close()
-  return { folder, issuer, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin }
+  return withNewKey(plan, passphrase, async (own) => {
+    const ownKey = rsaPublicKeyOf(own.publicKey)
+    const extensions = issuingExtensions(ownKey, plan.permitted)
+    const certificate = await certify(subjectOf(plan), ownKey, plan.years, extensions)
+    const pem = [certificate, rootCertificate].map(certificatePem).join('')
+    const issuer = await openIssuer(pem, folder, own, now)
+    await writeFolder(rootFolder, root, { 'certificate.pem': certificatePem(rootCertificate) })
+    await writeFolder(folder, own, { 'certificate.pem': pem })
+    return { folder, issuer, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin }
+  })
 }
 
 /** A key, and the request for its certificate, for the authority above it. */
 export async function makeSubordinate(folder: string, plan: Plan, passphrase: string | null): Promise<Made> {
   refuseTaken(folder)
-  const own = await makeKey(plan, passphrase)
-  const key = rsaPublicKeyOf(own.publicKey)
-  const subject = subjectOf(plan)
-  const info = writeCertificationRequestInfo({
-    subject: subject.der,
-    publicKey: key,
-    extensions: issuingExtensions(key, plan.permitted),
+  return withNewKey(plan, passphrase, async (own) => {
+    const key = rsaPublicKeyOf(own.publicKey)
+    const info = writeCertificationRequestInfo({
+      subject: subjectOf(plan).der,
+      publicKey: key,
+      extensions: issuingExtensions(key, plan.permitted),
+    })
+    const request = writeCertificationRequest(info, await own.sign(info))
+    await writeFolder(folder, own, { 'request.csr': toPem('CERTIFICATE REQUEST', request) })
+    const subject = `CN=${plan.commonName},O=${plan.organization}`
+    return { folder, subject, publicKeyPin: publicKeyPin(key) }
   })
-  const request = writeCertificationRequest(info, await own.sign(info))
-  await writeFolder(folder, own, { 'request.csr': toPem('CERTIFICATE REQUEST', request) })
-  await own.close()
-  return { folder, subject: `CN=${plan.commonName},O=${plan.organization}`, publicKeyPin: publicKeyPin(key) }
 }
 
 /**

@@ -62,13 +62,13 @@ await withToken('a key in a token', async (t) => {
 
   t.test('is made in it, and never leaves it', async (t) => {
     const uri = hsm.uri('hgs-ca', 'made here')
-    await makeTokenKey(uri, 3072)
+    await makeTokenKey(uri, 3072, async () => undefined)
     const token = await opened(t, uri)
     t.strictSame(token.warnings, [])
     t.match(token.publicKey.asymmetricKeyDetails, { modulusLength: 3072, publicExponent: 65_537n })
     const tbs = randomBytes(700)
     t.ok(verify('sha256', tbs, token.publicKey, await token.sign(tbs)))
-    t.match(await refusal(() => makeTokenKey(uri, 3072)), {
+    t.match(await refusal(() => makeTokenKey(uri, 3072, async () => undefined)), {
       constructor: TokenError,
       message: 'the token hgs-ca has a key made here already.',
     })
@@ -89,6 +89,46 @@ await withToken('a key in a token', async (t) => {
       { env: hsm.env },
     )
     t.match(shown.text, /made here\n[^]*?sensitive, always sensitive, never extractable, local/)
+  })
+
+  t.test('is taken out again when what it was made for fails, and nothing else is', async (t) => {
+    const tool = async (...args: string[]) =>
+      (
+        await demand(
+          'pkcs11-tool',
+          ['--module', softhsmLibrary, '--token-label', 'hgs-ca', '--login', '--pin', pin, ...args],
+          { env: hsm.env },
+        )
+      ).text
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+    const file = scratch(t).write('public.der', publicKey.export({ type: 'spki', format: 'der' }))
+    await tool('--write-object', file, '--type', 'pubkey', '--label', 'in vain')
+    await tool('--keypairgen', '--key-type', 'rsa:2048', '--label', 'another')
+    const before = await tool('--list-objects')
+    const uri = hsm.uri('hgs-ca', 'in vain')
+    const failure = new Error('the disk is full')
+    const failed = await refusal(() =>
+      makeTokenKey(uri, 2048, async () => {
+        t.match(await tool('--list-objects', '--type', 'privkey'), /in vain/)
+        throw failure
+      }),
+    )
+    t.equal(failed, failure, 'what has failed is told')
+    t.equal(await tool('--list-objects'), before)
+
+    await t.test('or it is told that it is still there', async (t) => {
+      const left = await refusal(() =>
+        makeTokenKey(uri, 2048, async () => {
+          await tool('--delete-object', '--type', 'privkey', '--label', 'in vain')
+          throw failure
+        }),
+      )
+      t.match(left, { constructor: TokenError, cause: failure })
+      t.match(
+        left.message,
+        /^the disk is full\. the token hgs-ca still has the key in vain that was made for it \(.+\): delete it there/,
+      )
+    })
   })
 
   t.test('that could be taken out is told', async (t) => {
