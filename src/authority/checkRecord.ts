@@ -36,6 +36,8 @@ export interface RecordTally {
 
 const certificatesAtOnce = 50 // 10 kB each, with what stands beside them
 const rowsAtOnce = 200
+/** How often what is revoked or on hold is read before it is a fault: a hold may end as soon as it has begun. */
+const readings = 3
 
 /** @param tell - is given each fault as it is found. */
 export async function checkRecord(
@@ -68,6 +70,7 @@ export async function checkRecord(
     certificates++
     newest = stored
     report(stored.id, await certificateFaults(stored, issuers.get(stored.intent?.authorityId ?? '') ?? null))
+    report(stored.id, await revocationFaults(store, stored))
   }
 
   for (let after: string | undefined; ;) {
@@ -193,11 +196,25 @@ async function certificateFaults(stored: StoredCertificate, issuer: Issuer | nul
   for (const details of stored.told)
     if ((JSON.parse(details) as { sha256?: unknown }).sha256 !== sha256)
       found.push('its SHA-256 is not the one in the audit trail')
-  return [...found, ...revocationFaults(stored)]
+  return found
 }
 
-/** Whoever takes a revocation out of the record would make a certificate good again. */
-function revocationFaults({ revocation, isHeld, toldRevocations, toldHeld }: StoredCertificate): string[] {
+/**
+ * Whoever takes a revocation out of the record would make a certificate good again.
+ *
+ * Record and trail are read one after the other: what is revoked between the two is in one of them alone,
+ * so a fault is one that stands when it is read again.
+ */
+async function revocationFaults(store: Store, stored: StoredCertificate): Promise<string[]> {
+  let found = faultsOfRevocation(stored)
+  for (let reading = 1; found.length > 0 && reading < readings; reading++) {
+    const again = await store.certificateAgain(stored.id)
+    if (again !== null) found = faultsOfRevocation(again)
+  }
+  return found
+}
+
+function faultsOfRevocation({ revocation, isHeld, toldRevocations, toldHeld }: StoredCertificate): string[] {
   const told = toldRevocations.length === 0 ? 'not revoked' : `revoked (${toldRevocations.join(', ')})`
   return broken({
     [`it is ${revocation === null ? 'not revoked' : `revoked (${revocation})`}, and the audit trail tells that it is ${told}`]:

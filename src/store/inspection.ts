@@ -7,6 +7,7 @@
 
 import { issuances } from './audit.ts'
 import type { Database } from './database.ts'
+import type { Prisma } from './generated/sqlite/client.ts'
 import type { AuthorityRecord, LineageRecord, NewCertificate, Purpose } from './model.ts'
 
 /** Where a page begins, and how many it holds at most. */
@@ -61,81 +62,87 @@ const byId = { orderBy: { id: 'asc' } } as const
 export function inspectionFunctions(database: Database) {
   const beyond = ({ limit, after }: Page) => ({ where: { id: { gt: after ?? '' } }, ...byId, take: limit })
 
+  const stored = (which: Prisma.CertificateFindManyArgs): Promise<StoredCertificate[]> =>
+    database.read(async (client) => {
+      const rows = await client.certificate.findMany(which)
+      const ids = rows.map(({ id }) => id)
+      const lineageIds = [...new Set(rows.map(({ lineageId }) => lineageId))]
+      const intents = await client.issuanceIntent.findMany({
+        where: { id: { in: ids } },
+        select: {
+          id: true,
+          authorityId: true,
+          lineageId: true,
+          generation: true,
+          predecessorId: true,
+          serialNumber: true,
+          tbsCertificate: true,
+        },
+      })
+      const lineages = await client.lineage.findMany({ where: { id: { in: lineageIds } } })
+      const renewals = await client.renewal.findMany({ where: { certificateId: { in: ids } } })
+      const predecessors = await client.certificate.findMany({
+        where: { id: { in: renewals.map(({ predecessorId }) => predecessorId) } },
+        select: { id: true, lineageId: true, generation: true },
+      })
+      const alike = await client.certificate.findMany({
+        where: {
+          OR: [
+            { serialNumber: { in: rows.map(({ serialNumber }) => serialNumber) } },
+            { lineageId: { in: lineageIds }, generation: { in: rows.map(({ generation }) => generation) } },
+          ],
+        },
+        select: { id: true, lineageId: true, generation: true, serialNumber: true },
+      })
+      const revocations = await client.revocation.findMany({ where: { certificateId: { in: ids } } })
+      const holds = await client.hold.findMany({ where: { certificateId: { in: ids }, release: null } })
+      const events = await client.auditEvent.findMany({
+        where: { objectId: { in: ids }, type: { in: [...issuances, revoked, ...ofHolds] } },
+        orderBy: { sequence: 'asc' },
+        select: { objectId: true, type: true, details: true },
+      })
+      return rows.map((row) => {
+        const own = events.filter(({ objectId }) => objectId === row.id)
+        const predecessorId =
+          renewals.find(({ certificateId }) => certificateId === row.id)?.predecessorId ?? null
+        const lineage = lineages.find(({ id }) => id === row.lineageId)
+        const others = alike.filter(({ id }) => id !== row.id)
+        return {
+          ...row,
+          purpose: row.purpose as Purpose,
+          lineage: lineage === undefined ? null : { ...lineage, purpose: lineage.purpose as Purpose },
+          intent: intents.find(({ id }) => id === row.id) ?? null,
+          predecessorId,
+          predecessor: predecessors.find(({ id }) => id === predecessorId) ?? null,
+          sameSerialNumber: others
+            .filter(({ serialNumber }) => serialNumber === row.serialNumber)
+            .map(({ id }) => id),
+          sameGeneration: others
+            .filter(
+              ({ lineageId, generation }) => lineageId === row.lineageId && generation === row.generation,
+            )
+            .map(({ id }) => id),
+          told: own.filter(({ type }) => issuances.includes(type)).map(({ details }) => details),
+          revocation: revocations.find(({ certificateId }) => certificateId === row.id)?.reason ?? null,
+          isHeld: holds.some(({ certificateId }) => certificateId === row.id),
+          toldRevocations: own
+            .filter(({ type }) => type === revoked)
+            .map(({ details }) => String((JSON.parse(details) as { reason?: unknown }).reason)),
+          toldHeld: own.findLast(({ type }) => ofHolds.includes(type))?.type === 'certificate.held',
+        }
+      })
+    })
+
   return {
     everyAuthority: (): Promise<AuthorityRecord[]> =>
       database.read((client) => client.authority.findMany(byId)),
 
     /** The next certificates, oldest first; none when there is none left. */
-    everyCertificate: (page: Page): Promise<StoredCertificate[]> =>
-      database.read(async (client) => {
-        const rows = await client.certificate.findMany(beyond(page))
-        const ids = rows.map(({ id }) => id)
-        const lineageIds = [...new Set(rows.map(({ lineageId }) => lineageId))]
-        const intents = await client.issuanceIntent.findMany({
-          where: { id: { in: ids } },
-          select: {
-            id: true,
-            authorityId: true,
-            lineageId: true,
-            generation: true,
-            predecessorId: true,
-            serialNumber: true,
-            tbsCertificate: true,
-          },
-        })
-        const lineages = await client.lineage.findMany({ where: { id: { in: lineageIds } } })
-        const renewals = await client.renewal.findMany({ where: { certificateId: { in: ids } } })
-        const predecessors = await client.certificate.findMany({
-          where: { id: { in: renewals.map(({ predecessorId }) => predecessorId) } },
-          select: { id: true, lineageId: true, generation: true },
-        })
-        const alike = await client.certificate.findMany({
-          where: {
-            OR: [
-              { serialNumber: { in: rows.map(({ serialNumber }) => serialNumber) } },
-              { lineageId: { in: lineageIds }, generation: { in: rows.map(({ generation }) => generation) } },
-            ],
-          },
-          select: { id: true, lineageId: true, generation: true, serialNumber: true },
-        })
-        const revocations = await client.revocation.findMany({ where: { certificateId: { in: ids } } })
-        const holds = await client.hold.findMany({ where: { certificateId: { in: ids }, release: null } })
-        const events = await client.auditEvent.findMany({
-          where: { objectId: { in: ids }, type: { in: [...issuances, revoked, ...ofHolds] } },
-          orderBy: { sequence: 'asc' },
-          select: { objectId: true, type: true, details: true },
-        })
-        return rows.map((row) => {
-          const own = events.filter(({ objectId }) => objectId === row.id)
-          const predecessorId =
-            renewals.find(({ certificateId }) => certificateId === row.id)?.predecessorId ?? null
-          const lineage = lineages.find(({ id }) => id === row.lineageId)
-          const others = alike.filter(({ id }) => id !== row.id)
-          return {
-            ...row,
-            purpose: row.purpose as Purpose,
-            lineage: lineage === undefined ? null : { ...lineage, purpose: lineage.purpose as Purpose },
-            intent: intents.find(({ id }) => id === row.id) ?? null,
-            predecessorId,
-            predecessor: predecessors.find(({ id }) => id === predecessorId) ?? null,
-            sameSerialNumber: others
-              .filter(({ serialNumber }) => serialNumber === row.serialNumber)
-              .map(({ id }) => id),
-            sameGeneration: others
-              .filter(
-                ({ lineageId, generation }) => lineageId === row.lineageId && generation === row.generation,
-              )
-              .map(({ id }) => id),
-            told: own.filter(({ type }) => issuances.includes(type)).map(({ details }) => details),
-            revocation: revocations.find(({ certificateId }) => certificateId === row.id)?.reason ?? null,
-            isHeld: holds.some(({ certificateId }) => certificateId === row.id),
-            toldRevocations: own
-              .filter(({ type }) => type === revoked)
-              .map(({ details }) => String((JSON.parse(details) as { reason?: unknown }).reason)),
-            toldHeld: own.findLast(({ type }) => ofHolds.includes(type))?.type === 'certificate.held',
-          }
-        })
-      }),
+    everyCertificate: (page: Page): Promise<StoredCertificate[]> => stored(beyond(page)),
+
+    /** One of them as it is now; null when it is not there any more. */
+    certificateAgain: async (id: string): Promise<StoredCertificate | null> =>
+      (await stored({ where: { id } }))[0] ?? null,
 
     /** The next lineages. */
     everyLineage: (page: Page): Promise<StoredLineage[]> =>

@@ -86,6 +86,33 @@ for (const kind of ['sqlite', 'postgresql'] as const) {
   })
 }
 
+t.test('what is revoked or held while it is read is no fault', async (t) => {
+  const service = await keeping(t)
+  const { store, now } = service.ca
+  const { ids } = await filled(service)
+  const changes = [
+    { what: 'a revocation', method: 'POST', body: { reason: 'superseded' }, id: ids[0] },
+    { what: 'a hold', method: 'POST', body: { reason: 'certificateHold' }, id: ids[1] },
+    { what: 'a release', method: 'DELETE', id: ids[1] },
+  ]
+  for (const { what, method, id, ...ask } of changes) {
+    const busy = {
+      ...store,
+      /** The record from before, and the trail from after it. */
+      everyCertificate: async (page: Parameters<Store['everyCertificate']>[0]) => {
+        const before = await store.everyCertificate(page)
+        await service.send(method, `/v1/certificates/${id}/revocation`, ask)
+        const after = await store.everyCertificate(page)
+        return before.map((row, n) => {
+          const { toldRevocations, toldHeld } = after[n]!
+          return { ...row, toldRevocations, toldHeld }
+        })
+      },
+    }
+    t.match(await check(busy, now()), { certificates: 5, faults: 0, told: [] }, what)
+  }
+})
+
 t.test('a record that somebody has changed', async (t) => {
   const service = await keeping(t)
   const { ids, lineages } = await filled(service)
