@@ -66,7 +66,7 @@ t.test('all is well, beside the service that runs', async (t) => {
     [
       ...['node', 'secrets', 'configuration', 'ca-key', 'authority', 'chain', 'files', 'disk'],
       'migrations',
-      ...['database', 'issuances', 'api-keys', 'approvers', 'escrow', 'clock'],
+      ...['database', 'issuances', 'api-keys', 'approvers', 'escrow', 'revocations', 'clock'],
     ],
   )
   const bad = checks.filter(({ check, severity }) => severity !== 'ok' && !ofMachine.includes(check))
@@ -292,6 +292,29 @@ t.test('the record', async (t) => {
   t.match(about(await look(sealed), 'escrow'), [
     { severity: 'error', found: 'keys that cannot be opened: 1, sealed by the escrow key feedfacefeedface' },
   ])
+})
+
+t.test('what is revoked of an authority whose key is not there', async (t) => {
+  const revoked = await changed(t, (record) =>
+    record.exec(`INSERT INTO Revocation SELECT id, 'superseded', 'ops', issuedAt, NULL FROM Certificate`),
+  )
+  t.match(about(await look(revoked), 'revocations'), [{ severity: 'ok' }])
+  const { env: another } = await productionIn(newFolder(t), 2_048)
+  const { HGSCA_DATABASE_URL: _, HGSCA_AUDIT_KEY_FILE: __, HGSCA_API_KEY_PEPPER_FILE: ___, ...keys } = another
+  t.match(about(await look({ ...env, ...keys }), 'revocations'), [{ severity: 'ok' }], 'nothing is revoked')
+  t.match(about(await look({ ...revoked, ...keys }), 'revocations'), [
+    {
+      severity: 'warning',
+      found:
+        /^The key of the authority CN=Contoso Issuing CA,O=Contoso \(SHA-256 [0-9A-F]{64}\) is not loaded: /,
+      remedy: /^Put its folder back into HGSCA_CA_DIR/,
+    },
+  ])
+  t.match(
+    about(await look({ ...revoked, ...keys }, inDays(3_700)), 'revocations'),
+    [{}],
+    'nor once it has ended',
+  )
 })
 
 t.test('API keys', async (t) => {

@@ -9,7 +9,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { bySystem } from '../events.ts'
 import type { Log } from '../store/log.ts'
-import type { NewAuditEvent, RevocationListRecord, RevokedRecord } from '../store/model.ts'
+import type { AuthorityRecord, NewAuditEvent, RevocationListRecord, RevokedRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { nextTurn } from '../turns.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
@@ -64,6 +64,28 @@ export const listIssuer = ({ subject, publicKey }: Pick<Certificate, 'subject' |
 export async function namesOnRecord(store: Store): Promise<Map<string, string>> {
   const all = await store.everyAuthority()
   return new Map(all.map(({ id, certificate }) => [id, listIssuer(readCertificate(certificate))]))
+}
+
+/**
+ * What an operator should know when something of these authorities is revoked: a sentence for each whose key
+ * is not here. Of one that has ended nobody takes a list or an answer any more.
+ */
+export function untold(
+  authorities: readonly Pick<AuthorityRecord, 'id' | 'subject' | 'certificate' | 'notAfter'>[],
+  loaded: readonly Pick<Issuer, 'certificate'>[],
+  now: Date,
+): string[] {
+  const here = loaded.map(({ certificate }) => listIssuer(certificate))
+  const sentences = authorities
+    .filter(
+      ({ certificate, notAfter }) =>
+        notAfter > now && !here.includes(listIssuer(readCertificate(certificate))),
+    )
+    .map(
+      ({ id, subject }) =>
+        `The key of the authority ${subject} (SHA-256 ${id}) is not loaded: no revocation list and no OCSP answer of this service tells what is revoked of it. Put its folder back into HGSCA_CA_DIR, and start the service again.`,
+    )
+  return [...new Set(sentences)]
 }
 
 export function publishLists({

@@ -12,6 +12,7 @@ import type { CrlReason } from '../x509/crl.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
 import { findCertificate, pointerTo } from './find.ts'
+import { untold } from './revocationLists.ts'
 
 export interface RevocationRequest {
   /** Id, serial number or thumbprint. */
@@ -26,6 +27,8 @@ export interface Revoked {
   readonly certificate: CertificateRecord
   /** The ids of all that were revoked by this: none when it was so already. */
   readonly revoked: readonly string[]
+  /** Why verifiers will not hear of it: sentences. */
+  readonly warnings: readonly string[]
 }
 
 /** How often a race with a peer over the same certificates is run before it is given up. */
@@ -39,10 +42,16 @@ const attempts = 8
 export async function revoke(ca: CertificationAuthority, request: RevocationRequest): Promise<Revoked> {
   const { id } = await findCertificate(ca, request.reference)
   const revoked: string[] = []
+  let warnings: readonly string[] = []
   for (let attempt = 0; attempt < attempts; attempt++) {
     const certificate = await findCertificate(ca, id)
     const missing = await notYet(ca, certificate, request.reason)
-    if (missing.length === 0) return { certificate, revoked }
+    const authorities = [certificate, ...missing].map(({ authority }) => authority)
+    warnings = [...new Set([...warnings, ...untold(authorities, ca.loaded, ca.now())])]
+    if (missing.length === 0) {
+      if (revoked.length > 0) for (const warning of warnings) ca.log.warn({ revoked }, warning)
+      return { certificate, revoked, warnings }
+    }
     const outcome =
       request.reason === 'certificateHold'
         ? await hold(ca, certificate, request)

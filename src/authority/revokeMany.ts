@@ -11,6 +11,7 @@ import { nextTurn } from '../turns.ts'
 import type { CrlReason } from '../x509/crl.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
+import { untold } from './revocationLists.ts'
 import { eventOf } from './revoke.ts'
 
 /** How many are revoked in one transaction. */
@@ -30,26 +31,40 @@ export interface ManyRevocations {
   readonly by: Requester
 }
 
-/** How many certificates an order would revoke now, and the first of them. */
+/** How many certificates an order would revoke now, the first of them, and why verifiers will not hear of it. */
 export const rehearseMany = async (
-  { store, now }: CertificationAuthority,
+  ca: CertificationAuthority,
   selection: RevocationSelection,
-): Promise<{ readonly total: number; readonly first: readonly ToRevoke[] }> => {
+): Promise<{
+  readonly total: number
+  readonly first: readonly ToRevoke[]
+  readonly warnings: readonly string[]
+}> => {
+  const { store, now } = ca
   const before = store.newId(now())
   return {
     total: await store.countToRevoke(selection, before),
     first: await store.toRevoke(selection, { before, limit: 20 }),
+    warnings: await untoldOf(ca, selection, before),
   }
 }
 
+const untoldOf = async (
+  { store, loaded, now }: CertificationAuthority,
+  selection: RevocationSelection,
+  before: string,
+): Promise<string[]> => untold(await store.authoritiesToRevoke(selection, before), loaded, now())
+
 /** Writes the order down; it is carried out from then on. */
 export async function orderMany(
-  { store, now, revocations }: CertificationAuthority,
+  ca: CertificationAuthority,
   { selection, reason, comment, by }: ManyRevocations,
 ): Promise<RevocationOrderRecord> {
+  const { store, now, revocations, log } = ca
   const createdAt = now()
   const id = store.newId(createdAt)
   const total = await store.countToRevoke(selection, id)
+  const warnings = await untoldOf(ca, selection, id)
   const { name: requestedBy, requestId, address } = by
   const order = { id, selection, reason, total, requestedBy, requestId, createdAt }
   await store.recordRevocationOrder(order, {
@@ -62,6 +77,7 @@ export async function orderMany(
     objectId: id,
     details: { selection, reason, total, comment },
   })
+  for (const warning of warnings) log.warn({ order: id }, warning)
   revocations.carryOut()
   return { ...order, revoked: 0, completedAt: null }
 }

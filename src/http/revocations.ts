@@ -27,6 +27,11 @@ import {
 
 const comment = text(500, 'Why, for people. It stands in the audit trail.')
 
+const warnings = Type.Array(Type.String({ maxLength: 1000, description: 'A sentence.' }), {
+  maxItems: 1_000,
+  description: 'Of each authority whose key is not loaded: neither a revocation list nor OCSP tells of it.',
+})
+
 export const RevocationBody = Type.Object(
   {
     reason: oneOf(
@@ -46,6 +51,7 @@ export const RevocationView = Type.Object(
       description: 'All that this request has revoked; none when it was so already.',
     }),
     explanation: Type.String({ maxLength: 1000, description: 'What HGS makes of it, and what to do.' }),
+    warnings,
   },
   { ...closed, description: 'A certificate that is revoked, or on hold.' },
 )
@@ -90,6 +96,7 @@ const ManyDryRun = Type.Object(
     dryRun: Type.Literal(true, { description: 'Nothing was revoked.' }),
     total: Type.Integer({ description: 'How many certificates it would revoke.' }),
     first: Type.Array(uuid('A certificate.'), { maxItems: 20, description: 'The first of them.' }),
+    warnings,
   },
   closed,
 )
@@ -153,7 +160,7 @@ export function revocationRoutes(server: FastifyInstance, authority: Certificati
     async (request) => {
       const ca = seenBy(authority, request)
       const { reason, comment } = request.body
-      const { certificate, revoked } = await revoke(ca, {
+      const { certificate, revoked, warnings } = await revoke(ca, {
         reference: request.params.ref,
         reason,
         comment: comment ?? null,
@@ -163,6 +170,7 @@ export function revocationRoutes(server: FastifyInstance, authority: Certificati
         certificate: certificateView(certificate, ca.now()),
         revoked,
         explanation: consequences[certificate.purpose].revocation,
+        warnings: [...warnings],
       }
     },
   )
@@ -194,8 +202,8 @@ export function revocationRoutes(server: FastifyInstance, authority: Certificati
       refuseBounded(ca)
       const { selection, reason, comment } = request.body
       if (request.query.dryRun === 'true') {
-        const { total, first } = await rehearseMany(ca, selection)
-        return { dryRun: true as const, total, first: first.map(({ id }) => id) }
+        const { total, first, warnings } = await rehearseMany(ca, selection)
+        return { dryRun: true as const, total, first: first.map(({ id }) => id), warnings: [...warnings] }
       }
       const by = requesterOf(request)
       const order = await orderMany(ca, { selection, reason, comment: comment ?? null, by })

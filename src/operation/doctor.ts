@@ -8,6 +8,7 @@ import { existsSync, statSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
+import { untold } from '../authority/revocationLists.ts'
 import { endsSoon } from '../authority/validity.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
 import { purposes } from '../hgs/profiles.ts'
@@ -17,6 +18,7 @@ import { TokenError } from '../keys/tokenObjects.ts'
 import { labAuthority, recordOf } from '../lab.ts'
 import { locationOf } from '../store/location.ts'
 import { MigrationError, pendingMigrations } from '../store/migrate.ts'
+import type { AuthorityRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { isAtLeast } from '../store/sqlite.ts'
 import { readCertificate } from '../x509/certificate.ts'
@@ -65,14 +67,20 @@ export async function diagnose(
         finding('configuration', 'error', fault, 'Correct the setting; the README has all of them.'),
       )
   }
-  findings.push(...keyFindings(authorities), ...(await authorityFindings(config, authorities, now)))
+  findings.push(...keyFindings(authorities))
+  const issuers: Issuer[] = [] // none when one of them cannot be opened
+  findings.push(...(await authorityFindings(config, authorities, now, issuers)))
   if (config === null) {
     for (const check of ['files', 'disk', 'database'])
       findings.push(finding(check, 'skipped', 'the configuration has faults'))
     return findings
   }
   findings.push(...(await entranceFindings(config, now)))
-  findings.push(...filesFindings(config), await diskFinding(config), ...(await recordFindings(config, now)))
+  findings.push(
+    ...filesFindings(config),
+    await diskFinding(config),
+    ...(await recordFindings(config, now, issuers)),
+  )
   return findings
 }
 
@@ -129,8 +137,8 @@ async function authorityFindings(
   config: Config | null,
   authorities: Config['authorities'],
   now: Date,
+  issuers: Issuer[],
 ): Promise<Finding[]> {
-  const issuers: Issuer[] = []
   const keys: Opened[] = []
   try {
     const at = authorities.length === 1 ? now : null // of several, one may have ended
@@ -247,7 +255,7 @@ export function spaceFinding(free: number, folder: string): Finding {
   )
 }
 
-async function recordFindings(config: Config, now: Date): Promise<Finding[]> {
+async function recordFindings(config: Config, now: Date, issuers: readonly Issuer[]): Promise<Finding[]> {
   const { databaseUrl, mode, escrow } = config
   const location = locationOf(databaseUrl)
   if (location.kind === 'sqlite' && !existsSync(location.path)) {
@@ -294,6 +302,7 @@ async function recordFindings(config: Config, now: Date): Promise<Finding[]> {
     findings.push(await issuancesFinding(store, now))
     findings.push(await identitiesFinding(store, now), await approversFinding(store, config, now))
     findings.push(...(await escrowFindings(store, escrow?.keyIds ?? [])))
+    findings.push(...(await revocationFindings(store, issuers, now)))
     findings.push(clockFinding(await store.newestMoment(), now))
   } catch (error) {
     findings.push(awayFinding(error))
@@ -416,6 +425,24 @@ async function escrowFindings(store: Store, keyIds: readonly string[]): Promise<
       'Name that escrow key in HGSCA_ESCROW_KEY_FILE or HGSCA_ESCROW_PREVIOUS_KEY_FILE; bring it back from its backup.',
     ),
   )
+}
+
+/** What is revoked of an authority whose key is not there is told by nobody. */
+async function revocationFindings(store: Store, issuers: readonly Issuer[], now: Date): Promise<Finding[]> {
+  if (issuers.length === 0) return [finding('revocations', 'skipped', 'no authority could be opened')]
+  const telling: AuthorityRecord[] = []
+  for (const record of await store.everyAuthority()) {
+    const page = { limit: 1, expiredBefore: now }
+    const some = [...(await store.revokedBy([record.id], page)), ...(await store.heldBy([record.id], page))]
+    if (some.length > 0) telling.push(record)
+  }
+  const sentences = untold(telling, issuers, now)
+  if (sentences.length === 0)
+    return [finding('revocations', 'ok', 'the key of every authority that has to tell of any is there')]
+  return sentences.map((sentence) => {
+    const [found, remedy] = sentence.split(/(?<=\.) (?=Put)/)
+    return finding('revocations', 'warning', found!, remedy ?? null)
+  })
 }
 
 function clockFinding(newest: Date | null, now: Date): Finding {

@@ -10,6 +10,7 @@ import type { Database } from './database.ts'
 import { addedOr, violatedConstraint } from './faults.ts'
 import { Prisma } from './generated/sqlite/client.ts'
 import type {
+  AuthorityRecord,
   CertificateRecord,
   CertificateStatus,
   HoldRecord,
@@ -56,6 +57,15 @@ export function revocationFunctions(database: Database) {
         const [row] = await client.$queryRaw<{ total: number | bigint }[]>`
           SELECT count(*) AS "total" FROM ${selected(selection, before)}`
         return Number(row!.total)
+      }),
+
+    /** The authorities that have issued them. */
+    authoritiesToRevoke: (selection: RevocationSelection, before: string): Promise<AuthorityRecord[]> =>
+      database.read(async (client) => {
+        const rows = await client.$queryRaw<{ id: string }[]>`
+          SELECT a."id" AS "id" FROM "Authority" a WHERE EXISTS (SELECT 1 FROM ${selected(selection, before)}
+            AND EXISTS (SELECT 1 FROM "IssuanceIntent" j WHERE j."id" = c."id" AND j."authorityId" = a."id"))`
+        return client.authority.findMany({ where: { id: { in: rows.map(({ id }) => id) } } })
       }),
 
     /** They themselves, by id. */

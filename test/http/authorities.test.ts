@@ -120,6 +120,39 @@ t.test('two authorities', async (t) => {
     t.match(alone.json, { loaded: false, issues: [], revocationList: null, addresses: null })
   })
 
+  await t.test(
+    'what is revoked of one whose key is not loaded is told, to who revokes and in the log',
+    async (t) => {
+      const { id } = await issue('https', ['hgs.contoso.com'])
+      const other = await issue('https', ['hgs.contoso.com'])
+      const sentence = new RegExp(`${second.record.subject} .*${second.record.id}.* HGSCA_CA_DIR, and start`)
+      const many = { body: { selection: { purpose: 'https' }, reason: 'superseded' } }
+      const one = { body: { reason: 'superseded' } }
+      const said = (which: typeof service) => which.log.filter((line) => sentence.test(line)).length
+
+      t.strictSame((await both.post('/v1/revocations?dryRun=true', many)).json.warnings, [])
+      t.strictSame((await both.post(`/v1/certificates/${id}/revocation`, one)).json.warnings, [])
+      t.equal(said(both), 0)
+      const rehearsed = await service.post('/v1/revocations?dryRun=true', many)
+      t.match(rehearsed.json, { warnings: [sentence] })
+      const { lineage } = await issue('signing')
+      const signing = { ...many.body, selection: { lineage } }
+      const elsewhere = await service.post('/v1/revocations?dryRun=true', { body: signing })
+      t.strictSame(elsewhere.json.warnings, [], 'but not of those of others')
+      t.match((await service.post(`/v1/certificates/${other.id}/revocation`, one)).json, {
+        revoked: [other.id],
+        warnings: [sentence],
+      })
+      t.equal(said(service), 1)
+      const same = { selection: { lineage: other.lineage }, reason: 'superseded' }
+      await service.post('/v1/revocations', { body: same })
+      t.equal(said(service), 1, 'nothing is left to be revoked')
+      const again = await service.post(`/v1/certificates/${other.id}/revocation`, one)
+      t.match(again.json, { revoked: [], warnings: [sentence] })
+      t.equal(said(service), 1)
+    },
+  )
+
   await t.test('readiness tells two years before one ends', async (t) => {
     t.strictSame((await both.get('/readyz', { as: null })).json, { status: 'ok' })
     service.clock.now = new Date(second.certificate.notAfter.getTime() - 700 * 86_400_000)
