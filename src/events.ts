@@ -77,7 +77,7 @@ export const events = {
       name: 'of its folder',
       subject: 'its subject',
       publicKeyPin: 'SHA-256 of its subjectPublicKeyInfo',
-      how: 'root: below a root that was made with it; subordinate: its certificate is to come',
+      how: 'root: below a root that was made with it; existingRoot: below a root that was there; subordinate: its certificate is to come',
     },
   },
   'authority.certified': {
@@ -89,6 +89,16 @@ export const events = {
     when: 'hgs-ca ca import has taken an authority that existed before.',
     object: 'SHA-256 of the certificate of the authority',
     details: taken,
+  },
+  'authority.revoked': {
+    when: 'hgs-ca ca sign-list has revoked an authority: whoever looks at the list of the root trusts nothing below it any more.',
+    object: 'SHA-256 of the certificate of the authority',
+    details: {
+      subject: 'its subject',
+      serialNumber: 'of its certificate',
+      reason: 'why, a CRLReason',
+      number: 'CRLNumber of the first list that tells of it',
+    },
   },
   'authority.rewrapped': {
     when: 'hgs-ca ca rewrap has encrypted the keys of all authorities under another passphrase.',

@@ -18,6 +18,7 @@ import { chosenAmong, readChoices } from './authority/choice.ts'
 import { createGuard } from './authority/guard.ts'
 import { resume } from './authority/resume.ts'
 import { signsLists } from './authority/revocationLists.ts'
+import { rootLists } from './authority/rootLists.ts'
 import { tellRevocations } from './authority/revocations.ts'
 import { revokeLatecomers } from './authority/revoke.ts'
 import { endsSoon } from './authority/validity.ts'
@@ -109,6 +110,13 @@ async function main(): Promise<void> {
   await store.recordEvent(started({ before, config, issuer, version, migrated }, now()))
   for (const other of await store.sealedByOthers(config.escrow?.keyIds ?? []))
     log.warn(other, 'keys in escrow cannot be opened: this escrow key is not configured')
+  const authorities = loaded.map(({ record }) => record)
+  for (const { root, nextUpdate, endsSoon: must } of await rootLists(store, authorities, now()))
+    if (must)
+      log.warn(
+        { root, nextUpdate },
+        'the revocation list of the root ends soon, or has ended: sign the next one where its key is (hgs-ca ca sign-list FOLDER)',
+      )
 
   const guard = createGuard({ store, now, log }, () => performance.now())
   const clock = setInterval(() => {

@@ -64,6 +64,11 @@ export const table = {
     labels: [],
     help: 'Hours until the first revocation list in force ends. A list is for 168 hours, and made anew every 24.',
   },
+  hgsca_root_revocation_list_expiry_days: {
+    type: 'gauge',
+    labels: [],
+    help: 'Days until the first revocation list of a root ends. It is for a year: hgs-ca ca sign-list signs the next.',
+  },
 
   hgsca_signatures_seconds: {
     type: 'histogram',

@@ -35,6 +35,7 @@ interface Row {
 /** Types that no test here can provoke, and the test that does. */
 const elsewhere: Partial<Record<EventType, string>> = {
   'authority.made': 'cliAuthorities.test.ts',
+  'authority.revoked': 'cliRoots.test.ts',
   'authority.certified': 'cliAuthorities.test.ts',
   'authority.imported': 'cliAuthorities.test.ts',
   'authority.rewrapped': 'cliAuthorities.test.ts',

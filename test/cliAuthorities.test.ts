@@ -1,40 +1,17 @@
 /** `hgs-ca ca`: a PKI team makes, imports, certifies, rolls over and encrypts anew; and the service follows. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
-import t, { type Test } from 'tap'
+import t from 'tap'
+import { contoso, host } from './support/caHost.ts'
 import { exchange, jsonMessage, requests } from './support/load.ts'
-import { attemptService, newFolder, productionIn, runCli, startService } from './support/service.ts'
+import { attemptService, runCli, startService } from './support/service.ts'
 import { softHsm, withToken } from './support/softhsm.ts'
 import { demand, easyRsaFolder, run, withWitness } from './support/witnesses.ts'
 
-/** A host with a record, a passphrase and a folder for authorities, in which there is none yet. */
-async function host(t: Test, more: Readonly<Record<string, string>> = {}) {
-  const { folder, env: usual } = await productionIn(newFolder(t), 2_048)
-  const path = (name: string) => join(folder, name)
-  const { HGSCA_CA_CERTIFICATE_FILE: _, HGSCA_CA_KEY_FILE: __, ...others } = usual
-  const env = { ...others, ...more, HGSCA_CA_DIR: path('authorities') }
-  mkdirSync(path('authorities'))
-  const write = (name: string, content: string | Uint8Array, mode = 0o600): string => {
-    writeFileSync(path(name), content)
-    chmodSync(path(name), mode)
-    return path(name)
-  }
-  const ca = (...args: string[]) => runCli(t, folder, ['ca', ...args], env)
-  const well = async (...args: string[]): Promise<string> => {
-    const { code, stdout, stderr } = await ca(...args)
-    t.equal(code, 0, `${args.join(' ')}: ${stderr()}`)
-    return stdout.join('\n')
-  }
-  const inDir = (name: string, file = 'certificate.pem') => join(env.HGSCA_CA_DIR, name, file)
-  return { folder, env, path, write, ca, well, inDir }
-}
-
 /** What is said of a new authority: an instance that runs does not see it. */
 const startAgain = /Give it to every instance and start them again/
-
-const contoso = ['--organization', 'Contoso', '--bits', '2048']
 
 /** A root by openssl, and what it makes of a request. */
 async function opensslRoot(path: (name: string) => string) {

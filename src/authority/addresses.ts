@@ -35,18 +35,20 @@ export function addressesOf(publicUrl: string, issuer: Pick<Issuer, 'certificate
   }
 }
 
-/** What a certificate says of them (RFC 5280 §4.2.1.13, §4.2.2.1); nothing where no public address is known. */
+/**
+ * What a certificate says of them (RFC 5280 §4.2.1.13, §4.2.2.1); nothing where no public address is known.
+ *
+ * @param responds - whether there is a responder for `issuer`; a root has none.
+ */
 export function addressExtensions(
   publicUrl: string | null,
   issuer: Pick<Issuer, 'certificate'>,
+  responds = true,
 ): Extension[] {
   if (publicUrl === null) return []
   const { certificate, revocationList, responder } = addressesOf(publicUrl, issuer)
   return [
     crlDistributionPoints([revocationList]),
-    authorityInfoAccess([
-      ['ocsp', responder],
-      ['caIssuers', certificate],
-    ]),
+    authorityInfoAccess([...(responds ? [['ocsp', responder] as const] : []), ['caIssuers', certificate]]),
   ]
 }

@@ -5,6 +5,8 @@
  * The first is made when something is revoked, or somebody asks for it; from then on a list is made anew as
  * soon as a certificate is revoked, held or released, and once a day. Instances of one record share its
  * lists: who is slower takes what the other has published.
+ *
+ * Lists of those above them, whose keys are elsewhere (rootLists.ts), are only read.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { bySystem } from '../events.ts'
@@ -12,7 +14,7 @@ import type { Log } from '../store/log.ts'
 import type { AuthorityRecord, NewAuditEvent, RevocationListRecord, RevokedRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { nextTurn } from '../turns.ts'
-import { readCertificate, type Certificate } from '../x509/certificate.ts'
+import { readCertificate, splitCertificates, type Certificate } from '../x509/certificate.ts'
 import {
   writeCertificateList,
   writeRevokedCertificate,
@@ -21,6 +23,7 @@ import {
 } from '../x509/crl.ts'
 import { readKeyUsage } from '../x509/extensions.ts'
 import { hexDigest, pinOf } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { keyIdentifierOf } from './addresses.ts'
 import { signedBy, type Issuer } from './authority.ts'
@@ -39,12 +42,14 @@ const longestPause = 5_000
 const atOnce = 500
 
 export interface RevocationLists {
-  /** The list in force; null when there is none and none can be made. */
-  readonly of: (issuer: Issuer) => Promise<RevocationListRecord | null>
+  /** The list in force, of a loaded authority or one above it; null when there is none and none can be made. */
+  readonly of: (issuer: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
   /** When the first list in force ends; null when there is none. */
   readonly end: () => Date | null
+  /** The same of those above. */
+  readonly endAbove: () => Date | null
   /** Resolves once everything that was revoked until now stands in a list. */
   readonly settled: () => Promise<void>
   readonly stop: () => Promise<void>
@@ -88,6 +93,24 @@ export function untold(
   return [...new Set(sentences)]
 }
 
+/**
+ * The certificates above authorities, but for those that are among them: their keys are elsewhere.
+ *
+ * @param at - only what is in force then, below as above; null for all.
+ */
+export function certificatesAbove(
+  authorities: readonly Pick<AuthorityRecord, 'certificate' | 'issuers'>[],
+  at: Date | null,
+): Certificate[] {
+  const own = authorities.map(({ certificate }) => readCertificate(certificate))
+  const names = own.map(listIssuer)
+  const inForce = ({ notAfter }: Certificate) => at === null || notAfter > at
+  return authorities
+    .filter((_, index) => inForce(own[index]!))
+    .flatMap(({ issuers }) => splitCertificates(issuers).map((der) => readCertificate(der)))
+    .filter((one) => inForce(one) && !names.includes(listIssuer(one)))
+}
+
 export function publishLists({
   store,
   issuers,
@@ -103,6 +126,8 @@ export function publishLists({
   readonly log: Log
 }): RevocationLists {
   const lists = new Map<string, RevocationListRecord>()
+  const records = issuers.map(({ record }) => record)
+  const above = new Map(certificatesAbove(records, null).map((one) => [listIssuer(one), one]))
   const asked = new Set<string>() // of whom somebody wants a list although nothing is revoked
   let stopped = false
   let wanted = true
@@ -112,19 +137,24 @@ export function publishLists({
   async function publish(issuer: Issuer): Promise<void> {
     const name = listIssuer(issuer.certificate)
     const changes = await store.revocationChanges()
-    const last = await store.lastRevocationList(name)
+    const last = await onRecord(name)
     if (last === null && changes === 0 && !asked.has(name)) return
-    // What is there is given out, even when no other one can be made.
-    if (last !== null && lists.get(name)?.id !== last.id)
-      keep({ ...last, list: await store.octetsOfList(last.id) })
     const at = now()
     const age = last === null ? 0 : at.getTime() - last.thisUpdate.getTime()
     if (last !== null && last.changes >= changes && age >= 0 && age < interval) return
     if (issuer.certificate.notAfter < at || !signsLists(issuer)) return // nobody takes what it would sign
     const list = await listOf(issuer, name, changes, last)
-    const outcome = await store.recordRevocationList(list, published(at, issuer, list))
+    const outcome = await store.recordRevocationList(list, [published(at, bySystem, issuer, list)])
     if (outcome === 'taken') return publish(issuer) // a peer was faster
     keep(list)
+  }
+
+  /** The last list on record. It is given out, even when no other one can be made. */
+  async function onRecord(name: string): Promise<Omit<RevocationListRecord, 'list'> | null> {
+    const last = await store.lastRevocationList(name)
+    if (last !== null && lists.get(name)?.id !== last.id)
+      keep({ ...last, list: await store.octetsOfList(last.id) })
+    return last
   }
 
   function keep(list: RevocationListRecord): void {
@@ -138,24 +168,11 @@ export function publishLists({
     changes: number,
     last: Omit<RevocationListRecord, 'list'> | null,
   ): Promise<RevocationListRecord> {
-    const seconds = wholeSeconds(now())
-    // None is older than the one before, whichever clock that had; unless its clock was wrong altogether.
-    const earliest = last !== null && last.thisUpdate <= now() ? last.thisUpdate.getTime() : 0
-    const thisUpdate = new Date(Math.max(seconds - clockDifference, earliest))
-    const nextUpdate = new Date(seconds + validity)
-    const number = (last?.number ?? 0) + 1
-    const tbsCertList = writeTbsCertList({
-      issuer: issuer.certificate.subject.der,
-      authorityKeyIdentifier: keyIdentifierOf(issuer),
-      number,
-      thisUpdate,
-      nextUpdate,
-      // One that has expired stands in one more list (§3.3), then no longer.
-      revokedCertificates: await entriesOf(await authoritiesOf(name), last?.thisUpdate ?? new Date(0)),
-    })
-    await nextTurn()
-    const list = writeCertificateList(tbsCertList, await signedBy(issuer, tbsCertList))
-    return { id: store.newId(now()), issuer: name, number, changes, thisUpdate, nextUpdate, list }
+    const at = now()
+    // One that has expired stands in one more list (§3.3), then no longer.
+    const entries = await entriesOf(await authoritiesOf(name), last?.thisUpdate ?? new Date(0))
+    const nextUpdate = new Date(wholeSeconds(at) + validity)
+    return { id: store.newId(now()), changes, ...(await signNext(issuer, last, { at, nextUpdate, entries })) }
   }
 
   /** All certificates of the authority: its key may have had several. */
@@ -203,6 +220,16 @@ export function publishLists({
           )
         }
       }
+      for (const [name, certificate] of above) {
+        try {
+          await onRecord(name)
+        } catch (error) {
+          log.error(
+            { err: error, authority: describeName(certificate.subject) },
+            'The revocation list of an authority above could not be read.',
+          )
+        }
+      }
       last = performance.now() - begun
     }
   }
@@ -217,26 +244,30 @@ export function publishLists({
     return underWay
   }
 
-  void look()
+  /** When the first list of these ends. */
+  const firstEnd = (certificates: readonly Certificate[]): Date | null =>
+    certificates
+      .flatMap((one) => lists.get(listIssuer(one)) ?? [])
+      .reduce<Date | null>(
+        (first, { nextUpdate }) => (first === null || nextUpdate < first ? nextUpdate : first),
+        null,
+      )
+
+  const firstLook = look()
   return {
     async of({ certificate }) {
       const name = listIssuer(certificate)
-      if (!lists.has(name)) {
+      if (above.has(name)) {
+        await firstLook // from then on it is looked for from time to time, and by nobody's asking
+      } else if (!lists.has(name)) {
         asked.add(name)
         await look()
       }
       return lists.get(name) ?? null
     },
     changed: () => void look(),
-    end: () =>
-      issuers
-        .flatMap((one) =>
-          one.certificate.notAfter > now() ? (lists.get(listIssuer(one.certificate)) ?? []) : [],
-        )
-        .reduce<Date | null>(
-          (first, { nextUpdate }) => (first === null || nextUpdate < first ? nextUpdate : first),
-          null,
-        ),
+    end: () => firstEnd(issuers.map((one) => one.certificate).filter(({ notAfter }) => notAfter > now())),
+    endAbove: () => firstEnd(certificatesAbove(records, now())),
     settled: look,
     async stop() {
       stopped = true
@@ -249,11 +280,45 @@ export function publishLists({
 const entryOf = ({ serialNumber, revokedAt, reason }: RevokedRecord): Uint8Array =>
   writeRevokedCertificate({ serialNumber, revokedAt, reason: reason as CrlReason })
 
-const published = (at: Date, issuer: Issuer, list: RevocationListRecord): NewAuditEvent => ({
+/**
+ * The list after `last`, signed.
+ *
+ * @param next.at - when what it says was gathered, or earlier.
+ * @param next.entries - written by `writeRevokedCertificate`, one after the other.
+ */
+export async function signNext(
+  issuer: Issuer,
+  last: Pick<RevocationListRecord, 'number' | 'thisUpdate'> | null,
+  { at, nextUpdate, entries }: { at: Date; nextUpdate: Date; entries: readonly Uint8Array[] },
+): Promise<Omit<RevocationListRecord, 'id' | 'changes'>> {
+  // None is older than the one before, whichever clock that had; unless its clock was wrong altogether.
+  const earliest = last !== null && last.thisUpdate <= at ? last.thisUpdate.getTime() : 0
+  const thisUpdate = new Date(Math.max(wholeSeconds(at) - clockDifference, earliest))
+  const number = (last?.number ?? 0) + 1
+  const tbsCertList = writeTbsCertList({
+    issuer: issuer.certificate.subject.der,
+    authorityKeyIdentifier: keyIdentifierOf(issuer),
+    number,
+    thisUpdate,
+    nextUpdate,
+    revokedCertificates: entries,
+  })
+  await nextTurn()
+  const list = writeCertificateList(tbsCertList, await signedBy(issuer, tbsCertList))
+  return { issuer: listIssuer(issuer.certificate), number, thisUpdate, nextUpdate, list }
+}
+
+/** @param by - who had it signed. */
+export const published = (
+  at: Date,
+  by: Pick<NewAuditEvent, 'actor' | 'address' | 'requestId'>,
+  issuer: Issuer,
+  list: RevocationListRecord,
+): NewAuditEvent => ({
   at,
   type: 'revocationList.published',
   outcome: 'success',
-  ...bySystem,
+  ...by,
   objectId: issuer.record.id,
   details: {
     number: list.number,

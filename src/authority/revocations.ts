@@ -7,12 +7,14 @@ import { publishLists } from './revocationLists.ts'
 import { revocationOrders } from './revokeMany.ts'
 
 export interface Revocations {
-  /** The list in force of a loaded authority; null when there is none and none can be made. */
-  readonly listOf: (issuer: Issuer) => Promise<RevocationListRecord | null>
+  /** The list in force of a loaded authority or one above it; null when there is none and none can be made. */
+  readonly listOf: (issuer: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
   /** @param request - an OCSPRequest in DER, or whatever came in place of one. */
   readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
   /** When the first list in force ends; null when there is none. */
   readonly listsEnd: () => Date | null
+  /** The same of those above, whose keys are elsewhere. */
+  readonly listsAboveEnd: () => Date | null
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
   /** Says that a revocation order waits to be carried out. */
@@ -42,6 +44,7 @@ export function tellRevocations(
     listOf: lists.of,
     answer: responder.answer,
     listsEnd: lists.end,
+    listsAboveEnd: lists.endAbove,
     changed,
     carryOut: orders.wake,
     settled: lists.settled,

@@ -1,11 +1,12 @@
 /** `hgs-ca ca`: authorities made, imported and certified, and which of them issues. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { AuthorityError, type Issuer } from '../authority/authority.ts'
 import { judgeByConstraints } from '../authority/nameConstraints.ts'
 import { choiceFor, readChoices, type Choices } from '../authority/choice.ts'
 import { listIssuer } from '../authority/revocationLists.ts'
+import { authorityReasons, publishRootList, type RevokedAuthority } from '../authority/rootLists.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
 import { dnsNameFault } from '../hgs/dnsName.ts'
 import { purposes } from '../hgs/profiles.ts'
@@ -16,8 +17,9 @@ import {
   importPfx,
   keySizes,
   makeSubordinate,
-  makeWithRoot,
+  makeBelowRoot,
   openAuthority,
+  openRoot,
   rewrap,
   takeCertificate,
   usualYears,
@@ -25,18 +27,24 @@ import {
 } from '../operation/authorities.ts'
 import { lastStart } from '../operation/life.ts'
 import { askForPassphrase } from '../prompt.ts'
-import type { Purpose } from '../store/model.ts'
 import type { CertificateInUse } from '../store/authorities.ts'
+import type { Purpose, RevocationListRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
-import { readCertificate, subjectAltNamesOf } from '../x509/certificate.ts'
+import { readCertificate, splitCertificates, subjectAltNamesOf } from '../x509/certificate.ts'
+import { DerError } from '../x509/der.ts'
+import { hexDigest } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import { certificateDers, PemError } from '../x509/pem.ts'
 import { actor, event, tell, withRecord } from './host.ts'
 
 export const caUsage = `
-  hgs-ca ca init NAME --root FOLDER              make a root and an authority below it; FOLDER is then taken away
+  hgs-ca ca init NAME --root FOLDER              make an authority below the root in FOLDER, which is made where there is none; FOLDER is then taken away
   hgs-ca ca init NAME --subordinate              make a key, and a request for the authority above it to certify
   hgs-ca ca accept NAME FILE                     take the certificate of NAME, with those above it (PEM, DER, PKCS#7)
   hgs-ca ca import NAME --pfx FILE               take an authority that exists, such as one that AD CS has exported
   hgs-ca ca import NAME --key FILE --certificate FILE
+  hgs-ca ca sign-list FOLDER                     sign the next revocation list of the root in FOLDER: once a year
+  hgs-ca ca sign-list FOLDER --revoke AUTHORITY --reason REASON [--go]   see what it means to revoke one of its authorities (NAME, or the file of its certificate), and with --go do it
   hgs-ca ca list                                 which authorities there are, which issues, and until when
   hgs-ca ca rollover NAME [--go]                 see what it takes to let NAME issue from now on, and with --go do it
   hgs-ca ca rewrap --new-passphrase-file FILE    encrypt the keys of all authorities under another passphrase`
@@ -49,7 +57,8 @@ Options of ca:
   --token URI            of init: make the key in this token (pkcs11:token=...;object=...?module-path=...&pin-source=file:...)
   --years N              of init: 1 to 30; ${usualYears.issuing} when left out
   --permit DOMAIN        of init: a domain whose hosts it may certify (nameConstraints), as often as needed; any when left out
-  --password-file FILE   of import: what opens the PFX or the key
+  --password-file FILE   of import: what opens the PFX or the key; of init and sign-list: the key of a root that is there, when it is not the passphrase of now
+  --reason REASON        of sign-list: ${authorityReasons.join(', ')}
   --purpose PURPOSE      of rollover: ${purposes.join(', ')}; every one that has no authority of its own when left out
 `
 
@@ -68,6 +77,8 @@ const options = {
   'password-file': { type: 'string' },
   'new-passphrase-file': { type: 'string' },
   purpose: { type: 'string' },
+  revoke: { type: 'string' },
+  reason: { type: 'string' },
   go: { type: 'boolean', default: false },
 } as const
 type Options = ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
@@ -76,6 +87,9 @@ type Options = ReturnType<typeof parseArgs<{ options: typeof options }>>['values
 class UsageError extends Error {
   override readonly name = 'UsageError'
 }
+
+/** Who has a list signed, in the audit trail. */
+const byHost = { actor, address: null, requestId: null }
 
 /** What every verb has at hand. */
 interface Host {
@@ -91,6 +105,7 @@ const verbs: Readonly<
   init: { words: 1, act: init },
   accept: { words: 2, act: accept },
   import: { words: 1, act: importAuthority },
+  'sign-list': { words: 1, act: signList },
   list: { words: 0, act: list },
   rollover: { words: 1, act: rollover },
   rewrap: { words: 0, act: rewrapKeys },
@@ -162,15 +177,98 @@ async function init(host: Host, [name]: string[], given: Options): Promise<numbe
       0,
     )
   }
-  const { issuer } = await makeWithRoot(folder, given.root, plan, passphrase, now)
-  await registered(store, issuer)
-  const how = { name, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin, how: 'root' }
-  await store.recordEvent(event('authority.made', issuer.record.id, now, how))
-  return tell(
-    `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. ${giveToAll}` +
-      `${given.root} holds the key of the root, under the same passphrase. Take it away from this host now, onto media that lie in a safe, in two places; delete it here. It is needed to certify the next authority, and for nothing else.\n`,
-    0,
-  )
+  const { publicUrl } = host.config
+  const above = { folder: given.root, passphrase: passwordOfRoot(given) }
+  const { issuer, root } = await makeBelowRoot(folder, above, plan, { passphrase, publicUrl }, now)
+  try {
+    const { isNew } = root
+    await registered(store, issuer)
+    const how = isNew ? 'root' : 'existingRoot'
+    const made = { name, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin, how }
+    await store.recordEvent(event('authority.made', issuer.record.id, now, made))
+    const signed = await publishRootList(store, root.issuer, byHost, null, now)
+    return tell(
+      `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}.\n` +
+        (publicUrl === null
+          ? 'HGSCA_PUBLIC_URL is not set: its certificate does not say where the certificate and the revocation list of the root are.\n'
+          : '') +
+        listText(root.issuer, signed, given.root) +
+        (isNew
+          ? `${given.root} holds the key of the root, under the same passphrase. Take it away from this host now, onto media that lie in a safe, in two places; delete it here. It is needed to certify the next authority and to sign the revocation list of the root, and for nothing else.\n`
+          : takeAway(given.root)),
+      0,
+    )
+  } finally {
+    await root.close()
+  }
+}
+
+const takeAway = (folder: string): string =>
+  `${folder} holds the key of the root. Take it away from this host again now, and delete what is left of it here.\n`
+
+const listText = ({ record }: Issuer, { number, nextUpdate }: RevocationListRecord, folder: string): string =>
+  `Revocation list ${number} of ${record.subject} is on record, until ${nextUpdate.toISOString()}; every instance serves it. Sign the next one before: hgs-ca ca sign-list ${folder}\n`
+
+/** What opens the key of a root that is there; null when it is the passphrase of now. */
+function passwordOfRoot({ root, 'password-file': path }: Options): string | null {
+  if (path === undefined) return null
+  if (root !== undefined && !existsSync(root))
+    throw new UsageError(
+      `--password-file opens a root that is there, and ${root} is not. A new one is encrypted under the passphrase of now.`,
+    )
+  return lineOf(readSecretFile(path, '--password-file'))
+}
+
+async function signList(host: Host, [folder]: string[], given: Options): Promise<number> {
+  const { store, passphrase } = host
+  const now = new Date()
+  const revoking = revokingOf(host, given)
+  const root = await openRoot(folder!, passwordOfRoot(given) ?? passphrase, now)
+  try {
+    const { subject } = root.issuer.record
+    const below = (await store.everyAuthority()).filter(({ issuers }) =>
+      splitCertificates(issuers).some(
+        (der) => listIssuer(readCertificate(der)) === listIssuer(root.issuer.certificate),
+      ),
+    )
+    if (below.length === 0)
+      throw new AuthorityError(
+        `${folder} holds ${subject}, and no authority on record is below it: nobody would serve its list. Is it the folder of another root, or HGSCA_DATABASE_URL another record?`,
+      )
+    if (revoking !== null && !given.go) {
+      const id = hexDigest('sha256', revoking.certificate.der)
+      const inUse = (await store.inUseUnder(now)).get(id) ?? 0
+      return tell(
+        `${describeName(revoking.certificate.subject)} would be revoked for good (${revoking.reason}). Whoever looks at the revocation list of ${subject} then trusts nothing below it any more; here that are ${inUse} certificates in use. Let another authority issue first (hgs-ca ca rollover), and renew or replace them.\nTo do it, the same again with --go.\n`,
+        0,
+      )
+    }
+    const signed = await publishRootList(store, root.issuer, byHost, revoking, now)
+    const done = `${revoking === null ? '' : describeName(revoking.certificate.subject)} is revoked: nothing below it is to be trusted any more. Verifiers know when they fetch the list, and at the latest when the one before ends.\n`
+    return tell(
+      (revoking === null ? '' : done) + listText(root.issuer, signed, folder!) + takeAway(folder!),
+      0,
+    )
+  } finally {
+    await root.close()
+  }
+}
+
+/** The authority that is to be revoked: that in a folder of HGSCA_CA_DIR, or in a file; null for none. */
+function revokingOf({ caDir }: Host, { revoke, reason: given }: Options): RevokedAuthority | null {
+  if (revoke === undefined && given === undefined) return null
+  const reason = authorityReasons.find((one) => one === given)
+  if (revoke === undefined || reason === undefined)
+    throw new UsageError(`--revoke says which authority, and --reason why: ${authorityReasons.join(', ')}.`)
+  const inDir = join(caDir, revoke, 'certificate.pem')
+  const path = existsSync(inDir) ? inDir : revoke
+  try {
+    return { certificate: readCertificate(certificateDers(fileAt(path))[0]!), reason }
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError)
+      throw new AuthorityError(`${path} cannot be read: ${error.message}.`)
+    throw error
+  }
 }
 
 async function accept(host: Host, [name, path]: string[]): Promise<number> {
@@ -329,7 +427,7 @@ async function rewrapKeys(host: Host, _words: string[], given: Options): Promise
   const folders = await rewrap(host.caDir, host.passphrase, next)
   await host.store.recordEvent(event('authority.rewrapped', null, new Date(), { folders }))
   return tell(
-    `${folders.length} keys are encrypted anew. Put ${path} in place of HGSCA_CA_KEY_PASSPHRASE_FILE before the next start; the old keys in backups, and that of a root, still open with the old one. When this was interrupted, run it again with both as they were.\n`,
+    `${folders.length} keys are encrypted anew. Put ${path} in place of HGSCA_CA_KEY_PASSPHRASE_FILE before the next start; the old keys in backups, and that of a root (--password-file), still open with the old one. When this was interrupted, run it again with both as they were.\n`,
     0,
   )
 }

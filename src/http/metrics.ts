@@ -54,6 +54,8 @@ export function metricsRoute(
     }
     const listsEnd = ca.revocations.listsEnd()
     metrics.show('hgsca_revocation_list_expiry_hours', {}, listsEnd && daysUntil(listsEnd) * 24)
+    const aboveEnd = ca.revocations.listsAboveEnd()
+    metrics.show('hgsca_root_revocation_list_expiry_days', {}, aboveEnd && daysUntil(aboveEnd))
     metrics.show('hgsca_database_writes_waiting', {}, store.writesWaiting())
     const { checkpointLag: lag, verified } = store.auditState()
     metrics.show('hgsca_audit_checkpoint_lag_events', {}, lag && lag.events)

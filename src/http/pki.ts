@@ -6,10 +6,15 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import { publicName } from '../authority/addresses.ts'
-import type { CertificationAuthority, Issuer } from '../authority/authority.ts'
+import type { CertificationAuthority } from '../authority/authority.ts'
 import type { OcspAnswer } from '../authority/responder.ts'
+import { certificatesAbove } from '../authority/revocationLists.ts'
 import { CaError } from '../errors.ts'
+import type { Certificate } from '../x509/certificate.ts'
+import { readOr } from '../x509/der.ts'
 import { hexDigest } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import { oids } from '../x509/oids.ts'
 import { problems } from './describe.ts'
 import { mediaTypeOf, otherMediaType } from './problem.ts'
 import { closed } from './schemas.ts'
@@ -26,7 +31,8 @@ const AuthorityParams = Type.Object(
     authority: Type.String({
       pattern: '^([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$',
       maxLength: 64,
-      description: 'The key identifier of the authority, or the SHA-256 of its certificate, in hex.',
+      description:
+        'The key identifier of the authority, or of one above it, or the SHA-256 of its certificate, in hex.',
     }),
   },
   closed,
@@ -42,15 +48,23 @@ const certificateMaxAge = 86_400
 export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
 
-  /** @throws CaError `notFound`. */
-  function issuerNamed(name: string): Issuer {
-    const all = ca.loaded.filter(
-      (issuer) => publicName(issuer) === name.toLowerCase() || issuer.record.id === name.toUpperCase(),
-    )
+  /**
+   * A loaded authority, or one above it, whose key is elsewhere.
+   *
+   * @throws CaError `notFound`.
+   */
+  function authorityNamed(name: string): { readonly certificate: Certificate; readonly isAbove: boolean } {
+    const isMeant = (one: Certificate) =>
+      [hexDigest('sha256', one.der), keyNameOf(one)].includes(name.toUpperCase())
+    const own = ca.loaded.map(({ certificate }) => certificate).filter(isMeant)
+    const isAbove = own.length === 0
+    const records = ca.loaded.map(({ record }) => record)
+    const all = isAbove ? certificatesAbove(records, null).filter(isMeant) : own
     // A key may have had several certificates: one that is good is of more use.
-    const found = all.find(({ certificate }) => certificate.notAfter > ca.now()) ?? all[0]
-    if (found === undefined) throw new CaError('notFound', 'No authority here has this key or certificate.')
-    return found
+    const certificate = all.find(({ notAfter }) => notAfter > ca.now()) ?? all[0]
+    if (certificate === undefined)
+      throw new CaError('notFound', 'No authority here has this key or certificate.')
+    return { certificate, isAbove }
   }
 
   app.get(
@@ -60,14 +74,15 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       schema: {
         operationId: 'getIssuerCertificate',
         tags: ['authority'],
-        summary: 'The certificate of an authority, where certificates say that it is (AIA)',
+        summary:
+          'The certificate of an authority or of one above it, where certificates say that it is (AIA)',
         security: [],
         params: AuthorityParams,
         response: { 200: octets('The certificate.', 'application/pkix-cert'), ...problems(400, 404) },
       },
     },
     (request, reply) => {
-      const { certificate } = issuerNamed(request.params.authority)
+      const { certificate } = authorityNamed(request.params.authority)
       return sendOctets(reply, certificate.der, 'application/pkix-cert', certificateMaxAge)
     },
   )
@@ -79,9 +94,9 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       schema: {
         operationId: 'getRevocationList',
         tags: ['revocation'],
-        summary: 'The revocation list of an authority (RFC 5280 §5)',
+        summary: 'The revocation list of an authority or of its root (RFC 5280 §5)',
         description:
-          'Complete, and signed by the authority itself. Made anew whenever something is revoked, held or released, and once a day; good for a week.',
+          'Complete, and signed by the authority itself. Made anew whenever something is revoked, held or released, and once a day; good for a week. That of a root is signed on the host once a year (hgs-ca ca sign-list).',
         security: [],
         params: AuthorityParams,
         response: {
@@ -92,7 +107,13 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
       },
     },
     async (request, reply) => {
-      const list = await ca.revocations.listOf(issuerNamed(request.params.authority))
+      const { certificate, isAbove } = authorityNamed(request.params.authority)
+      const list = await ca.revocations.listOf({ certificate })
+      if (list === null && isAbove)
+        throw new CaError(
+          'notFound',
+          `No revocation list of ${describeName(certificate.subject)} is on record. Where the key of that root is, sign one: hgs-ca ca sign-list FOLDER. Any other authority publishes its own, where the certificate below it says.`,
+        )
       if (list === null)
         throw new CaError('busy', 'There is no revocation list yet.', { facts: { retryAfterSeconds: 10 } })
       reply.header('last-modified', list.thisUpdate.toUTCString())
@@ -153,6 +174,12 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
 
   app.addContentTypeParser(ocspRequest, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
 }
+
+/** The key identifier in upper-case hex; null where a root of old has none. */
+const keyNameOf = (certificate: Certificate): string | null =>
+  certificate.extensions.has(oids.subjectKeyIdentifier)
+    ? readOr(() => publicName({ certificate }).toUpperCase(), null)
+    : null
 
 function sendOctets(reply: FastifyReply, content: Uint8Array, type: string, maxAge: number): FastifyReply {
   return reply.header('content-type', type).header('cache-control', `public, max-age=${maxAge}`).send(content)

@@ -12,6 +12,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { addressExtensions, keyIdentifierOf } from '../authority/addresses.ts'
 import {
   AuthorityError,
   openIssuer,
@@ -19,15 +20,28 @@ import {
   type Issuer,
   type SigningKey,
 } from '../authority/authority.ts'
+import { signsLists } from '../authority/revocationLists.ts'
+import { wholeSeconds } from '../authority/validity.ts'
 import type { AuthorityFiles } from '../config.ts'
 import { CaError } from '../errors.ts'
-import { decryptPrivateKey, readSecretFile, writeKeyFile, writeSecretFile } from '../keys/keyFile.ts'
+import {
+  decryptPrivateKey,
+  KeyFileError,
+  readSecretFile,
+  writeKeyFile,
+  writeSecretFile,
+} from '../keys/keyFile.ts'
 import { openKey } from '../keys/open.ts'
 import { signerWith } from '../keys/signer.ts'
 import { makeTokenKey } from '../keys/token.ts'
 import { TokenError } from '../keys/tokenObjects.ts'
 import { isTokenUri } from '../keys/tokenUri.ts'
-import { readCertificate, writeCertificate, writeTbsCertificate } from '../x509/certificate.ts'
+import {
+  readCertificate,
+  writeCertificate,
+  writeTbsCertificate,
+  type CertificateContents,
+} from '../x509/certificate.ts'
 import { writeCertificationRequest, writeCertificationRequestInfo } from '../x509/certificationRequest.ts'
 import { DerError } from '../x509/der.ts'
 import {
@@ -36,6 +50,7 @@ import {
   extKeyUsage,
   keyUsage,
   permittedHosts,
+  readBasicConstraints,
   subjectKeyIdentifier,
   type Extension,
 } from '../x509/extensions.ts'
@@ -47,7 +62,7 @@ import {
   rsaPublicKeyOf,
   type RsaPublicKey,
 } from '../x509/key.ts'
-import { nameFrom, type Name } from '../x509/name.ts'
+import { describeName, nameFrom, type Name } from '../x509/name.ts'
 import { oids } from '../x509/oids.ts'
 import { certificateDers, certificatePem, PemError, toPem } from '../x509/pem.ts'
 import { PfxError, readPfx } from '../x509/pfxReader.ts'
@@ -172,48 +187,152 @@ async function writeFolder(
   }
 }
 
-/** A root and an authority below it. The key of the root lies in `rootFolder`, to be taken away. */
-export async function makeWithRoot(
-  folder: string,
-  rootFolder: string,
-  plan: Plan,
-  passphrase: string | null,
-  now: Date,
-): Promise<Made & { readonly issuer: Issuer }> {
-  refuseTaken(folder)
-  refuseTaken(rootFolder)
-  const start = Math.floor(now.getTime() / 1_000) * 1_000 - 3_600_000 // an hour for clocks that differ
-  const root = keptInFile((await generate('rsa', { modulusLength: rootBits })).privateKey, given(passphrase))
-  const rootKey = rsaPublicKeyOf(root.publicKey)
-  const rootName = subjectOf({ ...plan, commonName: `${plan.commonName} Root` })
-  const certify = async (subject: Name, key: RsaPublicKey, years: number, extensions: Extension[]) => {
-    const tbs = writeTbsCertificate({
-      serialNumber: Buffer.concat([Uint8Array.of(0x01), randomBytes(16)]),
-      issuer: rootName.der,
-      subject: subject.der,
-      notBefore: new Date(start),
-      notAfter: new Date(start + years * year),
-      publicKey: key,
-      extensions: [...extensions, authorityKeyIdentifier(keyIdentifier(rootKey))],
-    })
-    return writeCertificate(tbs, await root.sign(tbs))
-  }
-  const rootYears = Math.max(usualYears.root, plan.years)
-  const rootCertificate = await certify(rootName, rootKey, rootYears, [
-    basicConstraints(true),
-    keyUsage(['keyCertSign', 'cRLSign']),
-    subjectKeyIdentifier(keyIdentifier(rootKey)),
-  ])
-  return withNewKey(plan, passphrase, async (own) => {
-    const ownKey = rsaPublicKeyOf(own.publicKey)
-    const extensions = issuingExtensions(ownKey, plan.permitted)
-    const certificate = await certify(subjectOf(plan), ownKey, plan.years, extensions)
-    const pem = [certificate, rootCertificate].map(certificatePem).join('')
-    const issuer = await openIssuer(pem, folder, own, now)
-    await writeFolder(rootFolder, root, { 'certificate.pem': certificatePem(rootCertificate) })
-    await writeFolder(folder, own, { 'certificate.pem': pem })
-    return { folder, issuer, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin }
+/** A certificate that a root signs: its own, or that of an authority below it. */
+async function certificateFrom(
+  { sign }: Pick<SigningKey, 'sign'>,
+  contents: Omit<CertificateContents, 'serialNumber'>,
+): Promise<Uint8Array> {
+  const serialNumber = Buffer.concat([Uint8Array.of(0x01), randomBytes(16)])
+  const tbs = writeTbsCertificate({ serialNumber, ...contents })
+  return writeCertificate(tbs, await sign(tbs))
+}
+
+/** A root at hand. */
+export interface Root extends Opened {
+  /** Writes its folder, when it is new. */
+  readonly keep: () => Promise<void>
+  readonly isNew: boolean
+}
+
+async function makeRoot(folder: string, plan: Plan, passphrase: string | null, now: Date): Promise<Root> {
+  const key = keptInFile((await generate('rsa', { modulusLength: rootBits })).privateKey, given(passphrase))
+  const publicKey = rsaPublicKeyOf(key.publicKey)
+  const subject = subjectOf({ ...plan, commonName: `${plan.commonName} Root` }).der
+  const notBefore = startOf(now)
+  const certificate = await certificateFrom(key, {
+    issuer: subject,
+    subject,
+    notBefore,
+    notAfter: new Date(notBefore.getTime() + Math.max(usualYears.root, plan.years) * year),
+    publicKey,
+    extensions: [
+      basicConstraints(true),
+      keyUsage(['keyCertSign', 'cRLSign']),
+      subjectKeyIdentifier(keyIdentifier(publicKey)),
+      authorityKeyIdentifier(keyIdentifier(publicKey)),
+    ],
   })
+  const pem = certificatePem(certificate)
+  return {
+    issuer: await openIssuer(pem, folder, key, now),
+    warnings: [],
+    isNew: true,
+    keep: () => writeFolder(folder, key, { 'certificate.pem': pem }),
+    close: async () => undefined,
+  }
+}
+
+/**
+ * The root in `folder`, which was made earlier and brought here again. Nothing is written there.
+ *
+ * @param passphrase - what opens its key: that of the time when it was made.
+ * @throws AuthorityError, KeyFileError, TokenError in words for the operator.
+ */
+export async function openRoot(folder: string, passphrase: string | null, now: Date): Promise<Root> {
+  const [keyPath, from] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
+  if (!existsSync(keyPath) || !existsSync(from))
+    throw new AuthorityError(
+      `${folder} holds no root: it needs key.pem and certificate.pem. Name the folder that hgs-ca ca init --root has made; for a new root, one that is not there yet.`,
+    )
+  const certificate = { pem: await readFile(from, 'utf8'), from }
+  const key = { pem: readSecretFile(keyPath, 'the key of the root'), from: keyPath }
+  const opened = await openAuthority({ certificate, key, passphrase }, now).catch((error: unknown) => {
+    if (!(error instanceof KeyFileError)) throw error
+    throw new KeyFileError(
+      `${error.message} The key of a root keeps the passphrase it was made with, also after hgs-ca ca rewrap: name it with --password-file FILE.`,
+    )
+  })
+  const fault = rootFault(opened.issuer)
+  if (fault === null) return { ...opened, isNew: false, keep: async () => undefined }
+  await opened.close()
+  throw new AuthorityError(`${from} (${opened.issuer.record.subject}) ${fault}`)
+}
+
+/** Why an authority is no root for those that are made here; null when it is. */
+function rootFault(issuer: Issuer): string | null {
+  const { subject, issuer: above, extensions } = issuer.certificate
+  if (Buffer.compare(subject.der, above.der) !== 0)
+    return `is no root: ${describeName(above)} has issued it. To have an authority certified by it: hgs-ca ca init NAME --subordinate.`
+  if (!signsLists(issuer))
+    return 'has no key usage cRLSign, so that it cannot sign its revocation list. Make a new root, in another folder.'
+  if (readBasicConstraints(extensions.get(oids.basicConstraints)!.value).pathLength === 0)
+    // openIssuer: it has them
+    return 'allows no authority below it (pathLenConstraint 0). Make a new root, in another folder.'
+  return null
+}
+
+/** An hour earlier, for clocks that differ. */
+const startOf = (now: Date): Date => new Date(wholeSeconds(now) - 3_600_000)
+
+/**
+ * An authority below a root: that in `root.folder`, or where nothing is there yet, a new one whose key then
+ * lies there. Either is to be taken away again.
+ *
+ * @param root.passphrase - what opens the key of a root that is there; null when it is that of now.
+ * @param publicUrl - where the list of the root will be; null for nowhere.
+ * @throws AuthorityError when the root cannot certify it.
+ */
+export async function makeBelowRoot(
+  folder: string,
+  { folder: rootFolder, passphrase: rootPassphrase }: { folder: string; passphrase: string | null },
+  plan: Plan,
+  { passphrase, publicUrl }: { passphrase: string | null; publicUrl: string | null },
+  now: Date,
+): Promise<Made & { readonly issuer: Issuer; readonly root: Root }> {
+  refuseTaken(folder)
+  const root = existsSync(rootFolder)
+    ? await openRoot(rootFolder, rootPassphrase ?? passphrase, now)
+    : await makeRoot(rootFolder, plan, passphrase, now)
+  try {
+    const { subject, notBefore, notAfter } = root.issuer.certificate
+    const start = new Date(Math.max(startOf(now).getTime(), notBefore.getTime()))
+    const end = new Date(start.getTime() + plan.years * year)
+    if (end > notAfter) throw new AuthorityError(tooLong(root.issuer, start))
+    if (Buffer.compare(subjectOf(plan).der, subject.der) === 0)
+      throw new AuthorityError(`${plan.commonName} is the name of the root. Choose another --common-name.`)
+    return await withNewKey(plan, passphrase, async (own) => {
+      const publicKey = rsaPublicKeyOf(own.publicKey)
+      const certificate = await certificateFrom(root.issuer, {
+        issuer: subject.der,
+        subject: subjectOf(plan).der,
+        notBefore: start,
+        notAfter: end,
+        publicKey,
+        extensions: [
+          ...issuingExtensions(publicKey, plan.permitted),
+          authorityKeyIdentifier(keyIdentifierOf(root.issuer)),
+          ...addressExtensions(publicUrl, root.issuer, false),
+        ],
+      })
+      const pem = [certificate, root.issuer.certificate.der].map(certificatePem).join('')
+      const issuer = await openIssuer(pem, folder, own, now)
+      await root.keep()
+      await writeFolder(folder, own, { 'certificate.pem': pem })
+      return { folder, issuer, root, subject: issuer.record.subject, publicKeyPin: issuer.publicKeyPin }
+    })
+  } catch (error) {
+    await root.close()
+    throw error
+  }
+}
+
+/** Why no authority may last as long as that below a root, and how long one may. */
+function tooLong({ record: { subject, notAfter } }: Issuer, start: Date): string {
+  const years = Math.floor((notAfter.getTime() - start.getTime()) / year)
+  const ends = `The root ${subject} ends on ${notAfter.toISOString()}, and nothing below it lasts longer:`
+  return years < 1
+    ? `${ends} it is too late for another authority. Make a new root, in another folder.`
+    : `${ends} --years ${years} is the most.`
 }
 
 /** A key, and the request for its certificate, for the authority above it. */

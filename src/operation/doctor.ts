@@ -9,6 +9,7 @@ import { statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AuthorityError, openIssuer, signingKey, type Issuer } from '../authority/authority.ts'
 import { untold } from '../authority/revocationLists.ts'
+import { rootLists } from '../authority/rootLists.ts'
 import { endsSoon } from '../authority/validity.ts'
 import { ConfigError, readConfig, secrets, type Config } from '../config.ts'
 import { purposes } from '../hgs/profiles.ts'
@@ -299,7 +300,7 @@ async function recordFindings(config: Config, now: Date, issuers: readonly Issue
   }
   try {
     findings.push(durabilityFinding(store.settings))
-    findings.push(await issuancesFinding(store, now))
+    findings.push(...(await rootListFindings(store, now)), await issuancesFinding(store, now))
     findings.push(await identitiesFinding(store, now), await approversFinding(store, config, now))
     findings.push(...(await escrowFindings(store, escrow?.keyIds ?? [])))
     findings.push(...(await revocationFindings(store, issuers, now)))
@@ -344,6 +345,21 @@ export function durabilityFinding(settings: Store['settings']): Finding {
         'Set both to on in postgresql.conf.',
       )
     : finding('database', 'ok', found)
+}
+
+/** Of the roots whose lists are on record: the next one is signed by hand. */
+async function rootListFindings(store: Store, now: Date): Promise<Finding[]> {
+  const lists = await rootLists(store, await store.everyAuthority(), now)
+  return lists.map(({ root, nextUpdate, endsSoon }) => {
+    const found = `the revocation list of ${root} is good until ${nextUpdate.toISOString()}`
+    if (!endsSoon) return finding('root-list', 'ok', found)
+    return finding(
+      'root-list',
+      nextUpdate <= now ? 'error' : 'warning',
+      nextUpdate <= now ? `${found}: it has ended, and verifiers refuse what is below the root` : found,
+      'Bring the key of the root, sign the next list, and take the key away again: hgs-ca ca sign-list FOLDER.',
+    )
+  })
 }
 
 async function issuancesFinding(store: Store, now: Date): Promise<Finding> {

@@ -267,14 +267,15 @@ export function revocationFunctions(database: Database) {
     },
 
     /**
-     * A list with its event; `taken` when a peer published this number. Those before the last are
+     * A list with its events; `taken` when a peer published this number. Those before the last are
      * forgotten, and so is what a publication that did not end has left.
      */
     async recordRevocationList(
       list: RevocationListRecord,
-      event: NewAuditEvent,
+      events: readonly NewAuditEvent[],
     ): Promise<'recorded' | 'taken'> {
       const { id, issuer, number, changes, thisUpdate, nextUpdate } = list
+      const old = firstUuidv7(new Date(events[0]!.at.getTime() - longestPublication))
       // No event tells of them, since nobody sees them before the list is there.
       for (let part = 0; part * partSize < list.list.length; part++) {
         const octets = list.list.slice(part * partSize, (part + 1) * partSize) as Uint8Array<ArrayBuffer>
@@ -288,11 +289,10 @@ export function revocationFunctions(database: Database) {
           await transaction.$executeRaw(insert('RevocationList', row))
           await transaction.revocationList.deleteMany({ where: { issuer, number: { lt: number - 1 } } })
           const kept = await transaction.revocationList.findMany({ select: { id: true } })
-          const old = firstUuidv7(new Date(event.at.getTime() - longestPublication))
           await transaction.revocationListPart.deleteMany({
             where: { listId: { notIn: kept.map((one) => one.id), lt: old } },
           })
-          tell(auditRow(event))
+          for (const event of events) tell(auditRow(event))
         })
         return 'recorded'
       } catch (error) {

@@ -4,11 +4,14 @@
  *
  * A list may have 100,000 entries, so an entry is written octet by octet, and the caller says how many at a
  * time. A list is complete for its authority: there are no deltas, no partitions and no indirect entries.
+ *
+ * What is read is what was written here: the list before, whose entries the next one repeats.
  */
 import * as asn1 from './asn1.ts'
 import { signatureAlgorithm } from './certificate.ts'
-import { tag } from './der.ts'
+import { bitStringOctets, DerError, readDer, sequence, tag, time, unsigned } from './der.ts'
 import { authorityKeyIdentifier, extension, writeExtensions } from './extensions.ts'
+import { hex } from './key.ts'
 import { oids } from './oids.ts'
 
 /** CRLReason (§5.3.1), as far as certificates of HGS can have one. `unspecified` is never written: it is left out. */
@@ -103,6 +106,55 @@ export function writeTbsCertList(contents: RevocationListContents): Uint8Array {
 /** CertificateList ::= SEQUENCE { tbsCertList, signatureAlgorithm, signatureValue }. */
 export const writeCertificateList = (tbsCertList: Uint8Array, signature: Uint8Array): Uint8Array =>
   Buffer.concat(wrap([tbsCertList, asn1.toDer(signatureAlgorithm()), asn1.toDer(asn1.bitString(signature))]))
+
+/** An entry of a list that was read. */
+export interface ListedCertificate {
+  /** Upper-case hex, as `Certificate.serialNumber`. */
+  readonly serialNumber: string
+  readonly revokedAt: Date
+  /** The whole entry, as it stands in the list. */
+  readonly der: Uint8Array
+}
+
+export interface CertificateList {
+  /** What is signed. */
+  readonly tbsCertList: Uint8Array
+  readonly revokedCertificates: readonly ListedCertificate[]
+  readonly signature: Uint8Array
+}
+
+/** Some thousand entries, which no root has. */
+const maximumSize = 262_144
+
+/**
+ * @throws DerError when the octets are not a list of version 2 in strict DER, with nextUpdate, signed
+ *   as lists are here.
+ */
+export function readCertificateList(der: Uint8Array): CertificateList {
+  const [tbs, algorithm, signature] = sequence(readDer(der, maximumSize), 'the list', 3, 3)
+  const fields = sequence(tbs, 'tbsCertList', 6, 7)
+  const ours = asn1.toDer(signatureAlgorithm())
+  if (fields[0]!.tag !== tag.integer || Buffer.compare(fields[0]!.content, Uint8Array.of(1)) !== 0)
+    throw new DerError('the list is not of version 2')
+  if ([fields[1]!, algorithm!].some((one) => Buffer.compare(one.der, ours) !== 0))
+    throw new DerError('the list is not signed with RSA and SHA-256')
+  time(fields[3], 'thisUpdate')
+  time(fields[4], 'nextUpdate')
+  if (fields.at(-1)!.tag !== tag.contextConstructed(0)) throw new DerError('the list has no extensions')
+  const revoked = fields.length === 7 ? sequence(fields[5], 'revokedCertificates', 1) : []
+  return {
+    tbsCertList: tbs!.der,
+    revokedCertificates: revoked.map((entry) => {
+      const [serialNumber, revokedAt] = sequence(entry, 'a revoked certificate', 2, 3)
+      return {
+        serialNumber: hex(unsigned(serialNumber, 'the serial number')),
+        revokedAt: time(revokedAt, 'the date of a revocation'),
+        der: entry.der,
+      }
+    }),
+    signature: bitStringOctets(signature, 'the signature'),
+  }
+}
 
 /** A SEQUENCE around elements that may be many: its head, then they as they are. */
 function wrap(elements: readonly Uint8Array[]): Uint8Array[] {

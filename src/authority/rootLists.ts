@@ -1,0 +1,140 @@
+/**
+ * The revocation lists of roots (RFC 5280 §5). The key of a root is elsewhere, so they are signed by hand, on
+ * the host, about once a year; the service reads them from the record (revocationLists.ts).
+ *
+ * They tell of the authorities that were revoked. That stands nowhere else, so each list repeats all entries
+ * of the one before.
+ */
+import { X509Certificate } from 'node:crypto'
+import type { AuthorityRecord, NewAuditEvent, RevocationListRecord } from '../store/model.ts'
+import type { Store } from '../store/open.ts'
+import type { Certificate } from '../x509/certificate.ts'
+import { readCertificateList, writeRevokedCertificate, type ListedCertificate } from '../x509/crl.ts'
+import { readOr } from '../x509/der.ts'
+import { hexDigest, verifies } from '../x509/key.ts'
+import { describeName } from '../x509/name.ts'
+import { AuthorityError, type Issuer } from './authority.ts'
+import { certificatesAbove, listIssuer, published, signNext } from './revocationLists.ts'
+import { wholeSeconds } from './validity.ts'
+
+const day = 86_400_000 // milliseconds
+/** How long a list of a root is good for: its key is fetched from its safe no more often. */
+const validity = 365 * day
+/** Enough to fetch a key from its safe. */
+const soon = 30 * day
+
+/** Why an authority can be revoked. */
+export const authorityReasons = ['keyCompromise', 'superseded', 'cessationOfOperation'] as const
+export type AuthorityReason = (typeof authorityReasons)[number]
+
+/** An authority that its root revokes. */
+export interface RevokedAuthority {
+  readonly certificate: Certificate
+  readonly reason: AuthorityReason
+}
+
+/**
+ * Signs the next list of a root and writes it down, with the events.
+ *
+ * @param by - who has it signed.
+ * @param revoking - an authority that is revoked by it; null for none.
+ * @throws AuthorityError when that one cannot be, or the list before is not what the root has signed.
+ */
+export async function publishRootList(
+  store: Store,
+  root: Issuer,
+  by: Pick<NewAuditEvent, 'actor' | 'address' | 'requestId'>,
+  revoking: RevokedAuthority | null,
+  now: Date,
+): Promise<RevocationListRecord> {
+  for (;;) {
+    const last = await store.lastRevocationList(listIssuer(root.certificate))
+    const before = last === null ? [] : await entriesOf(root, await store.octetsOfList(last.id))
+    const entries = before.map(({ der }) => der)
+    if (revoking !== null) {
+      const fault = revocationFault(root, revoking.certificate, before)
+      if (fault !== null)
+        throw new AuthorityError(`${describeName(revoking.certificate.subject)} cannot be revoked: ${fault}`)
+      const { serialNumber } = revoking.certificate
+      entries.push(writeRevokedCertificate({ serialNumber, revokedAt: now, reason: revoking.reason }))
+    }
+    const end = Math.min(wholeSeconds(now) + validity, root.certificate.notAfter.getTime())
+    const signed = await signNext(root, last, { at: now, nextUpdate: new Date(end), entries })
+    const list = { id: store.newId(now), changes: 0, ...signed } // of what the service itself revokes, it tells nothing
+    const events = [published(now, by, root, list)]
+    if (revoking !== null) events.push(revoked(now, by, revoking, list))
+    if ((await store.recordRevocationList(list, events)) === 'recorded') return list
+  }
+}
+
+/** @throws AuthorityError when the root has not signed them. */
+async function entriesOf(root: Issuer, octets: Uint8Array): Promise<readonly ListedCertificate[]> {
+  const list = readOr(() => readCertificateList(octets), null)
+  if (list !== null && (await verifies('sha256', list.tbsCertList, root.publicKey, list.signature)))
+    return list.revokedCertificates
+  throw new AuthorityError(
+    `The last revocation list of ${root.record.subject} on record is not what this root has signed, and nothing else says what it has revoked. Somebody has changed the record: bring it back from a backup.`,
+  )
+}
+
+/** Why a root cannot revoke a certificate; null when it can. */
+function revocationFault(
+  root: Issuer,
+  certificate: Certificate,
+  before: readonly ListedCertificate[],
+): string | null {
+  const [issued, issuer] = [certificate, root.certificate].map(({ der }) => new X509Certificate(der)) as [
+    X509Certificate,
+    X509Certificate,
+  ]
+  if (Buffer.compare(certificate.subject.der, root.certificate.subject.der) === 0)
+    return 'it is the root. No list tells of it: whoever trusts it must remove it.'
+  if (!issued.checkIssued(issuer) || !issued.verify(issuer.publicKey))
+    return `${root.record.subject} has not issued it. Its own issuer, ${describeName(certificate.issuer)}, can.`
+  return before.some(({ serialNumber }) => serialNumber === certificate.serialNumber)
+    ? 'it is revoked already. That is for good.'
+    : null
+}
+
+const revoked = (
+  at: Date,
+  by: Pick<NewAuditEvent, 'actor' | 'address' | 'requestId'>,
+  { certificate, reason }: RevokedAuthority,
+  { number }: RevocationListRecord,
+): NewAuditEvent => ({
+  at,
+  type: 'authority.revoked',
+  outcome: 'success',
+  ...by,
+  objectId: hexDigest('sha256', certificate.der),
+  details: {
+    subject: describeName(certificate.subject),
+    serialNumber: certificate.serialNumber,
+    reason,
+    number,
+  },
+})
+
+/** A list of a root on record, and when it ends. */
+export interface RootList {
+  readonly root: string
+  readonly nextUpdate: Date
+  readonly endsSoon: boolean
+}
+
+/** The last list of each root above authorities that are in force. */
+export async function rootLists(
+  store: Store,
+  authorities: readonly AuthorityRecord[],
+  now: Date,
+): Promise<RootList[]> {
+  const found = new Map<string, RootList>()
+  for (const one of certificatesAbove(authorities, now)) {
+    const list = await store.lastRevocationList(listIssuer(one))
+    if (list === null) continue // it publishes its lists elsewhere, or none
+    const { nextUpdate } = list
+    const endsSoon = nextUpdate.getTime() - now.getTime() < soon
+    found.set(list.issuer, { root: describeName(one.subject), nextUpdate, endsSoon })
+  }
+  return [...found.values()]
+}
