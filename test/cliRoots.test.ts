@@ -1,10 +1,17 @@
 /** A root over the years: it certifies one authority after the other, signs its lists, and revokes; by the word of OpenSSL. */
 import { X509Certificate } from 'node:crypto'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
+import { publishRootList } from '../src/authority/rootLists.ts'
+import { silent } from '../src/cli/host.ts'
+import { readConfig } from '../src/config.ts'
+import { bySystem } from '../src/events.ts'
+import { recordOf } from '../src/lab.ts'
+import { makeBelowRoot, openRoot } from '../src/operation/authorities.ts'
 import { diagnose } from '../src/operation/doctor.ts'
+import { readCertificate } from '../src/x509/certificate.ts'
 import { contoso, host } from './support/caHost.ts'
 import { requests } from './support/load.ts'
 import { asPem } from './support/requests.ts'
@@ -180,7 +187,7 @@ t.test('the next one under the same root, while the service runs', async (t) => 
     '--password-file',
     wrong,
   )
-  await demand('mkdir', [path('mixed')])
+  mkdirSync(path('mixed'))
   write('mixed/key.pem', readFileSync(inDir('first', 'key.pem')))
   write('mixed/certificate.pem', readFileSync(rootPem))
   await refused(78, /does not belong to the CA key/, 'init', 'x', '--root', path('mixed'), ...named('x'))
@@ -344,14 +351,18 @@ t.test('the passphrase has changed since', async (t) => {
 })
 
 t.test('a list that somebody has changed is not gone on from', async () => {
-  record((db) =>
-    db
-      .prepare(
-        `UPDATE "RevocationListPart" SET "octets" = ? WHERE "listId" = (SELECT "id" FROM "RevocationList" WHERE "number" = 6)`,
-      )
-      .run(readFileSync(path('root.crl.pem')).subarray(0, 0)),
-  )
-  await refused(78, /is not what this root has signed/, 'sign-list', root, '--password-file', usualPassphrase)
+  const serial = new X509Certificate(readFileSync(inDir('first'))).serialNumber.toLowerCase()
+  record((db) => {
+    const of = `"listId" = (SELECT "id" FROM "RevocationList" ORDER BY "number" DESC LIMIT 1)`
+    const { octets } = db
+      .prepare<[], { octets: Buffer }>(`SELECT "octets" FROM "RevocationListPart" WHERE ${of}`)
+      .get()!
+    const hex = octets.toString('hex')
+    const other = hex.replace(serial, `${serial.slice(0, -2)}${serial.endsWith('00') ? '01' : '00'}`)
+    db.prepare(`UPDATE "RevocationListPart" SET "octets" = ? WHERE ${of}`).run(Buffer.from(other, 'hex'))
+  })
+  const opened = ['--password-file', usualPassphrase]
+  await refused(78, /is not what this root has signed/, 'sign-list', root, ...opened)
 })
 
 t.test('there is none on record', async (t) => {
@@ -365,4 +376,56 @@ t.test('there is none on record', async (t) => {
     /No revocation list of CN=Issuing CA 1 Root,O=Contoso is on record.*hgs-ca ca sign-list FOLDER/,
   )
   t.ok(Number.isNaN(await metric(service)))
+})
+
+t.test('near the end of the root', async (t) => {
+  await service.stop()
+  const passphrase = readFileSync(usualPassphrase, 'utf8').trimEnd()
+  const { notAfter } = readCertificate(new X509Certificate(readFileSync(rootPem)).raw)
+  const late = new Date(notAfter.getTime() - 100 * day)
+  const store = await recordOf(readConfig({ ...env }), { log: silent })
+  t.teardown(() => store.close())
+  const { issuer } = await openRoot(root, passphrase, late)
+  const list = await publishRootList(store, issuer, bySystem, null, late)
+  t.strictSame(list.nextUpdate, notAfter, 'its list ends with it')
+  const below = {
+    organization: 'Contoso',
+    commonName: 'Late',
+    bits: 2048,
+    years: 1,
+    permitted: [],
+    token: null,
+  }
+  const at = { folder: root, passphrase: null }
+  const made = makeBelowRoot(inDir('late', ''), at, below, { passphrase, publicUrl: null }, late)
+  await t.rejects(made, { message: /too late for another authority. Make a new root, in another folder/ })
+  await t.rejects(openRoot(root, passphrase, new Date(notAfter.getTime() + day)), { message: /expired on/ })
+})
+
+t.test('roots from elsewhere', async (t) => {
+  const passphrase = readFileSync(usualPassphrase, 'utf8').trimEnd()
+  const openssl = async (name: string, constraints: string, usage: string) => {
+    mkdirSync(path(name))
+    await demand('openssl', [
+      ...['req', '-x509', '-newkey', 'rsa:2048', '-days', '7300', '-subj', `/CN=${name}`],
+      ...[
+        '-config',
+        write('empty.cnf', '[req]\ndistinguished_name=dn\n[dn]\n'),
+        '-passout',
+        `file:${usualPassphrase}`,
+      ],
+      ...['-addext', `basicConstraints=critical,${constraints}`, '-addext', `keyUsage=critical,${usage}`],
+      ...['-addext', 'subjectKeyIdentifier=hash', '-keyout', path(`${name}/key.pem`)],
+      ...['-out', path(`${name}/certificate.pem`)],
+    ])
+    return openRoot(path(name), passphrase, new Date())
+  }
+  await t.resolves(openssl('well', 'CA:TRUE', 'keyCertSign,cRLSign'))
+  await t.rejects(openssl('silent', 'CA:TRUE', 'keyCertSign'), { message: /no key usage cRLSign/ })
+  await t.rejects(openssl('short', 'CA:TRUE,pathlen:0', 'keyCertSign,cRLSign'), {
+    message: /pathLenConstraint 0/,
+  })
+  await t.rejects(openssl('lists', 'CA:TRUE', 'cRLSign'), {
+    message: /needs basicConstraints CA:TRUE and key usage keyCertSign/,
+  })
 })
