@@ -38,13 +38,14 @@ import { certificateDers, PemError } from '../x509/pem.ts'
 import { actor, event, tell, withRecord } from './host.ts'
 
 export const caUsage = `
-  hgs-ca ca init NAME --root FOLDER              make an authority below the root in FOLDER, which is made where there is none; FOLDER is then taken away
+  hgs-ca ca init NAME --root FOLDER              make an authority below the root in FOLDER, or below a new one; FOLDER is then taken away
   hgs-ca ca init NAME --subordinate              make a key, and a request for the authority above it to certify
   hgs-ca ca accept NAME FILE                     take the certificate of NAME, with those above it (PEM, DER, PKCS#7)
   hgs-ca ca import NAME --pfx FILE               take an authority that exists, such as one that AD CS has exported
   hgs-ca ca import NAME --key FILE --certificate FILE
   hgs-ca ca sign-list FOLDER                     sign the next revocation list of the root in FOLDER: once a year
-  hgs-ca ca sign-list FOLDER --revoke AUTHORITY --reason REASON [--go]   see what it means to revoke one of its authorities (NAME, or the file of its certificate), and with --go do it
+  hgs-ca ca sign-list FOLDER --revoke AUTHORITY --reason REASON [--go]
+                                                 see what it means to revoke an authority of the root, and with --go do it
   hgs-ca ca list                                 which authorities there are, which issues, and until when
   hgs-ca ca rollover NAME [--go]                 see what it takes to let NAME issue from now on, and with --go do it
   hgs-ca ca rewrap --new-passphrase-file FILE    encrypt the keys of all authorities under another passphrase`
@@ -58,6 +59,7 @@ Options of ca:
   --years N              of init: 1 to 30; ${usualYears.issuing} when left out
   --permit DOMAIN        of init: a domain whose hosts it may certify (nameConstraints), as often as needed; any when left out
   --password-file FILE   of import: what opens the PFX or the key; of init and sign-list: the key of a root that is there, when it is not the passphrase of now
+  --revoke AUTHORITY     of sign-list: NAME, or the file of its certificate
   --reason REASON        of sign-list: ${authorityReasons.join(', ')}
   --purpose PURPOSE      of rollover: ${purposes.join(', ')}; every one that has no authority of its own when left out
 `
