@@ -246,11 +246,11 @@ async function signList(host: Host, [folder]: string[], given: Options): Promise
       )
     }
     const signed = await publishRootList(store, root.issuer, byHost, revoking, now)
-    const done = `${revoking === null ? '' : describeName(revoking.certificate.subject)} is revoked: nothing below it is to be trusted any more. Verifiers know when they fetch the list, and at the latest when the one before ends.\n`
-    return tell(
-      (revoking === null ? '' : done) + listText(root.issuer, signed, folder!) + takeAway(folder!),
-      0,
-    )
+    const told =
+      revoking === null
+        ? ''
+        : `${describeName(revoking.certificate.subject)} is revoked: nothing below it is to be trusted any more. Verifiers know when they fetch the list, and at the latest when the one before ends.\n`
+    return tell(told + listText(root.issuer, signed, folder!) + takeAway(folder!), 0)
   } finally {
     await root.close()
   }
