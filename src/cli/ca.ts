@@ -190,7 +190,7 @@ async function init(host: Host, [name]: string[], given: Options): Promise<numbe
     await store.recordEvent(event('authority.made', issuer.record.id, now, made))
     const signed = await publishRootList(store, root.issuer, byHost, null, now)
     return tell(
-      `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}.\n` +
+      `${folder}: ${issuer.record.subject}, until ${issuer.record.notAfter.toISOString()}. ${giveToAll}` +
         (publicUrl === null
           ? 'HGSCA_PUBLIC_URL is not set: its certificate does not say where the certificate and the revocation list of the root are.\n'
           : '') +
