@@ -15,6 +15,10 @@ export interface Point {
   readonly when: 'before' | 'after'
   /** At which call; the first, unless told otherwise. */
   readonly nth?: number
+  /** Only calls with this first argument count. */
+  readonly given?: string
+  /** How long the call hangs before it dies in place of it, in milliseconds; others go on meanwhile. */
+  readonly hangs?: number
 }
 
 /** What node imports first. @param armed - the file that must be there, or the point is passed. */
@@ -31,16 +35,18 @@ export const dyingAt = (point: Point, armed: string): string =>
 
 const script = (text: string): string => `data:text/javascript,${encodeURIComponent(text)}`
 
-const dies = (armed: string, { nth = 1 }: Point): string => `
+const dies = (armed: string, { nth = 1, given, hangs }: Point): string => `
   import { existsSync } from 'node:fs'
   let passed = 0
-  const isDue = () => existsSync(${JSON.stringify(armed)}) && ++passed === ${nth}
+  const isDue = (first) =>
+    ${given === undefined ? true : `first === ${JSON.stringify(given)}`} && existsSync(${JSON.stringify(armed)}) && ++passed === ${nth}
   const die = () => process.kill(process.pid, 'SIGKILL')
   const dies = (act, when) => typeof act === 'function' ? dying(act, when) : fail()
   const fail = () => { throw new Error('there is no such function to die at') }
   // Asked before the act: whoever has its answer may be faster than the return from it, and arms for the next.
   const dying = (act, when) => function (...args) {
-    const due = isDue()
+    const due = isDue(args[0])
+    ${hangs === undefined ? '' : `if (due) return new Promise(() => setTimeout(die, ${hangs}))`}
     if (due && when === 'before') die()
     const result = act.apply(this, args)
     if (!due) return result
