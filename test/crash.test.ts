@@ -3,24 +3,14 @@
  * has what was begun, and it is finished to the identical certificate. Here the process lives on, so that
  * each point can be looked at from within; processes that really die are in test/faults/.
  */
-import { X509Certificate, type KeyObject } from 'node:crypto'
+import { X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import t from 'tap'
-import {
-  openIssuer,
-  signingKey,
-  type CertificationAuthority,
-  type Issuer,
-} from '../src/authority/authority.ts'
+import type { CertificationAuthority } from '../src/authority/authority.ts'
 import { resume } from '../src/authority/resume.ts'
 import { CaError } from '../src/errors.ts'
-import { signerWith } from '../src/keys/signer.ts'
-import { writeCertificate, writeTbsCertificate } from '../src/x509/certificate.ts'
-import { subjectKeyIdentifier } from '../src/x509/extensions.ts'
-import { keyIdentifier, rsaPublicKeyOf } from '../src/x509/key.ts'
-import { oids } from '../src/x509/oids.ts'
-import { certificatePem } from '../src/x509/pem.ts'
+import { reissued } from './support/authorities.ts'
 import { freshRequest, inProcess, type InProcess } from './support/inProcess.ts'
 import { asPem, rsaKey } from './support/requests.ts'
 import { startService } from './support/service.ts'
@@ -267,21 +257,3 @@ t.test('a crash at each point of the cycle', async (t) => {
     })
   })
 })
-
-/** An authority of the same name, with another certificate over the same key, or over another. */
-async function reissued(issuer: Issuer, other?: KeyObject): Promise<Issuer> {
-  const key = other === undefined ? issuer : signingKey(other, signerWith)
-  const publicKey = rsaPublicKeyOf(key.publicKey)
-  const { subject, extensions, notBefore, notAfter } = issuer.certificate
-  const tbsCertificate = writeTbsCertificate({
-    serialNumber: new Uint8Array([0x02]),
-    ...{ issuer: subject.der, subject: subject.der, notBefore, notAfter, publicKey },
-    extensions: [
-      extensions.get(oids.basicConstraints)!,
-      extensions.get(oids.keyUsage)!,
-      subjectKeyIdentifier(keyIdentifier(publicKey)),
-    ],
-  })
-  const der = writeCertificate(tbsCertificate, await key.sign(tbsCertificate))
-  return openIssuer(certificatePem(der), 'ca.pem', key, notBefore)
-}

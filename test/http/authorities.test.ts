@@ -192,6 +192,8 @@ t.test('which one issues', async (t) => {
   const anew = { ...second, record: { ...second.record, id: 'E'.repeat(64) } }
   t.equal(of([other], [first, anew]).issuer, anew, 'its certificate was issued anew over the same key')
   t.strictSame(of([one, choice(second.record.id, 'https')], [first, anew]).issuerOf, { https: anew })
+  const ended = { ...second, certificate: { ...second.certificate, notAfter: new Date(start.getTime() - 1) } }
+  t.equal(of([other], [ended, anew]).issuer, anew, 'and the one before has ended')
 
   const refuses = (message: RegExp, ...args: Parameters<typeof of>) =>
     t.throws(() => of(...args), { name: AuthorityError.name, message })

@@ -278,8 +278,11 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
       const number = async () => Number(/CRL Number: \s*(\d+)/.exec((await list()).text)![1])
       const first = await number()
       t.equal(await number(), first, 'the same while nothing changes')
+      const known = { 'if-none-match': String((await list()).answer.headers['etag']) }
       service.clock.now = new Date(service.clock.now.getTime() + day)
       t.equal(await number(), first + 1)
+      const url = `/pki/${publicName(service.ca.issuer)}/crl`
+      t.equal((await service.get(url, { as: null, headers: known })).status, 200, 'another than before')
       service.clock.now = new Date(service.clock.now.getTime() + 10 * day)
       t.match((await list()).text, short.json.serialNumber as string, 'in one list after its end')
       service.clock.now = new Date(service.clock.now.getTime() + day)
@@ -287,8 +290,8 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
       t.notMatch((await list()).text, serialNumber)
       const { answer } = await list()
       const etag = String(answer.headers['etag'])
-      const url = `/pki/${publicName(service.ca.issuer)}/crl`
-      t.match(await service.get(url, { as: null, headers: { 'if-none-match': etag } }), { status: 304 })
+      for (const one of [etag, `"another", W/${etag}`])
+        t.match(await service.get(url, { as: null, headers: { 'if-none-match': one } }), { status: 304 }, one)
     })
   })
 
@@ -328,12 +331,17 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
         json: { dryRun: true, total: 6, first: made.map(({ id }) => id) },
       })
       t.equal((await revokedNow()).size, 0)
+      const hold = { selection: { purpose: 'signing' }, reason: 'certificateHold' }
+      t.equal((await service.post('/v1/revocations', { body: hold })).status, 400, 'nothing is held so')
       for (const selection of [{}, { nothing: 'x' }, { purpose: 'none' }, { issuedFrom: 'yesterday' }])
         t.equal((await order(selection)).status, 400)
     })
     await t.test('by period, by key, by lineage, by authority and purpose', async (t) => {
+      const { ocsp } = openssl(t, service)
+      t.match((await ocsp(made[1]!.certificate)).text, /: good\n/)
       t.match(await over(await order({ issuedFrom: at(1), issuedUntil: at(2) })), { total: 2, revoked: 2 })
       t.strictSame(await revokedNow(), new Set([made[1]!.id, made[2]!.id]))
+      t.match((await ocsp(made[1]!.certificate)).text, /: revoked\n/, 'told at once')
       const { publicKeyPin } = (await service.get(`/v1/certificates/${made[3]!.id}`)).json
       t.match(await over(await order({ publicKeyPin })), { total: 1, revoked: 1 })
       t.match(await over(await order({ lineage: made[4]!.lineage })), { total: 1, revoked: 1 })
@@ -355,6 +363,35 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
       await over(given)
       t.notOk((await revokedNow()).has(id))
     })
+    for (const isRestarted of [false, true])
+      await t.test(
+        `also what was being issued meanwhile${isRestarted ? ', and was finished by a start' : ''}`,
+        async (t) => {
+          const { store, now, log } = service.ca
+          const orders = revocationOrders({ store, now, log, onRevoked: () => undefined })
+          const ordering = await service.again({
+            revocations: { ...service.ca.revocations, carryOut: () => orders.wake() },
+          })
+          const recordIssued: typeof store.recordIssued = async (...issued) => {
+            const body = { selection: { purpose: 'signing' }, reason: 'superseded' }
+            await over(await ordering.post('/v1/revocations', { body }))
+            return store.recordIssued(...issued)
+          }
+          const { id } = await issue(await service.again({ store: { ...store, recordIssued } }))
+          t.notOk((await revokedNow()).has(id))
+          if (isRestarted) service.clock.now = new Date(service.clock.now.getTime() + day)
+          const next = isRestarted
+            ? revocationOrders({ store, now, log, onRevoked: () => undefined })
+            : orders
+          next.wake()
+          for (let n = 0; n < 200 && !(await revokedNow()).has(id); n++) await sleep(10)
+          t.ok((await revokedNow()).has(id))
+          await Promise.all([orders.stop(), next.stop()])
+          const { json } = await service.get('/v1/audit-events?type=revocations.completed&limit=200')
+          const done = json.items.map(({ objectId }: { objectId: string }) => objectId)
+          t.equal(new Set(done).size, done.length, 'it is told once that an order is carried out')
+        },
+      )
     await t.test('an order that was interrupted is carried out by the next start', async (t) => {
       const { store } = service.ca
       const more = [] as string[]
@@ -497,6 +534,15 @@ t.test('with a public address', async (t) => {
       t.match(answer, { status: 200, headers: { 'content-type': 'application/pkix-cert' } })
       t.strictSame(answer.octets, Buffer.from(der))
     }
+    const ended = { ...service.ca.issuer.certificate, notAfter: new Date(0), der: Uint8Array.of(0) }
+    const both = await open.again({
+      loaded: [{ ...service.ca.issuer, certificate: ended }, service.ca.issuer],
+    })
+    t.strictSame(
+      (await both.get(`/pki/${name}/certificate`, { as: null })).octets,
+      Buffer.from(der),
+      'of two over one key, the one that is good',
+    )
     for (const what of ['certificate', 'crl']) {
       t.match(await open.get(`/pki/${'0'.repeat(40)}/${what}`, { as: null }), { status: 404 })
       t.match(await open.get(`/pki/nobody/${what}`, { as: null }), { status: 400 })

@@ -1,8 +1,14 @@
-/** Authorities made by openssl, with any extensions. */
+/** Authorities made by openssl, with any extensions; and others in the place of one. */
+import type { KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Test } from 'tap'
 import { openIssuer, signingKey, type Issuer } from '../../src/authority/authority.ts'
 import { signerWith } from '../../src/keys/signer.ts'
+import { writeCertificate, writeTbsCertificate } from '../../src/x509/certificate.ts'
+import { subjectKeyIdentifier } from '../../src/x509/extensions.ts'
+import { keyIdentifier, rsaPublicKeyOf } from '../../src/x509/key.ts'
+import { oids } from '../../src/x509/oids.ts'
+import { certificatePem } from '../../src/x509/pem.ts'
 import { rsaKey } from './requests.ts'
 import { demand, run, scratch } from './witnesses.ts'
 
@@ -65,4 +71,22 @@ export async function opensslVerifies(
     write('leaf.pem', leaf),
   ])
   return { good: status === 0, text }
+}
+
+/** An authority of the same name, with another certificate over the same key, or over another. */
+export async function reissued(issuer: Issuer, other?: KeyObject): Promise<Issuer> {
+  const key = other === undefined ? issuer : signingKey(other, signerWith)
+  const publicKey = rsaPublicKeyOf(key.publicKey)
+  const { subject, extensions, notBefore, notAfter } = issuer.certificate
+  const tbsCertificate = writeTbsCertificate({
+    serialNumber: new Uint8Array([0x02]),
+    ...{ issuer: subject.der, subject: subject.der, notBefore, notAfter, publicKey },
+    extensions: [
+      extensions.get(oids.basicConstraints)!,
+      extensions.get(oids.keyUsage)!,
+      subjectKeyIdentifier(keyIdentifier(publicKey)),
+    ],
+  })
+  const der = writeCertificate(tbsCertificate, await key.sign(tbsCertificate))
+  return openIssuer(certificatePem(der), 'ca.pem', key, notBefore)
 }

@@ -69,7 +69,7 @@ export async function withWitness(
 export interface Testimony {
   readonly status: number
   readonly stdout: Buffer
-  /** All that was said, on both streams. */
+  /** All that was said: on standard error first, since what comes on two streams comes in no order. */
   readonly text: string
 }
 
@@ -82,18 +82,15 @@ export function run(
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { env: { ...process.env, LC_ALL: 'C.UTF-8', ...env } })
     const stdout: Buffer[] = []
-    const all: Buffer[] = []
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout.push(chunk)
-      all.push(chunk)
-    })
-    child.stderr.on('data', (chunk: Buffer) => all.push(chunk))
+    const stderr: Buffer[] = []
+    child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk))
+    child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
     child.on('error', reject)
     child.on('close', (status) =>
       resolve({
         status: status ?? -1,
         stdout: Buffer.concat(stdout),
-        text: Buffer.concat(all).toString('utf8'),
+        text: Buffer.concat([...stderr, ...stdout]).toString('utf8'),
       }),
     )
     child.stdin.on('error', () => undefined) // who does not read its input closes it early

@@ -1,0 +1,32 @@
+/** Keys of authorities are encrypted anew: all of them, also where the last attempt ended half way. */
+import { createPrivateKey } from 'node:crypto'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { KeyFileError, writeKeyFile, writeSecretFile } from '../src/keys/keyFile.ts'
+import { rewrap } from '../src/operation/authorities.ts'
+import { rsaKey } from './support/requests.ts'
+import { newFolder } from './support/service.ts'
+
+const [before, next] = ['the passphrase before', 'the passphrase after'] as const
+
+t.test('a rewrap that ended half way is ended by the next', async (t) => {
+  const folder = newFolder(t)
+  const path = (name: string, file = 'key.pem') => join(folder, name, file)
+  const names = ['done', 'left', 'token']
+  for (const name of names) mkdirSync(join(folder, name))
+  await writeKeyFile(path('done'), rsaKey(2048, 'done'), next)
+  await writeKeyFile(path('left'), rsaKey(2048, 'left'), before)
+  await writeKeyFile(path('left', 'key.pem.next'), rsaKey(2048, 'something else'), next)
+  await writeSecretFile(path('token'), 'pkcs11:token=hgs-ca;object=issuing-ca\n')
+
+  t.strictSame(await rewrap(folder, before, next), [join(folder, 'done'), join(folder, 'left')])
+  for (const name of ['done', 'left'])
+    t.ok(
+      createPrivateKey({ key: readFileSync(path(name)), passphrase: next }).equals(rsaKey(2048, name)),
+      `${name} opens with the next`,
+    )
+  t.match(readFileSync(path('token'), 'utf8'), /^pkcs11:/, 'a token has no passphrase here')
+  await t.rejects(rewrap(folder, before, 'yet another one'), KeyFileError, 'neither opens it')
+  t.ok(createPrivateKey({ key: readFileSync(path('done')), passphrase: next }), 'and nothing has changed')
+})
