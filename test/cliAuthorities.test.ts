@@ -1,4 +1,5 @@
 /** `hgs-ca ca`: a PKI team makes, imports, certifies, rolls over and encrypts anew; and the service follows. */
+import { X509Certificate } from 'node:crypto'
 import { chmodSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -52,6 +53,8 @@ t.test('a root and an authority below it, then a successor under another root', 
   const root = path('root/certificate.pem')
   t.match((await run('openssl', ['verify', '-x509_strict', '-CAfile', root, inDir('first')])).text, /: OK/)
   t.match(readFileSync(path('root/key.pem'), 'utf8'), /BEGIN ENCRYPTED PRIVATE KEY/)
+  const end = (file: string) => Date.parse(new X509Certificate(readFileSync(file)).validTo)
+  t.ok(end(root) > end(inDir('first')), 'the root outlives it')
 
   const service = await startService(t, {
     folder,

@@ -379,7 +379,7 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
           }
           const { id } = await issue(await service.again({ store: { ...store, recordIssued } }))
           t.notOk((await revokedNow()).has(id))
-          if (isRestarted) service.clock.now = new Date(service.clock.now.getTime() + day)
+          service.clock.now = new Date(service.clock.now.getTime() + (isRestarted ? day : 60_000))
           const next = isRestarted
             ? revocationOrders({ store, now, log, onRevoked: () => undefined })
             : orders

@@ -1,10 +1,11 @@
-/** Keys of authorities are encrypted anew: all of them, also where the last attempt ended half way. */
+/** What lies in the folders of authorities: certificates taken anew, and keys encrypted anew, also where the last attempt ended half way. */
 import { createPrivateKey } from 'node:crypto'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { KeyFileError, writeKeyFile, writeSecretFile } from '../src/keys/keyFile.ts'
-import { rewrap } from '../src/operation/authorities.ts'
+import { importKey, rewrap, takeCertificate } from '../src/operation/authorities.ts'
+import { opensslCertificate, type OpensslAuthority } from './support/authorities.ts'
 import { rsaKey } from './support/requests.ts'
 import { newFolder } from './support/service.ts'
 
@@ -29,4 +30,20 @@ t.test('a rewrap that ended half way is ended by the next', async (t) => {
   t.match(readFileSync(path('token'), 'utf8'), /^pkcs11:/, 'a token has no passphrase here')
   await t.rejects(rewrap(folder, before, 'yet another one'), KeyFileError, 'neither opens it')
   t.ok(createPrivateKey({ key: readFileSync(path('done')), passphrase: next }), 'and nothing has changed')
+})
+
+t.test('the certificate before is kept beside the one that is taken', async (t) => {
+  const folder = join(newFolder(t), 'issuing')
+  const root: OpensslAuthority = { name: 'Root' }
+  const ca: OpensslAuthority = { name: 'Issuing CA', issuer: root }
+  const [first, second, above, aboveAnew] = (await Promise.all(
+    [ca, ca, root, root].map((authority) => opensslCertificate(t, authority)),
+  )) as [string, string, string, string]
+  const file = (...pems: string[]) => ({ content: Buffer.from(pems.join('')), from: 'a file' })
+  await importKey(folder, rsaKey(2048, 'Issuing CA'), file(first), before, new Date())
+  await takeCertificate(folder, file(above, second, aboveAnew), before, new Date())
+  const texts = readdirSync(folder)
+    .filter((name) => name.startsWith('certificate'))
+    .map((name) => readFileSync(join(folder, name), 'utf8'))
+  t.strictSame(texts.sort(), [first, second + above].sort(), 'and each chain ends with its root')
 })
