@@ -213,6 +213,9 @@ await withToken('a key in a token', async (t) => {
     const begun = performance.now()
     const refusals = await Promise.all([refusal(token.reach), refusal(orUnavailable(token.reach))])
     t.ok(performance.now() - begun < 20, 'it is not looked for again within a second')
+    hsm.putBack()
+    t.match(await refusal(token.reach), { constructor: TokenError }, 'not even when it is back by then')
+    hsm.takeAway()
     t.match(refusals, [
       { constructor: TokenError },
       { code: 'authorityUnavailable', cause: { constructor: TokenError }, facts: { retryAfterSeconds: 5 } },
