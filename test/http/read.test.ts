@@ -375,6 +375,20 @@ t.test('what everybody may read', async (t) => {
     t.match(service.log.join(''), /what the CA key signs does not verify/)
   })
 
+  t.test('nor is one whose token is known to be away, although its key signed a moment ago', async (t) => {
+    let isAway = false
+    const reach = async () => {
+      if (isAway) throw new CaError('authorityUnavailable', 'away', { facts: { retryAfterSeconds: 5 } })
+    }
+    const again = await service.again({ issuer: { ...service.ca.issuer, reach } })
+    t.equal((await again.get('/readyz', { as: null })).status, 200)
+    isAway = true
+    t.match(await again.get('/readyz', { as: null }), {
+      status: 503,
+      json: { code: 'authorityUnavailable' },
+    })
+  })
+
   t.test('a page for each problem code', async (t) => {
     for (const code of Object.keys(codes)) {
       const page = await service.get(`/problems/${code}`, { as: null })
