@@ -84,6 +84,33 @@ t.test('what becomes a revocation while a list is gathered stands there once', a
   t.strictSame(counts, [1, 1], 'in that list and in the next')
 })
 
+t.test('who is slower takes what a peer has published', async (t) => {
+  const service = await inProcess(t)
+  const { store, issuer, metrics, log, now, rehearsal } = service.ca
+  await service.ca.revocations.stop()
+  const made = [await issue(service), await issue(service)] as const
+  const recordRevocationList: Store['recordRevocationList'] = async (list, event) => {
+    if (list.number === 2) {
+      t.equal(await store.recordRevocationList({ ...list, id: store.newId(now()) }, event), 'recorded')
+      t.equal(await store.recordRevocationList(list, event), 'taken')
+      return 'taken'
+    }
+    return store.recordRevocationList(list, event)
+  }
+  const revocations = tellRevocations({
+    ...{ store: { ...store, recordRevocationList }, issuers: [issuer], metrics, log, now },
+    makeKey: async () => rehearsal,
+  })
+  t.teardown(() => revocations.stop())
+  for (const [n, { id, serialNumber }] of made.entries()) {
+    await revoke(service, id)
+    await revocations.settled()
+    const { number, list } = (await revocations.listOf(issuer))!
+    t.equal(number, n + 1)
+    t.equal(countIn(list, serialNumber), 1)
+  }
+})
+
 t.test('what was issued under another certificate of the same key stands in its list', async (t) => {
   const service = await inProcess(t)
   const { store, issuer, metrics, log, now, rehearsal } = service.ca

@@ -12,6 +12,7 @@ import { writeCertificate, writeTbsCertificate } from '../../src/x509/certificat
 import { basicConstraints, keyUsage, subjectKeyIdentifier } from '../../src/x509/extensions.ts'
 import { keyIdentifier, rsaPublicKeyOf } from '../../src/x509/key.ts'
 import { nameFrom } from '../../src/x509/name.ts'
+import { issuerOf, opensslCertificate } from '../support/authorities.ts'
 import { freshRequest, inProcess } from '../support/inProcess.ts'
 import { asPem, rsaKey } from '../support/requests.ts'
 import { newFolder } from '../support/service.ts'
@@ -260,4 +261,25 @@ t.test('an authority that may sign no lists has none', async (t) => {
   t.match((await other.get(`/v1/authorities/${issuer.record.id}`, { as: null })).json, {
     revocationList: null,
   })
+})
+
+t.test('the keys of an authority on record, and of those above it, are certified for nobody', async (t) => {
+  const service = await inProcess(t)
+  const root = { name: 'Root of another' }
+  const pems = [
+    await opensslCertificate(t, { name: 'Another CA', issuer: root }),
+    await opensslCertificate(t, root),
+  ]
+  await service.ca.store.registerAuthority((await issuerOf(pems, 'Another CA')).record)
+  service.clock.now = new Date() // not before what is on record
+  for (const name of ['Another CA', 'Root of another']) {
+    const csr = asPem(freshRequest({ key: rsaKey(2048, name) }))
+    t.match(await service.post('/v1/certificates', { body: { purpose: 'signing', csr } }), {
+      status: 409,
+      json: {
+        code: 'keyAlreadyCertified',
+        detail: `This is the key of a certification authority, CN=${name}`,
+      },
+    })
+  }
 })
