@@ -165,6 +165,13 @@ export const codes = {
     cause: 'A certificate never outlives its issuer, and too little of the life of the issuer is left.',
     remedy: 'Give the service a new authority certificate. The PKI team must act; retrying does not help.',
   },
+  authorityRevoked: {
+    title: 'The certification authority was revoked by the one above it.',
+    cause:
+      'The revocation list of its root names its certificate: whoever looks there trusts nothing that it issues. Nothing is issued under it any more.',
+    remedy:
+      'Have another authority issue: the PKI team must act (hgs-ca ca rollover NAME --go). Retrying does not help before that.',
+  },
   authorityUnavailable: {
     title: 'The key of the certification authority is out of reach at the moment.',
     cause:

@@ -47,3 +47,20 @@ t.test('the certificate before is kept beside the one that is taken', async (t) 
     .map((name) => readFileSync(join(folder, name), 'utf8'))
   t.strictSame(texts.sort(), [first, second + above].sort(), 'and each chain ends with its root')
 })
+
+t.test('of two roots with one name, the one that has signed it is above it', async (t) => {
+  const before: OpensslAuthority = { name: 'Root', key: 'Root before' }
+  const now: OpensslAuthority = { name: 'Root', key: 'Root now' }
+  const [own, wrong, right] = (await Promise.all(
+    [{ name: 'Issuing CA', issuer: now }, before, now].map((authority) => opensslCertificate(t, authority)),
+  )) as [string, string, string]
+  for (const all of [
+    [own, wrong, right],
+    [right, wrong, own],
+  ]) {
+    const folder = join(newFolder(t), 'issuing')
+    const file = { content: Buffer.from(all.join('')), from: 'a file' }
+    await importKey(folder, rsaKey(2048, 'Issuing CA'), file, next, new Date())
+    t.equal(readFileSync(join(folder, 'certificate.pem'), 'utf8'), own + right)
+  }
+})

@@ -1,6 +1,7 @@
 /** A root over the years: it certifies one authority after the other, signs its lists, and revokes; by the word of OpenSSL. */
 import { X509Certificate } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
@@ -59,12 +60,14 @@ const verified = async (service: Service, name: string, leaf: string): Promise<s
 }
 const everyCsr = requests(8)
 const apiKey = { current: '' }
-const issue = async (service: Service, file: string): Promise<string> => {
-  const answer = await fetch(`${service.url}/v1/certificates`, {
+const orderFrom = (service: Service) =>
+  fetch(`${service.url}/v1/certificates`, {
     method: 'POST',
     headers: { authorization: `Bearer ${apiKey.current}`, 'content-type': 'application/json' },
     body: JSON.stringify({ purpose: 'signing', csr: everyCsr.next().value }),
   })
+const issue = async (service: Service, file: string): Promise<string> => {
+  const answer = await orderFrom(service)
   t.equal(answer.status, 201)
   return write(file, ((await answer.json()) as { certificate: string }).certificate)
 }
@@ -310,6 +313,21 @@ t.test('an authority is revoked', async (t) => {
   t.match(list.text, new RegExp(`CRL Number: *\n *5[^]*Serial Number: ${serial}\n[^]*Key Compromise`))
   t.match(await verified(service, 'first', path('leaf1.pem')), /certificate revoked/)
   t.match(await verified(service, 'second', path('leaf2.pem')), /leaf2.pem: OK/)
+
+  await refused(78, /CN=Issuing CA 1,O=Contoso was revoked by CN=Issuing CA 1 Root/, 'rollover', 'first')
+  await service.stop()
+  const alone = path('alone') // where nothing else can issue
+  cpSync(inDir('first', '.'), join(alone, 'first'), { recursive: true })
+  service = await startService(t, { folder, env: { ...env, HGSCA_CA_DIR: alone } })
+  const ready = await fetch(`${service.url}/readyz`)
+  t.equal(ready.status, 503)
+  t.match(await ready.json(), { code: 'authorityRevoked' })
+  const order = await orderFrom(service)
+  t.equal(order.status, 503)
+  t.match(await order.json(), { code: 'authorityRevoked', detail: /in its revocation list 5/ })
+  await service.stop()
+  service = await start()
+  await issue(service, 'leaf3.pem')
 })
 
 t.test('its list ends', async (t) => {

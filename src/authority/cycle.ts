@@ -49,6 +49,7 @@ import { issuerFor, signedBy, type CertificationAuthority, type Issuer } from '.
 import { withLoadedChain } from './find.ts'
 import { withRehearsal, type Findings } from './findings.ts'
 import { rehearse } from './rehearse.ts'
+import { refuseRevokedAuthority } from './rootLists.ts'
 import type { Validity } from './validity.ts'
 
 /** Who asks: taken from the credential, never from the request. */
@@ -118,7 +119,7 @@ export async function carryOut(
  *
  * @param kit - what they are together.
  * @throws CaError `busy` when nobody waits for them any more before they are written down, and
- *   `authorityUnavailable` when the token with the key is lost.
+ *   `authorityUnavailable` when the token with the key is lost, `authorityRevoked`.
  */
 export async function carryOutAll(
   ca: CertificationAuthority,
@@ -127,7 +128,11 @@ export async function carryOutAll(
   approval: Approval | null,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
-  for (const { profile } of plans) await issuerFor(ca, profile.purpose).reach?.() // what nobody can sign is not begun
+  for (const { profile } of plans) {
+    const issuer = issuerFor(ca, profile.purpose)
+    await refuseRevokedAuthority(issuer, ca.revocations.listOf)
+    await issuer.reach?.() // what nobody can sign is not begun
+  }
   for (let attempt = 1; attempt <= 3; attempt++) {
     const drafts: IntentDraft[] = []
     for (const plan of plans) {

@@ -1,5 +1,6 @@
 /** Whether the authority can issue: what an orchestrator asks, often, and without an API key. */
 import { issuing, keyWorks, type CertificationAuthority } from './authority.ts'
+import { refuseRevokedAuthority } from './rootLists.ts'
 import { refuseExpiring } from './validity.ts'
 
 const recordEvery = 1_000 // milliseconds between two looks at the record
@@ -8,7 +9,7 @@ const againEvery = 1_000 // milliseconds from what has failed to the next try: t
 
 /**
  * @returns a check that costs next to nothing, however often it is asked.
- *   It throws CaError `authorityExpiring`, `authorityUnavailable`, `auditDamaged`, `clockRegression` or `storeUnavailable`, or
+ *   It throws CaError `authorityExpiring`, `authorityRevoked`, `authorityUnavailable`, `auditDamaged`, `clockRegression` or `storeUnavailable`, or
  *   Error when the key does not sign.
  */
 export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
@@ -22,7 +23,10 @@ export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
         throw new Error('what the CA key signs does not verify with its certificate')
   })
   return async () => {
-    for (const { certificate } of issuing(ca)) refuseExpiring(ca.now(), certificate)
+    for (const issuer of issuing(ca)) {
+      refuseExpiring(ca.now(), issuer.certificate)
+      await refuseRevokedAuthority(issuer, ca.revocations.listOf)
+    }
     await record()
     for (const issuer of issuing(ca)) await issuer.reach?.()
     await key()

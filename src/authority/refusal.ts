@@ -25,6 +25,7 @@ const remembered: readonly Code[] = [
   'certificateRevoked',
   'validityOutOfRange',
   'authorityExpiring',
+  'authorityRevoked',
   'idempotencyKeyReused',
   'requestRejected',
   'tooManyRequestsWait',

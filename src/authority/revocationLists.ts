@@ -62,8 +62,15 @@ export function signsLists({ certificate }: Pick<Issuer, 'certificate'>): boolea
 }
 
 /** Who signs a list: name and key. A certificate that was renewed over the same key is the same authority here. */
-export const listIssuer = ({ subject, publicKey }: Pick<Certificate, 'subject' | 'publicKey'>): string =>
-  hexDigest('sha256', Buffer.concat([subject.der, Buffer.from(pinOf(publicKey), 'hex')]))
+export function listIssuer(authority: Pick<Certificate, 'subject' | 'publicKey'>): string {
+  const { subject, publicKey } = authority
+  const name =
+    listIssuers.get(authority) ??
+    hexDigest('sha256', Buffer.concat([subject.der, Buffer.from(pinOf(publicKey), 'hex')]))
+  listIssuers.set(authority, name)
+  return name
+}
+const listIssuers = new WeakMap<Pick<Certificate, 'subject' | 'publicKey'>, string>()
 
 /** Who signs its lists, by the id of each authority on record. */
 export async function namesOnRecord(store: Store): Promise<Map<string, string>> {

@@ -6,14 +6,15 @@
  * of the one before.
  */
 import { X509Certificate } from 'node:crypto'
+import { CaError } from '../errors.ts'
 import type { AuthorityRecord, NewAuditEvent, RevocationListRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
-import type { Certificate } from '../x509/certificate.ts'
+import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { readCertificateList, writeRevokedCertificate, type ListedCertificate } from '../x509/crl.ts'
 import { readOr } from '../x509/der.ts'
 import { hexDigest, verifies } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
-import { AuthorityError, type Issuer } from './authority.ts'
+import { AuthorityError, type CertificationAuthority, type Issuer } from './authority.ts'
 import { certificatesAbove, listIssuer, published, signNext } from './revocationLists.ts'
 import { wholeSeconds } from './validity.ts'
 
@@ -114,6 +115,50 @@ const revoked = (
     number,
   },
 })
+
+/**
+ * @param listOf - the list of an authority above; null when none is on record.
+ * @throws CaError `authorityRevoked` when one above has revoked the authority, or what is between them.
+ */
+export async function refuseRevokedAuthority(
+  { chain }: Pick<Issuer, 'chain'>,
+  listOf: CertificationAuthority['revocations']['listOf'],
+): Promise<void> {
+  const certificates = chainOf(chain)
+  for (const [index, certificate] of certificates.slice(1).entries()) {
+    const list = await listOf({ certificate })
+    if (list === null || !serialNumbersIn(list).has(certificates[index]!.serialNumber)) continue
+    const [who, by] = [certificates[index]!, certificate].map(({ subject }) => describeName(subject))
+    throw new CaError(
+      'authorityRevoked',
+      `${who} was revoked by ${by}, in its revocation list ${list.number}.`,
+    )
+  }
+}
+
+/** Asked for each certificate that is issued, so each is read once. */
+const chains = new WeakMap<readonly Uint8Array[], readonly Certificate[]>()
+function chainOf(chain: readonly Uint8Array[]): readonly Certificate[] {
+  const known = chains.get(chain) ?? chain.map((der) => readCertificate(der))
+  chains.set(chain, known)
+  return known
+}
+const serialNumbers = new WeakMap<RevocationListRecord, ReadonlySet<string>>()
+function serialNumbersIn(list: RevocationListRecord): ReadonlySet<string> {
+  const known =
+    serialNumbers.get(list) ??
+    new Set(readCertificateList(list.list).revokedCertificates.map(({ serialNumber }) => serialNumber))
+  serialNumbers.set(list, known)
+  return known
+}
+
+/** The lists on record, for who does not serve them. */
+export const listOnRecord =
+  (store: Store): CertificationAuthority['revocations']['listOf'] =>
+  async ({ certificate }) => {
+    const last = await store.lastRevocationList(listIssuer(certificate))
+    return last && { ...last, list: await store.octetsOfList(last.id) }
+  }
 
 /** A list of a root on record, and when it ends. */
 export interface RootList {

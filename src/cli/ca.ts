@@ -6,8 +6,15 @@ import { AuthorityError, type Issuer } from '../authority/authority.ts'
 import { judgeByConstraints } from '../authority/nameConstraints.ts'
 import { choiceFor, readChoices, type Choices } from '../authority/choice.ts'
 import { listIssuer } from '../authority/revocationLists.ts'
-import { authorityReasons, publishRootList, type RevokedAuthority } from '../authority/rootLists.ts'
+import {
+  authorityReasons,
+  listOnRecord,
+  publishRootList,
+  refuseRevokedAuthority,
+  type RevokedAuthority,
+} from '../authority/rootLists.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
+import { CaError } from '../errors.ts'
 import { dnsNameFault } from '../hgs/dnsName.ts'
 import { purposes } from '../hgs/profiles.ts'
 import { decryptPrivateKey, KeyFileError, lineOf, readSecretFile } from '../keys/keyFile.ts'
@@ -123,8 +130,9 @@ export async function onCa(arguments_: string[]): Promise<number | null> {
     return await withAuthorities((host) => verb.act(host, words, values))
   } catch (error) {
     if (error instanceof UsageError) return tell(`${error.message}\n`, 64)
-    if (error instanceof AuthorityError || error instanceof TokenError || error instanceof KeyFileError)
-      return tell(`${error.message}\n`, 78)
+    const forOperator = [AuthorityError, TokenError, KeyFileError].some((kind) => error instanceof kind)
+    if (forOperator || (error instanceof CaError && error.code === 'authorityRevoked'))
+      return tell(`${(error as Error).message}\n`, 78)
     throw error
   }
 }
@@ -354,6 +362,7 @@ async function rollover(host: Host, [name]: string[], given: Options): Promise<n
     throw new AuthorityError(
       `${name} is valid from ${next.certificate.notBefore.toISOString()} to ${next.certificate.notAfter.toISOString()}: it cannot issue now.`,
     )
+  await refuseRevokedAuthority(next, listOnRecord(store))
   const choices = await choicesIn(store)
   const before = choiceFor(choices, purpose)
   if (before !== null && choices.names.get(before) === listIssuer(next.certificate))

@@ -53,6 +53,7 @@ export const statuses: Readonly<Record<Code, number>> = {
   internalError: 500,
   auditDamaged: 503,
   authorityExpiring: 503,
+  authorityRevoked: 503,
   authorityUnavailable: 503,
   busy: 503,
   clockRegression: 503,

@@ -7,7 +7,7 @@
  *     HGSCA_CA_DIR/NAME/request.csr       PKCS#10, until there is a certificate
  *     HGSCA_CA_DIR/NAME/certificate.pem   the certificate, then those above it
  */
-import { createPrivateKey, generateKeyPair, randomBytes, type KeyObject } from 'node:crypto'
+import { createPrivateKey, generateKeyPair, randomBytes, X509Certificate, type KeyObject } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -397,11 +397,14 @@ function chainPem({ content, from }: { content: Uint8Array; from: string }, pin:
       )
     const chain = [own]
     for (;;) {
-      const { issuer, subject } = chain.at(-1)!
+      const { der, issuer, subject } = chain.at(-1)!
       if (Buffer.compare(issuer.der, subject.der) === 0) break
-      const above = all.find(
+      // A root that was renewed with another key has a certificate for each, under one name.
+      const issued = new X509Certificate(der)
+      const named = all.filter(
         (one) => Buffer.compare(one.subject.der, issuer.der) === 0 && !chain.includes(one),
       )
+      const above = named.find((one) => issued.verify(new X509Certificate(one.der).publicKey)) ?? named[0]
       if (above === undefined) break
       chain.push(above)
     }
