@@ -66,17 +66,24 @@ export interface Responder {
   readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
+  /** Who answers for an authority in this instance; null until somebody has asked. */
+  readonly delegateOf: (issuer: Issuer) => ResponderCertificate | null
+}
+
+export interface ResponderCertificate {
+  /** Upper-case hex. */
+  readonly serialNumber: string
+  /** In milliseconds since 1970. */
+  readonly notBefore: number
+  readonly notAfter: number
 }
 
 /** A key that may sign for an authority, and its certificate. */
-interface Delegate {
+interface Delegate extends ResponderCertificate {
   readonly sign: Signer
   readonly certificate: Uint8Array
   readonly keyHash: Uint8Array
-  /** In milliseconds since 1970. */
-  readonly notBefore: number
   readonly renewAt: number
-  readonly notAfter: number
 }
 
 export function ocspResponder({
@@ -266,6 +273,7 @@ export function ocspResponder({
       sign: key.sign,
       certificate: writeCertificate(tbsCertificate, await signedBy(issuer, tbsCertificate)),
       keyHash: keyIdentifier(publicKey),
+      serialNumber: responder.serialNumber,
       notBefore: notBefore.getTime(),
       renewAt: (seconds + notAfter.getTime()) / 2,
       notAfter: notAfter.getTime(),
@@ -274,6 +282,7 @@ export function ocspResponder({
 
   return {
     answer,
+    delegateOf: (issuer) => delegates.get(issuer) ?? null,
     changed() {
       version++
       kept.clear()

@@ -2,7 +2,7 @@
 import type { Metrics } from '../metrics.ts'
 import type { RevocationListRecord } from '../store/model.ts'
 import type { Issuer } from './authority.ts'
-import { ocspResponder, type OcspAnswer } from './responder.ts'
+import { ocspResponder, type OcspAnswer, type ResponderCertificate } from './responder.ts'
 import { publishLists } from './revocationLists.ts'
 import { revocationOrders } from './revokeMany.ts'
 
@@ -11,6 +11,8 @@ export interface Revocations {
   readonly listOf: (issuer: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
   /** @param request - an OCSPRequest in DER, or whatever came in place of one. */
   readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
+  /** Who answers OCSP requests about an authority in this instance; null until somebody has asked. */
+  readonly responderOf: (issuer: Issuer) => ResponderCertificate | null
   /** When the first list in force ends; null when there is none. */
   readonly listsEnd: () => Date | null
   /** The same of those above, whose keys are elsewhere. */
@@ -43,6 +45,7 @@ export function tellRevocations(
   return {
     listOf: lists.of,
     answer: responder.answer,
+    responderOf: responder.delegateOf,
     listsEnd: lists.end,
     listsAboveEnd: lists.endAbove,
     changed,

@@ -106,6 +106,7 @@ export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthor
     const issuer = ca.loaded.find((one) => one.record.id === record.id)
     const certificate = issuer?.certificate ?? readCertificate(record.certificate)
     const list = issuer === undefined ? null : await ca.revocations.listOf(issuer)
+    const responder = issuer === undefined ? null : ca.revocations.responderOf(issuer)
     return {
       ...authorityView({
         record,
@@ -121,6 +122,11 @@ export function authorityRoutes(server: FastifyInstance, ca: CertificationAuthor
         number: list.number,
         thisUpdate: list.thisUpdate.toISOString(),
         nextUpdate: list.nextUpdate.toISOString(),
+      },
+      responder: responder && {
+        serialNumber: responder.serialNumber,
+        notBefore: new Date(responder.notBefore).toISOString(),
+        notAfter: new Date(responder.notAfter).toISOString(),
       },
     }
   }

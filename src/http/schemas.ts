@@ -612,6 +612,17 @@ export const TrustView = Type.Object(
       ),
       'The one in force.',
     ),
+    responder: nullable(
+      Type.Object(
+        {
+          serialNumber: text(40, 'Of its certificate, in upper-case hex.'),
+          notBefore: instant('Valid from.'),
+          notAfter: instant('Valid until. It is followed by another at half of the time.'),
+        },
+        closed,
+      ),
+      'Who signs OCSP answers in this instance; null until somebody has asked.',
+    ),
   },
   { ...closed, $id: 'Authority', description: 'What others need to trust an authority.' },
 )

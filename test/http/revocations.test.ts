@@ -83,6 +83,9 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
 
     await t.test('before anything is revoked', async (t) => {
       const { certificate } = await issue(service)
+      const page = async () =>
+        (await service.get(`/v1/authorities/${service.ca.issuer.record.id}`, { as: null })).json
+      t.match(await page(), { responder: null })
       const { answer, text } = await list()
       t.match(answer, {
         status: 200,
@@ -95,6 +98,9 @@ for (const kind of ['SQLite', 'PostgreSQL'] as const)
         t.equal(answer.headers['content-type'], 'application/ocsp-response')
         t.match(text, /Response verify OK[^]*: good\n/, digest)
       }
+      const { serialNumber, notAfter } = (await page()).responder
+      t.match(serialNumber, /^4F[0-9A-F]{32}$/)
+      t.equal(Date.parse(notAfter) - service.clock.now.getTime() > 13 * day, true, notAfter)
     })
 
     await t.test('is for good, and told by list and OCSP at once', async (t) => {
