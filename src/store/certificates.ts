@@ -11,9 +11,16 @@ import type {
   CertificateRecord,
   CertificateState,
   LineageRecord,
+  NewCertificate,
   Purpose,
 } from './model.ts'
+import { momentOf, octetsOf, type StoredMoment } from './plainSql.ts'
 import { scan, type Effort } from './scan.ts'
+
+type LineageRow = Omit<LineageRecord, 'createdAt'> & {
+  readonly createdAt: StoredMoment
+  readonly currentCertificateId: string | null
+}
 
 /** Each of the three names one certificate. */
 export type CertificateName =
@@ -38,19 +45,14 @@ export function certificateFunctions(database: Database) {
     findLineageByPin: (
       publicKeyPin: string,
     ): Promise<(LineageRecord & { readonly currentCertificateId: string | null }) | null> =>
-      database.read(async (client) => {
-        const row = await client.lineage.findUnique({
-          where: { publicKeyPin },
-          include: { certificates: { select: { id: true }, orderBy: { generation: 'desc' }, take: 1 } },
-        })
-        if (row === null) return null
-        const { certificates, ...lineage } = row
-        return {
-          ...lineage,
-          purpose: lineage.purpose as Purpose,
-          currentCertificateId: certificates[0]?.id ?? null,
-        }
-      }),
+      database
+        .select<LineageRow>(
+          Prisma.sql`
+            SELECT l."id", l."purpose", l."publicKeyPin", l."createdAt", (SELECT c."id" FROM "Certificate" c
+              WHERE c."lineageId" = l."id" ORDER BY c."generation" DESC LIMIT 1) AS "currentCertificateId"
+            FROM "Lineage" l WHERE l."publicKeyPin" = ${publicKeyPin}`,
+        )
+        .then(([row]) => (row === undefined ? null : { ...row, createdAt: momentOf(row.createdAt) })),
 
     /** The certificate of the highest generation. */
     currentCertificate: (lineageId: string): Promise<CertificateRecord | null> =>
@@ -121,16 +123,96 @@ export async function readCertificate(
   database: Database,
   name: CertificateName,
 ): Promise<CertificateRecord | null> {
-  const where: Prisma.CertificateWhereUniqueInput =
-    'id' in name
-      ? { id: name.id }
-      : 'thumbprint' in name
-        ? { thumbprint: name.thumbprint }
-        : { serialNumber: name.serialNumber }
-  return database.read(async (client) => {
-    const row = await client.certificate.findUnique({ where, include: beside })
-    return row && asRecord(row)
-  })
+  const [column, value] = Object.entries(name)[0] as [keyof typeof certificateBy, string]
+  const [row] = await database.select<PlainRow>(Prisma.sql`${certificateBy[column]} ${value}`)
+  return row === undefined ? null : fromPlain(row)
+}
+
+const everythingBeside = Prisma.sql`
+  SELECT c."id", c."lineageId", c."generation", c."purpose", c."serialNumber", c."thumbprint", c."subject",
+    c."searchText", c."notBefore", c."notAfter", c."issuedAt", c."certificate",
+    l."purpose" AS "lineagePurpose", l."publicKeyPin", l."createdAt",
+    i."findings", i."reason", i."requestedBy", i."requestId", i."authorityId",
+    a."subject" AS "authoritySubject", a."certificate" AS "authorityCertificate", a."issuers",
+    a."notBefore" AS "authorityNotBefore", a."notAfter" AS "authorityNotAfter", a."registeredAt",
+    r."predecessorId", r."proof", n."certificateId" AS "renewedById",
+    v."reason" AS "revocationReason", v."revokedAt",
+    (SELECT h."heldAt" FROM "Hold" h LEFT JOIN "HoldRelease" e ON e."holdId" = h."id"
+      WHERE h."certificateId" = c."id" AND e."holdId" IS NULL LIMIT 1) AS "heldAt"
+  FROM "Certificate" c JOIN "Lineage" l ON l."id" = c."lineageId"
+  JOIN "IssuanceIntent" i ON i."id" = c."id" JOIN "Authority" a ON a."id" = i."authorityId"
+  LEFT JOIN "Renewal" r ON r."certificateId" = c."id"
+  LEFT JOIN "Renewal" n ON n."predecessorId" = c."id"
+  LEFT JOIN "Revocation" v ON v."certificateId" = c."id"`
+const certificateBy = {
+  id: Prisma.sql`${everythingBeside} WHERE c."id" =`,
+  thumbprint: Prisma.sql`${everythingBeside} WHERE c."thumbprint" =`,
+  serialNumber: Prisma.sql`${everythingBeside} WHERE c."serialNumber" =`,
+} as const
+
+interface PlainRow extends Omit<
+  NewCertificate,
+  'purpose' | 'notBefore' | 'notAfter' | 'issuedAt' | 'certificate'
+> {
+  readonly purpose: string
+  readonly notBefore: StoredMoment
+  readonly notAfter: StoredMoment
+  readonly issuedAt: StoredMoment
+  readonly certificate: Uint8Array
+  readonly lineagePurpose: string
+  readonly publicKeyPin: string
+  readonly createdAt: StoredMoment
+  readonly findings: string
+  readonly reason: string | null
+  readonly requestedBy: string
+  readonly requestId: string
+  readonly authorityId: string
+  readonly authoritySubject: string
+  readonly authorityCertificate: Uint8Array
+  readonly issuers: Uint8Array
+  readonly authorityNotBefore: StoredMoment
+  readonly authorityNotAfter: StoredMoment
+  readonly registeredAt: StoredMoment
+  readonly predecessorId: string | null
+  readonly proof: string | null
+  readonly renewedById: string | null
+  readonly revocationReason: string | null
+  readonly revokedAt: StoredMoment | null
+  readonly heldAt: StoredMoment | null
+}
+
+function fromPlain(row: PlainRow): CertificateRecord {
+  const { id, lineageId, generation, serialNumber, thumbprint, subject, searchText } = row
+  const { findings, reason, requestedBy, requestId, renewedById } = row
+  return {
+    ...{ id, lineageId, generation, serialNumber, thumbprint, subject, searchText },
+    purpose: row.purpose as Purpose,
+    notBefore: momentOf(row.notBefore),
+    notAfter: momentOf(row.notAfter),
+    issuedAt: momentOf(row.issuedAt),
+    certificate: octetsOf(row.certificate),
+    lineage: {
+      id: lineageId,
+      purpose: row.lineagePurpose as Purpose,
+      publicKeyPin: row.publicKeyPin,
+      createdAt: momentOf(row.createdAt),
+    },
+    authority: {
+      id: row.authorityId,
+      subject: row.authoritySubject,
+      certificate: octetsOf(row.authorityCertificate),
+      issuers: octetsOf(row.issuers),
+      notBefore: momentOf(row.authorityNotBefore),
+      notAfter: momentOf(row.authorityNotAfter),
+      registeredAt: momentOf(row.registeredAt),
+    },
+    ...{ findings, reason, requestedBy, requestId, renewedById },
+    renewal: row.predecessorId === null ? null : { predecessorId: row.predecessorId, proof: row.proof! },
+    revocation:
+      row.revocationReason === null
+        ? heldSince(row.heldAt === null ? [] : [{ heldAt: momentOf(row.heldAt) }])
+        : { reason: row.revocationReason, revokedAt: momentOf(row.revokedAt!) },
+  }
 }
 
 /** How many certificates are read and viewed in one turn of the event loop: a few milliseconds. */

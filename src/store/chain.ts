@@ -53,7 +53,7 @@ export const noEvent: Head = { sequence: 0, hash: '0'.repeat(64) }
 
 /** The last event as a database tells it. */
 export const headFrom = (
-  row: { readonly sequence: number | bigint; readonly hash: string } | null | undefined,
+  row: { readonly sequence: number | bigint | string; readonly hash: string } | null | undefined,
 ): Head => (row == null ? noEvent : { sequence: Number(row.sequence), hash: row.hash })
 
 /** The event that links a chain to the events that were there before there was one. */

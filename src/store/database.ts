@@ -44,6 +44,8 @@ export interface Database {
    * @throws CaError `storeUnavailable` when the database is away, full or locked.
    */
   read: <T>(question: (client: Client) => Promise<T>) => Promise<T>
+  /** The same past Prisma (plainSql.ts): for what every order asks. Moments come as they are stored. */
+  select: <Row>(query: Prisma.Sql) => Promise<Row[]>
   /**
    * Adds rows, all or none, in their order, and their audit events after them: durable when it
    * resolves. When it rejects, nothing was kept, or, after a lost connection, it is not known.

@@ -48,6 +48,8 @@ const sqliteCodes =
 const systemCodes =
   /^(ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ENOENT|EACCES)$/
 
+const uniqueViolation = '23505' // SQLSTATE
+
 /** What pg says without any code: its own words, tested on a server that is stopped and started. */
 const sentences =
   /Client has encountered a connection error|timeout exceeded when trying to connect|Connection terminated|Client was closed|Cannot use a pool after calling end|server closed the connection|The database connection is not open/
@@ -121,17 +123,26 @@ export function translated(error: unknown): unknown {
 }
 
 /**
- * Which unique constraint refused a row, as `Table_column_column`; null for any other error. The
- * adapters say it differently: SQLite by table and columns, PostgreSQL by the name of the index.
+ * Which unique constraint refused a row, as `Table_column_column`; null for any other error. It is said
+ * differently: by SQLite by table and columns, by PostgreSQL by the name of the index; and by the adapters
+ * of Prisma and the drivers themselves each in their own way.
  */
 export function violatedConstraint(error: unknown): string | null {
   for (const link of chain(error)) {
-    const { kind, table, constraint } = link as {
+    const { kind, table, constraint, code, message } = link as {
       kind?: unknown
       table?: string
-      constraint?: { fields?: string[]; index?: string }
+      constraint?: string | { fields?: string[]; index?: string }
+      code?: unknown
+      message?: string
     }
-    if (kind !== 'UniqueConstraintViolation') continue
+    if (says(code, /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)$/)) {
+      const [, columns = ''] = /: (.*)$/.exec(message ?? '') ?? []
+      const [first = '', ...others] = columns.split(', ')
+      return [...first.split('.'), ...others.map((one) => one.split('.')[1])].join('_')
+    }
+    if (code === uniqueViolation && typeof constraint === 'string') return constraint.replace(/_key$/, '')
+    if (kind !== 'UniqueConstraintViolation' || typeof constraint === 'string') continue
     if (constraint?.index !== undefined) return constraint.index.replace(/_key$/, '')
     return [table, ...(constraint?.fields ?? [])].join('_')
   }

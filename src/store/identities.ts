@@ -8,8 +8,9 @@
 
 import type { Database, Transaction } from './database.ts'
 import { auditRow } from './audit.ts'
-import type { Identity } from './generated/sqlite/client.ts'
+import { Prisma, type Identity } from './generated/sqlite/client.ts'
 import type { IdentityFilter, IdentityKind, IdentityRecord, NewAuditEvent, Role, Scope } from './model.ts'
+import { momentOf, momentOrNull, type StoredMoment } from './plainSql.ts'
 import { insert } from './rows.ts'
 
 /** What a rotation changes. */
@@ -49,10 +50,9 @@ export function identityFunctions(database: Database) {
       }),
 
     findIdentity: (id: string): Promise<IdentityRecord | null> =>
-      database.read(async (client) => {
-        const row = await client.identity.findUnique({ where: { id } })
-        return row && asIdentity(row)
-      }),
+      database
+        .select<PlainIdentity>(Prisma.sql`${everyColumn} WHERE "id" = ${id}`)
+        .then(([row]) => (row === undefined ? null : asIdentity(fromPlain(row)))),
 
     /** Those that are recognised by any of these, revoked and expired ones too. */
     findIdentities: (kind: IdentityKind, matches: readonly string[]): Promise<IdentityRecord[]> =>
@@ -154,6 +154,30 @@ export function identityFunctions(database: Database) {
       }),
   }
 }
+
+/** With moments as they are stored. */
+type PlainIdentity = {
+  readonly [Column in keyof Identity]: Identity[Column] extends Date
+    ? StoredMoment
+    : Identity[Column] extends Date | null
+      ? StoredMoment | null
+      : Identity[Column]
+}
+
+const everyColumn = Prisma.sql`
+  SELECT "id", "kind", "role", "scope", "owner", "purpose", "createdBy", "createdAt", "expiresAt", "revokedAt",
+    "networks", "lastUsedAt", "match", "secretHash", "previousSecretHash", "previousSecretUntil", "rotatedAt"
+  FROM "Identity"`
+
+const fromPlain = (row: PlainIdentity): Identity => ({
+  ...row,
+  createdAt: momentOf(row.createdAt),
+  expiresAt: momentOf(row.expiresAt),
+  revokedAt: momentOrNull(row.revokedAt),
+  lastUsedAt: momentOrNull(row.lastUsedAt),
+  previousSecretUntil: momentOrNull(row.previousSecretUntil),
+  rotatedAt: momentOrNull(row.rotatedAt),
+})
 
 export const identityRow = (record: IdentityRecord) =>
   insert('Identity', {

@@ -47,12 +47,10 @@ const withLineage = { include: { lineage: true } } as const
 
 export function issuanceFunctions(database: Database) {
   async function findIdempotencyKey(principal: string, key: string) {
-    return database.read((client) =>
-      client.idempotencyKey.findUnique({
-        where: { principal_key: { principal, key } },
-        select: { fingerprint: true, intentId: true },
-      }),
+    const [row] = await database.select<{ fingerprint: string; intentId: string }>(
+      Prisma.sql`SELECT "fingerprint", "intentId" FROM "IdempotencyKey" WHERE "principal" = ${principal} AND "key" = ${key}`,
     )
+    return row ?? null
   }
 
   /**

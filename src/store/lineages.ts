@@ -5,12 +5,26 @@
 
 import type { Database } from './database.ts'
 import { auditRow } from './audit.ts'
+import { Prisma } from './generated/sqlite/client.ts'
 import type { AuthorityRecord, LineageRecord, NewAdoption, NewAuditEvent, Purpose } from './model.ts'
+import { momentOf, octetsOf, type StoredMoment } from './plainSql.ts'
 import { insert } from './rows.ts'
 import { uuidv7 } from './uuid.ts'
 
 /** How many declarations of sharing are told; more than clusters can be. */
 const sharingsTold = 100
+
+type Moments = 'notBefore' | 'notAfter' | 'registeredAt'
+type PlainAuthority = Omit<AuthorityRecord, Moments> & Readonly<Record<Moments, StoredMoment>>
+
+const fromPlain = (row: PlainAuthority): AuthorityRecord => ({
+  ...row,
+  certificate: octetsOf(row.certificate),
+  issuers: octetsOf(row.issuers),
+  notBefore: momentOf(row.notBefore),
+  notAfter: momentOf(row.notAfter),
+  registeredAt: momentOf(row.registeredAt),
+})
 
 export interface AdoptionRecord extends NewAdoption {
   readonly reason: string | null
@@ -85,6 +99,12 @@ export function lineageFunctions(database: Database) {
 
     /** Every authority that this record ever knew, but for the one with this id. */
     otherAuthorities: (id: string): Promise<AuthorityRecord[]> =>
-      database.read((client) => client.authority.findMany({ where: { id: { not: id } } })),
+      database
+        .select<PlainAuthority>(
+          Prisma.sql`
+            SELECT "id", "subject", "certificate", "issuers", "notBefore", "notAfter", "registeredAt"
+            FROM "Authority" WHERE "id" <> ${id}`,
+        )
+        .then((rows) => rows.map(fromPlain)),
   }
 }

@@ -6,6 +6,8 @@
 import { nextTurn } from '../turns.ts'
 import { headOf } from './audit.ts'
 import type { Database } from './database.ts'
+import { Prisma } from './generated/sqlite/client.ts'
+import { momentOf, type StoredMoment } from './plainSql.ts'
 
 /** The event that the clock was accepted as it is: what was written before it no longer counts. */
 export const clockAccepted = 'clock.accepted'
@@ -28,15 +30,11 @@ export function momentFunctions(database: Database) {
   async function read(): Promise<Moment | null> {
     let beyond = seen ?? Math.max(0, (await headOf(database)).sequence - reach)
     for (;;) {
-      const rows = await database.read((client) =>
-        client.auditEvent.findMany({
-          where: { sequence: { gt: beyond } },
-          orderBy: { sequence: 'asc' },
-          take: atOnce,
-          select: { sequence: true, at: true, type: true },
-        }),
+      const rows = await database.select<{ sequence: number | string; at: StoredMoment; type: string }>(
+        Prisma.sql`SELECT "sequence", "at", "type" FROM "AuditEvent" WHERE "sequence" > ${beyond} ORDER BY "sequence" LIMIT ${atOnce}`,
       )
-      for (const { at, type, ...row } of rows) {
+      for (const { type, ...row } of rows) {
+        const at = momentOf(row.at)
         beyond = Number(row.sequence)
         if (type === clockAccepted) latest = { at, accepted: beyond }
         else if (latest === null || at > latest.at) latest = { at, accepted: latest?.accepted ?? 0 }

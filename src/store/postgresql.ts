@@ -1,5 +1,6 @@
 /**
- * The record in PostgreSQL: one pool that writes, one that reads.
+ * The record in PostgreSQL: one pool that writes, one that reads, and for what every order asks and adds, one
+ * past Prisma (plainSql.ts).
  *
  * Each audit event is linked to the one before, so whoever writes holds the lock of the chain until his
  * transaction ends (`audit_head`, in prisma/). What waits in the meantime is written together, in one
@@ -11,6 +12,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaPg } from '@prisma/adapter-pg'
+import pg from 'pg'
 import { CaError } from '../errors.ts'
 import { Prisma, PrismaClient } from './generated/postgresql/client.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
@@ -18,12 +20,14 @@ import { tellEach, writeQueue } from './queue.ts'
 import { isUnavailable, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import type { Act, Client, Database, Settings, Transaction } from './database.ts'
+import { forPostgresql } from './plainSql.ts'
 import { apart, eventRow, rehearsalRow, together } from './rows.ts'
 import type { Log } from './log.ts'
 
 /** Connections of one instance, for whoever sets max_connections on the server. */
-const writingConnections = 8
+const writingConnections = 6
 const readingConnections = 4
+const plainConnections = 4 // one of them writes
 
 /**
  * In milliseconds. Whoever idles in a transaction holds the lock that all others wait for. The last one
@@ -44,6 +48,10 @@ export async function openPostgresql(
   const gate = createGate(onUnfit)
   const writer = connect(url, writingConnections, log)
   const reader = connect(url, readingConnections, log)
+  const plain = new pg.Pool(poolConfig(url, plainConnections))
+  const onLost = (error: Error) => log.warn({ err: error }, connectionLost)
+  plain.on('error', onLost)
+  plain.on('connect', (client) => client.on('error', onLost)) // nobody else listens to one that is in use
 
   /** Gives up waiting, not the call: what becomes of a write is then not known, as with a lost connection. */
   async function bounded<T>(call: () => Promise<T>): Promise<T> {
@@ -69,11 +77,32 @@ export async function openPostgresql(
     acts: readonly (readonly Prisma.Sql[])[],
     entries: readonly AuditEntry[],
   ): Promise<Head> {
-    const [head] = await transaction.$queryRaw<{ sequence: bigint; hash: string }[]>`
-      SELECT "sequence", "hash" FROM "audit_head"()`
+    const [head] = await transaction.$queryRaw<{ sequence: bigint; hash: string }[]>(lastEvent)
     const linked = chain.link(headFrom(head), entries)
     await transaction.$executeRaw(oneStatement(together([...acts, linked.map(eventRow)])))
     return linked.at(-1)!
+  }
+
+  /** The same for a group that only adds, past Prisma. */
+  async function addTogether(
+    acts: readonly (readonly Prisma.Sql[])[],
+    entries: readonly AuditEntry[],
+  ): Promise<Head> {
+    const client = await plain.connect()
+    try {
+      await client.query('BEGIN')
+      const { rows } = await client.query<{ sequence: string; hash: string }>(forPostgresql(lastEvent, true))
+      const linked = chain.link(headFrom(rows[0]), entries)
+      await client.query(forPostgresql(oneStatement(together([...acts, linked.map(eventRow)])), false))
+      await client.query('COMMIT')
+      client.release()
+      return linked.at(-1)!
+    } catch (error) {
+      // Taken back; where the server is away, with the connection.
+      if (!isUnavailable(error)) await client.query('ROLLBACK').catch(onLost)
+      client.release(isUnavailable(error))
+      throw error
+    }
   }
 
   const queue = writeQueue<Waiting>(commit)
@@ -85,9 +114,7 @@ export async function openPostgresql(
     const acts = group.map(({ rows }) => rows)
     const entries = group.flatMap((waiting) => waiting.entries)
     try {
-      const head = await bounded(() =>
-        writer.$transaction((transaction) => append(transaction, acts, entries)),
-      )
+      const head = await bounded(() => addTogether(acts, entries))
       chain.committed(head)
       void tellEach(group.map(({ resolve }) => resolve))
     } catch (error) {
@@ -100,9 +127,10 @@ export async function openPostgresql(
     }
   }
 
+  let ended: Promise<void> | undefined
   async function disconnect(): Promise<void> {
     await Promise.race([
-      Promise.all([writer.$disconnect(), reader.$disconnect()]),
+      Promise.all([writer.$disconnect(), reader.$disconnect(), (ended ??= plain.end())]),
       sleep(limits.connect, undefined, { ref: false }),
     ])
   }
@@ -122,6 +150,8 @@ export async function openPostgresql(
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => bounded(() => question(reader))),
+    select: <Row>(query: Prisma.Sql) =>
+      gate.pass(() => bounded(async () => (await plain.query(forPostgresql(query, true))).rows as Row[])),
     async add(additions, abandoned) {
       const { rows, entries } = apart(additions)
       await gate.pass(() =>
@@ -181,21 +211,26 @@ interface Waiting {
   alone: boolean
 }
 
+const lastEvent = Prisma.sql`SELECT "sequence", "hash" FROM "audit_head"()`
+
+const connectionLost = 'A connection to PostgreSQL was lost.'
+const poolConfig = (url: string, connections: number): pg.PoolConfig => ({
+  connectionString: url,
+  application_name: 'hgs-ca',
+  max: connections,
+  connectionTimeoutMillis: limits.connect,
+  statement_timeout: limits.statement,
+  lock_timeout: limits.lock,
+  idle_in_transaction_session_timeout: limits.idleInTransaction,
+  keepAlive: true,
+})
+
 function connect(url: string, connections: number, log: Log): Client {
-  const onLost = (error: Error) => log.warn({ err: error }, 'A connection to PostgreSQL was lost.')
-  const adapter = new PrismaPg(
-    {
-      connectionString: url,
-      application_name: 'hgs-ca',
-      max: connections,
-      connectionTimeoutMillis: limits.connect,
-      statement_timeout: limits.statement,
-      lock_timeout: limits.lock,
-      idle_in_transaction_session_timeout: limits.idleInTransaction,
-      keepAlive: true,
-    },
-    { onPoolError: onLost, onConnectionError: onLost },
-  )
+  const onLost = (error: Error) => log.warn({ err: error }, connectionLost)
+  const adapter = new PrismaPg(poolConfig(url, connections), {
+    onPoolError: onLost,
+    onConnectionError: onLost,
+  })
   const transactionOptions = { maxWait: limits.connect, timeout: limits.statement }
   return new PrismaClient({ adapter, transactionOptions }) as unknown as Client // see database.ts
 }

@@ -20,7 +20,11 @@ export function writeQueue<W extends Waiting>(commit: (group: readonly W[]) => P
 
   async function flush(): Promise<void> {
     while (queue.length > 0) {
-      await nextTurn() // the more there is to do, the more of it gathers here
+      // As long as others come before this one's turn does, it waits for them. Alone, it waits for one turn.
+      for (let gathered = 0; gathered < queue.length && gathered < groupSize;) {
+        gathered = queue.length
+        await nextTurn()
+      }
       const group = stillWanted(nextGroup(queue))
       if (group.length > 0) await commit(group)
     }

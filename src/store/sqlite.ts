@@ -1,5 +1,6 @@
 /**
- * The record in a SQLite file: one connection that writes, behind one queue, and one that reads.
+ * The record in a SQLite file: what writes, behind one queue, and what reads. Each is a connection of Prisma
+ * and, for what every order asks and adds, one past it (plainSql.ts).
  *
  * Prisma's adapter shares a single connection among all who use a client, so that whatever is
  * written while somebody's transaction is open becomes part of it, and is lost when it rolls back.
@@ -8,17 +9,18 @@
  * the audit events of all are linked to the last one there: what fails leaves no gap in the chain.
  */
 
-import { access, constants, statfs } from 'node:fs/promises'
+import { accessSync, constants, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3'
-import { PrismaClient, type Prisma } from './generated/sqlite/client.ts'
+import { Prisma, PrismaClient } from './generated/sqlite/client.ts'
 import { createDatabaseFile } from './location.ts'
 import { isBusy, isFull, translated, unavailable } from './faults.ts'
 import { createGate } from './gate.ts'
 import { headFrom, type AuditEntry, type Chain, type Head } from './chain.ts'
 import { tellEach, writeQueue } from './queue.ts'
 import type { Act, Database, Settings, Transaction } from './database.ts'
+import { plainSqlite, type PlainSqlite } from './plainSql.ts'
 import { apart, eventRow, rehearsalRow, together } from './rows.ts'
 
 /** Below it, SQLite can corrupt a file in WAL mode ("WAL-reset bug", sqlite.org/wal.html). */
@@ -80,7 +82,12 @@ export async function openSqlite(
     try {
       const unfit = gate.unfit()
       if (unfit !== undefined) throw unavailable(unfit)
-      await roomFor(path)
+      refuseWithoutRoom(path)
+      if (group.every(({ act }) => act === null)) {
+        chain.committed(addTogether(plain.writer, chain, group, gate.declareUnfit))
+        void tellEach(group.map((waiting) => () => waiting.resolve(undefined)))
+        return
+      }
       const { results, head } = await writer.$transaction(async (transaction) => {
         const results: unknown[] = []
         const entries = group.flatMap((waiting) => waiting.entries)
@@ -110,7 +117,18 @@ export async function openSqlite(
     }
   }
 
-  const settings = await patiently(() => readBack(writer)).catch(async (error: unknown) => {
+  const { settings, plain } = await patiently(async () => {
+    const settings = await readBack(writer)
+    const timeout = attemptMilliseconds
+    const safe = { journal_mode: 'wal', synchronous: '2', foreign_keys: '1' } // 2 is FULL
+    return {
+      settings,
+      plain: {
+        writer: plainSqlite(path, { timeout, readonly: false, pragmas: safe }),
+        reader: plainSqlite(path, { timeout, readonly: true, pragmas: {} }),
+      },
+    }
+  }).catch(async (error: unknown) => {
     await writer.$disconnect()
     throw translated(error)
   })
@@ -130,17 +148,20 @@ export async function openSqlite(
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => patiently(() => question(reader))),
+    select: (query) => gate.pass(() => patiently(async () => plain.reader.all(query))),
     add: async (additions, abandoned) => write({ act: null, ...apart(additions), abandoned }),
     queued: queue.length,
     write: carryOut,
-    probe: () => gate.pass(() => roomFor(path)),
+    probe: () => gate.pass(async () => refuseWithoutRoom(path)),
     async rehearse() {
       const fault = await carryOut(rehearsed)
       if (fault !== null) throw unavailable(fault)
     },
     async close() {
       await gate.close()
+      plain.reader.close()
       await reader.$disconnect()
+      plain.writer.close()
       await writer.$disconnect()
     },
   }
@@ -160,10 +181,12 @@ export async function openSqliteToRead(path: string): Promise<Database> {
     throw translated(error)
   })
   const refuse = (): Promise<never> => Promise.reject(new Error(`${path} was opened to be read`))
+  const plain = plainSqlite(path, { timeout: attemptMilliseconds, readonly: true, pragmas: {} })
   return {
     settings,
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => question(reader)),
+    select: (query) => gate.pass(async () => plain.all(query)),
     add: refuse,
     write: refuse,
     queued: () => 0,
@@ -171,6 +194,7 @@ export async function openSqliteToRead(path: string): Promise<Database> {
     rehearse: refuse,
     async close() {
       await gate.close()
+      plain.close()
       await reader.$disconnect()
     },
   }
@@ -190,6 +214,8 @@ async function rehearsed(transaction: Transaction): Promise<unknown> {
   }
 }
 
+const lastEvent = Prisma.sql`SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
+
 /** Adds rows, and events linked to the last one. Whoever writes here is alone until the end of the transaction. @returns the new last one. */
 async function append(
   transaction: Transaction,
@@ -198,21 +224,69 @@ async function append(
   entries: readonly AuditEntry[],
 ): Promise<Head | null> {
   if (entries.length === 0) return null
-  const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>`
-    SELECT "sequence", "hash" FROM "AuditEvent" ORDER BY "sequence" DESC LIMIT 1`
+  const [head] = await transaction.$queryRaw<{ sequence: number | bigint; hash: string }[]>(lastEvent)
   const linked = chain.link(headFrom(head), entries)
   for (const statement of together([...acts, linked.map(eventRow)])) await transaction.$executeRaw(statement)
   return linked.at(-1)!
 }
 
 /**
- * A read-only file system and a full disk are seen here before a write fails on them: what fails within
- * a COMMIT may cost the trust in the connection, and with it the reads.
+ * The same for a group that only adds, past Prisma and in one go: nobody else has a turn before it is on disk.
+ *
+ * @param onLost - told when it is not known what is stored.
  */
-async function roomFor(path: string): Promise<void> {
+function addTogether(
+  connection: PlainSqlite,
+  chain: Chain,
+  group: readonly Pick<Waiting, 'rows' | 'entries'>[],
+  onLost: (reason: Error) => void,
+): Head {
+  function takeBack(): void {
+    // After some errors SQLite has rolled back by itself.
+    if (connection.isInTransaction()) connection.execute('ROLLBACK')
+  }
+  connection.execute('BEGIN IMMEDIATE')
+  let head: Head
   try {
-    await access(path, constants.W_OK)
-    const { bavail, bsize } = await statfs(dirname(path))
+    const [last] = connection.all<{ sequence: number; hash: string }>(lastEvent)
+    const linked = chain.link(
+      headFrom(last),
+      group.flatMap(({ entries }) => entries),
+    )
+    for (const { rows } of group) for (const row of rows) connection.run(row)
+    for (const event of linked) connection.run(eventRow(event))
+    head = linked.at(-1)!
+  } catch (error) {
+    try {
+      takeBack()
+    } catch (cause) {
+      onLost(new Error('ROLLBACK failed, so it is not known what is stored', { cause }))
+    }
+    throw error
+  }
+  try {
+    connection.execute('COMMIT')
+    return head
+  } catch (error) {
+    try {
+      if (!isBusy(error) && !isFull(error)) throw error
+      takeBack()
+    } catch (cause) {
+      onLost(new Error('COMMIT failed, so it is not known what is stored', { cause }))
+    }
+    throw error
+  }
+}
+
+/**
+ * A read-only file system and a full disk are seen here before a write fails on them: what fails within
+ * a COMMIT may cost the trust in the connection, and with it the reads. At once: on the thread pool it
+ * would wait behind signatures.
+ */
+function refuseWithoutRoom(path: string): void {
+  try {
+    accessSync(path, constants.W_OK)
+    const { bavail, bsize } = statfsSync(dirname(path))
     if (bavail * bsize >= leastRoom) return
   } catch (error) {
     throw unavailable(error)
