@@ -205,7 +205,7 @@ export async function draft(
     ],
   }
   const tbsCertificate = writeTbsCertificate(contents)
-  const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, issuer, ca.rehearsal)
+  const rows = await rehearse(tbsCertificate, contents, plan.dnsNames, profile, issuer, null)
   const intent: Intent = {
     id: plan.id,
     authorityId: issuer.record.id,
@@ -305,6 +305,8 @@ export async function finishBegun(ca: CertificationAuthority, lineageId: string)
 
 /** Name and key make an authority: its certificate may have been reissued over both since. */
 function begunBy(ca: CertificationAuthority, { authorityId, tbsCertificate }: Intent): Issuer {
+  const itself = ca.loaded.find(({ record }) => record.id === authorityId)
+  if (itself !== undefined) return itself
   const begun = readCertificate(writeCertificate(tbsCertificate, new Uint8Array()))
   const itsKey = readAuthorityKeyIdentifier(begun.extensions.get(oids.authorityKeyIdentifier)!.value)!
   const known = ca.loaded.find(

@@ -4,7 +4,7 @@
  */
 import { CaError, type Fault } from '../errors.ts'
 import type { Profile, Purpose } from '../hgs/profiles.ts'
-import { judge, keyIsSound, type Exhibit, type Row } from '../hgs/rules.ts'
+import { judge, keyIsSound, keyRules, type Exhibit, type Row } from '../hgs/rules.ts'
 import {
   provesPossession,
   readCertificationRequest,
@@ -86,19 +86,27 @@ export async function rowsOf(
   request: CertificationRequest | null,
   bounds: Bounds,
 ): Promise<Row[]> {
-  let rows = judge(exhibit, profile)
-  const rsa = exhibit.publicKey?.rsa
-  if (request !== null && exhibit.request !== null && rsa && keyIsSound(rows)) {
-    const { signedData } = request
-    const possession = holds(rows, 'requestSignature') ? await provesPossession(request, rsa) : null
-    const envelopePossession =
-      signedData !== null && holds(rows, 'envelopeSignature') ? await isSignedBy(signedData, rsa) : null
-    rows = judge({ ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }, profile)
-  }
+  const rows = judge(await withPossession(exhibit, profile, request), profile)
   const { nameConstraints } = bounds.issuerOf[profile.purpose] ?? bounds.issuer
   const byIssuer = judgeByConstraints(exhibit.subject, exhibit.subjectAltNames, nameConstraints)
   const byScope = judgeByScope(bounds.scope, { purpose: profile.purpose, ...exhibit })
   return [...rows, ...(byIssuer === null ? [] : [byIssuer]), ...(byScope === null ? [] : [byScope])]
+}
+
+async function withPossession(
+  exhibit: Exhibit,
+  profile: Profile,
+  request: CertificationRequest | null,
+): Promise<Exhibit> {
+  const rsa = exhibit.publicKey?.rsa
+  if (request === null || exhibit.request === null || !rsa) return exhibit
+  const before = judge(exhibit, profile, [...keyRules, 'requestSignature', 'envelopeSignature'])
+  if (!keyIsSound(before)) return exhibit
+  const { signedData } = request
+  const possession = holds(before, 'requestSignature') ? await provesPossession(request, rsa) : null
+  const envelopePossession =
+    signedData !== null && holds(before, 'envelopeSignature') ? await isSignedBy(signedData, rsa) : null
+  return { ...exhibit, request: { ...exhibit.request, possession, envelopePossession } }
 }
 
 /** Which names may be certified: by the issuer, and for who asks. */

@@ -43,10 +43,49 @@ for (let n = 2; n < trialLimit; n++) {
   const divisor = primes.find((prime) => prime > limit || n % prime === 0)
   if (divisor === undefined || divisor > limit) primes.push(n)
 }
-const divisors = primes.slice(1).map((number) => ({ number, prime: BigInt(number) }))
 
-const smallFactorOf = (n: bigint): number | null =>
-  divisors.find(({ prime }) => n % prime === 0n)?.number ?? null
+/** Odd primes by their products: dividing a large number once for many of them costs little more than for one. */
+interface Product {
+  readonly product: bigint
+  readonly factors: readonly { readonly product: bigint; readonly primes: readonly number[] }[]
+}
+/** In bits: what a number holds exactly, and what is fastest. */
+const [narrow, wide] = [52, 512]
+const products: readonly Product[] = productsOf(
+  productsOf(primes.slice(1), BigInt, narrow).map(({ product, of }) => ({ product, primes: of })),
+  ({ product }) => product,
+  wide,
+).map(({ product, of }) => ({ product, factors: of }))
+
+/** Multiplies neighbours as long as the product has no more than so many bits. */
+function productsOf<T>(
+  parts: readonly T[],
+  valueOf: (part: T) => bigint,
+  bits: number,
+): { product: bigint; of: T[] }[] {
+  const made: { product: bigint; of: T[] }[] = []
+  for (const part of parts) {
+    const last = made.at(-1)
+    const product = (last?.product ?? 1n) * valueOf(part)
+    if (last !== undefined && product >> BigInt(bits) === 0n) {
+      last.product = product
+      last.of.push(part)
+    } else made.push({ product: valueOf(part), of: [part] })
+  }
+  return made
+}
+
+function smallFactorOf(n: bigint): number | null {
+  for (const { product, factors } of products) {
+    const rest = n % product
+    for (const one of factors) {
+      const small = Number(rest % one.product)
+      const found = one.primes.find((prime) => small % prime === 0)
+      if (found !== undefined) return found
+    }
+  }
+  return null
+}
 
 /** Of each odd prime up to 167, the remainders that powers of 65537 leave. */
 const fingerprint: readonly { readonly prime: bigint; readonly powers: ReadonlySet<number> }[] = primes
@@ -62,35 +101,32 @@ const hasFingerprint = (n: bigint): boolean =>
 
 const fermatSteps = 100
 
-/** n = a² - b² with a just above the root of n, when the factors a - b and a + b are close. */
+/**
+ * n = a² - b² with a just above the root of n, when the factors a - b and a + b are close. Squares leave
+ * few remainders; only what leaves one of them is worth a root.
+ */
 function hasClosePrimes(n: bigint): boolean {
-  let a = root(n)
-  if (a * a < n) a += 1n
-  let rest = a * a - n
+  let first = root(n)
+  if (first * first < n) first += 1n
+  let a = Number(first % BigInt(modulus))
+  let rest = Number((first * first - n) % BigInt(modulus)) // of a² - n
   for (let step = 0; step < fermatSteps; step++) {
-    if (isSquare(rest)) return true
-    rest += 2n * a + 1n
-    a += 1n
+    if (squares.every(({ modulus, remainders }) => remainders.has(rest % modulus))) {
+      const square = (first + BigInt(step)) ** 2n - n
+      const b = root(square)
+      if (b * b === square) return true
+    }
+    rest = (rest + 2 * a + 1) % modulus
+    a = (a + 1) % modulus
   }
   return false
 }
 
-/** Squares leave few remainders; only what leaves one of them is worth a root. */
-const squares: readonly { readonly modulus: bigint; readonly remainders: ReadonlySet<bigint> }[] = [
-  64n,
-  63n,
-  65n,
-  11n,
-].map((modulus) => ({
+const squares = [64, 63, 65, 11].map((modulus) => ({
   modulus,
-  remainders: new Set(Array.from({ length: Number(modulus) }, (_, x) => BigInt(x) ** 2n % modulus)),
+  remainders: new Set(Array.from({ length: modulus }, (_, x) => x ** 2 % modulus)),
 }))
-
-function isSquare(x: bigint): boolean {
-  if (!squares.every(({ modulus, remainders }) => remainders.has(x % modulus))) return false
-  const r = root(x)
-  return r * r === x
-}
+const modulus = squares.reduce((product, one) => product * one.modulus, 1)
 
 /** The integer square root, rounded down, by Newton's method from above. */
 function root(x: bigint): bigint {

@@ -45,7 +45,7 @@ export function abandonedBy({ raw }: FastifyReply): AbortSignal {
   const late = setTimeout(giveUp, patience, `This order has waited for ${patience / 1_000} s.`).unref()
   const gone = () => {
     clearTimeout(late)
-    giveUp('The client that asked first has gone.') // also when it is answered: then nobody looks
+    if (!raw.writableFinished) giveUp('The client that asked first has gone.')
   }
   if (raw.destroyed) gone()
   else raw.once('close', gone)

@@ -31,7 +31,7 @@ import {
   canonicalSpki,
   importPublicKey,
   readSubjectPublicKeyInfo,
-  verifies,
+  verifiesAtOnce,
   type RsaPublicKey,
   type SubjectPublicKeyInfo,
 } from './key.ts'
@@ -230,7 +230,7 @@ export const possessionDigests: Readonly<Record<string, Digest>> = {
 export async function provesPossession(request: CertificationRequest, key: RsaPublicKey): Promise<boolean> {
   const digest = possessionDigests[request.signatureAlgorithm]
   if (digest === undefined) return false
-  return verifies(digest, request.signedOctets, importPublicKey(key), request.signature)
+  return verifiesAtOnce(digest, request.signedOctets, importPublicKey(key), request.signature)
 }
 
 /** CertificationRequestInfo (RFC 2986 §4.1): the octets to sign, with SHA-256. */

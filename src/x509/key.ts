@@ -45,12 +45,25 @@ function readRsaPublicKey(pkcs1: Uint8Array): RsaPublicKey {
   }
 }
 
-const pkcs1 = (key: RsaPublicKey): Uint8Array =>
-  asn1.toDer(asn1.sequence(asn1.integer(key.modulus), asn1.integer(key.publicExponent)))
+/** Remembered as long as the key lives: each is asked for several times on the way to a certificate. */
+const remembering = (write: (key: RsaPublicKey) => Uint8Array): ((key: RsaPublicKey) => Uint8Array) => {
+  const known = new WeakMap<RsaPublicKey, Uint8Array>()
+  return (key) => {
+    const octets = known.get(key) ?? write(key)
+    known.set(key, octets)
+    return octets
+  }
+}
+
+/** RSAPublicKey (RFC 8017 §A.1.1), in DER. */
+export const pkcs1 = remembering((key) =>
+  asn1.toDer(asn1.sequence(asn1.integer(key.modulus), asn1.integer(key.publicExponent))),
+)
 
 /** subjectPublicKeyInfo with the NULL parameters that RFC 3279 demands: one encoding for each key. */
-export const canonicalSpki = (key: RsaPublicKey): Uint8Array =>
-  asn1.toDer(asn1.sequence(asn1.algorithm(oids.rsaEncryption, asn1.nothing()), asn1.bitString(pkcs1(key))))
+export const canonicalSpki = remembering((key) =>
+  asn1.toDer(asn1.sequence(asn1.algorithm(oids.rsaEncryption, asn1.nothing()), asn1.bitString(pkcs1(key)))),
+)
 
 /** The pin of a key: SHA-256 of its canonical subjectPublicKeyInfo, 64 upper-case hex digits. */
 export const publicKeyPin = (key: RsaPublicKey): string => hexDigest('sha256', canonicalSpki(key))
@@ -82,6 +95,14 @@ export const verifies = (
       error === null ? resolve(genuine) : reject(error),
     )
   })
+
+/** The same at once, with a key that was judged: a thread takes longer to be woken than 65537 to be raised to. */
+export const verifiesAtOnce = (
+  digest: 'sha1' | 'sha256' | 'sha384' | 'sha512',
+  octets: Uint8Array,
+  publicKey: KeyObject,
+  signature: Uint8Array,
+): boolean => verify(digest, octets, publicKey, signature)
 
 /** The numbers of a native RSA key, public or private. */
 export function rsaPublicKeyOf(key: KeyObject): RsaPublicKey {

@@ -1,5 +1,5 @@
 /** POST /v1/certificates: issuing, from a certification request and with a key made by the service. */
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -659,15 +659,17 @@ t.test(
 t.test('an issuance that fails within is told mute, logged whole, and issues nothing', async (t) => {
   const service = await inProcess(t)
   const csr = asPem(freshRequest())
-  const other = generateKeyPairSync('rsa', { modulusLength: 2048 })
-
+  const { issuer } = service.ca
+  const { subject } = issuer.certificate
+  const ders = [subject.der] // written by this, and read by another
+  const changing = { ...subject, get der() { return ders.pop() ?? new Uint8Array(2) } } // prettier-ignore
   const badRehearsal = await service.again({
-    rehearsal: { ...service.ca.rehearsal, publicKey: other.publicKey },
+    issuer: { ...issuer, certificate: { ...issuer.certificate, subject: changing } },
   })
   const rehearsed = await badRehearsal.post('/v1/certificates', { body: { purpose: 'signing', csr } })
   t.match(rehearsed, { status: 500, json: { code: 'internalError', errors: [] } })
   t.notMatch(rehearsed.text, /rehearsal|witness/)
-  t.match(service.log.join('\n'), /the witness disagrees about the signature/)
+  t.match(service.log.join('\n'), /the rehearsal failed: issuer: CN=/)
   t.ok(await nothingIssued(service))
 
   const badSigner = await service.again({ issuer: { ...service.ca.issuer, sign: service.ca.rehearsal.sign } })

@@ -17,10 +17,9 @@ const call = (words: string, module: string, name: string, when: Point['when'] =
   words,
   ...{ module, name, when },
 })
-/** Its first signature is that of the rehearsal, by another key. */
 const signing = (words: string, when: Point['when']): Point => ({
   words,
-  ...{ module: 'keys/signer', name: 'signerWith', of: '', when, nth: 2 },
+  ...{ module: 'keys/signer', name: 'signerWith', of: '', when },
 })
 
 /** In their order; and what is on record of an order when the service dies there. */
@@ -38,7 +37,7 @@ export const points: readonly (readonly [Point, 'nothing' | 'begun' | 'issued'])
   [store('when what it will sign is written down', 'recordIntents', 'after'), 'begun'],
   [signing('before it signs', 'before'), 'begun'],
   [signing('when it has signed', 'after'), 'begun'],
-  [{ ...call('before it reads what it signed', 'x509/certificate', 'writeCertificate'), nth: 3 }, 'begun'],
+  [{ ...call('before it reads what it signed', 'x509/certificate', 'writeCertificate'), nth: 2 }, 'begun'],
   [store('before it records the certificate', 'recordIssued', 'before'), 'begun'],
   [call('before it reads back what it recorded', 'store/certificates', 'readCertificate'), 'issued'],
   [store('when it has recorded the certificate', 'recordIssued', 'after'), 'issued'],
