@@ -357,12 +357,16 @@ export interface Production {
   readonly env: Environment
 }
 
-export async function productionIn(folder: string, iterations = 600_000): Promise<Production> {
+export async function productionIn(
+  folder: string,
+  iterations = 600_000,
+  keyBits = 3072,
+): Promise<Production> {
   const passphrase = randomBytes(12).toString('hex')
   const path = (name: string) => join(folder, name)
   const secret = { env: { PASSPHRASE: passphrase } }
   if (!existsSync(folder)) mkdirSync(folder)
-  await demand('openssl', ['genrsa', '-out', path('clear.key'), '3072'])
+  await demand('openssl', ['genrsa', '-out', path('clear.key'), String(keyBits)])
   const encryption = ['-v2', 'aes-256-cbc', '-v2prf', 'hmacWithSHA256', '-iter', String(iterations)]
   const files = ['-in', path('clear.key'), '-out', path('ca.key'), '-passout', 'env:PASSPHRASE']
   await demand('openssl', ['pkcs8', '-topk8', ...encryption, ...files], secret)
