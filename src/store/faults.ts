@@ -52,7 +52,7 @@ const uniqueViolation = '23505' // SQLSTATE
 
 /** What pg says without any code: its own words, tested on a server that is stopped and started. */
 const sentences =
-  /Client has encountered a connection error|timeout exceeded when trying to connect|Connection terminated|Client was closed|Cannot use a pool after calling end|server closed the connection|The database connection is not open/
+  /Client has encountered a connection error|Query read timeout|timeout exceeded when trying to connect|Connection terminated|Client was closed|Cannot use a pool after calling end|server closed the connection|The database connection is not open/
 
 interface Link {
   readonly code?: unknown

@@ -49,12 +49,15 @@ export function plainSqlite(
     prepared.set(sql, known)
     return known
   }
-  for (const [name, wanted] of Object.entries(pragmas)) {
-    connection.pragma(`${name} = ${wanted}`)
-    const found = String(connection.pragma(name, { simple: true }))
-    if (found === wanted) continue
+  try {
+    for (const [name, wanted] of Object.entries(pragmas)) {
+      connection.pragma(`${name} = ${wanted}`)
+      const found = String(connection.pragma(name, { simple: true }))
+      if (found !== wanted) throw new Error(`SQLite has ${name} ${found} where it must be ${wanted}`)
+    }
+  } catch (error) {
     connection.close()
-    throw new Error(`SQLite has ${name} ${found} where it must be ${wanted}`)
+    throw error
   }
   return {
     all: <Row>({ sql, values }: Prisma.Sql) => statement(sql).all(...values.map(forSqlite)) as Row[],

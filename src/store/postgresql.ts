@@ -27,7 +27,7 @@ import type { Log } from './log.ts'
 /** Connections of one instance, for whoever sets max_connections on the server. */
 const writingConnections = 6
 const readingConnections = 4
-const plainConnections = 4 // one of them writes
+const plainReadingConnections = 3 // past Prisma; and one more writes
 
 /**
  * In milliseconds. Whoever idles in a transaction holds the lock that all others wait for. The last one
@@ -48,10 +48,10 @@ export async function openPostgresql(
   const gate = createGate(onUnfit)
   const writer = connect(url, writingConnections, log)
   const reader = connect(url, readingConnections, log)
-  const plain = new pg.Pool(poolConfig(url, plainConnections))
-  const onLost = (error: Error) => log.warn({ err: error }, connectionLost)
-  plain.on('error', onLost)
-  plain.on('connect', (client) => client.on('error', onLost)) // nobody else listens to one that is in use
+  const plain = {
+    writer: plainPool(url, 1, log),
+    reader: plainPool(url, plainReadingConnections, log),
+  }
 
   /** Gives up waiting, not the call: what becomes of a write is then not known, as with a lost connection. */
   async function bounded<T>(call: () => Promise<T>): Promise<T> {
@@ -88,7 +88,7 @@ export async function openPostgresql(
     acts: readonly (readonly Prisma.Sql[])[],
     entries: readonly AuditEntry[],
   ): Promise<Head> {
-    const client = await plain.connect()
+    const client = await plain.writer.connect()
     try {
       await client.query('BEGIN')
       const { rows } = await client.query<{ sequence: string; hash: string }>(forPostgresql(lastEvent, true))
@@ -99,8 +99,13 @@ export async function openPostgresql(
       return linked.at(-1)!
     } catch (error) {
       // Taken back; where the server is away, with the connection.
-      if (!isUnavailable(error)) await client.query('ROLLBACK').catch(onLost)
-      client.release(isUnavailable(error))
+      const takenBack = () =>
+        client.query('ROLLBACK').then(
+          () => true,
+          () => false,
+        )
+      const isLost = isUnavailable(error) || !(await takenBack())
+      client.release(isLost)
       throw error
     }
   }
@@ -127,10 +132,14 @@ export async function openPostgresql(
     }
   }
 
-  let ended: Promise<void> | undefined
+  let ended: Promise<unknown> | undefined
   async function disconnect(): Promise<void> {
     await Promise.race([
-      Promise.all([writer.$disconnect(), reader.$disconnect(), (ended ??= plain.end())]),
+      Promise.all([
+        writer.$disconnect(),
+        reader.$disconnect(),
+        (ended ??= Promise.all([plain.writer.end(), plain.reader.end()])),
+      ]),
       sleep(limits.connect, undefined, { ref: false }),
     ])
   }
@@ -151,7 +160,9 @@ export async function openPostgresql(
     declareUnfit: gate.declareUnfit,
     read: (question) => gate.pass(() => bounded(() => question(reader))),
     select: <Row>(query: Prisma.Sql) =>
-      gate.pass(() => bounded(async () => (await plain.query(forPostgresql(query, true))).rows as Row[])),
+      gate.pass(() =>
+        bounded(async () => (await plain.reader.query(forPostgresql(query, true))).rows as Row[]),
+      ),
     async add(additions, abandoned) {
       const { rows, entries } = apart(additions)
       await gate.pass(() =>
@@ -224,6 +235,15 @@ const poolConfig = (url: string, connections: number): pg.PoolConfig => ({
   idle_in_transaction_session_timeout: limits.idleInTransaction,
   keepAlive: true,
 })
+
+/** A connection that gives no answer is given up, with what was asked on it: the next call has another. */
+function plainPool(url: string, connections: number, log: Log): pg.Pool {
+  const pool = new pg.Pool({ ...poolConfig(url, connections), query_timeout: limits.call })
+  const onLost = (error: Error) => log.warn({ err: error }, connectionLost)
+  pool.on('error', () => undefined) // told by the next
+  pool.on('connect', (client) => client.on('error', onLost))
+  return pool
+}
 
 function connect(url: string, connections: number, log: Log): Client {
   const onLost = (error: Error) => log.warn({ err: error }, connectionLost)

@@ -121,12 +121,13 @@ export async function openSqlite(
     const settings = await readBack(writer)
     const timeout = attemptMilliseconds
     const safe = { journal_mode: 'wal', synchronous: '2', foreign_keys: '1' } // 2 is FULL
-    return {
-      settings,
-      plain: {
-        writer: plainSqlite(path, { timeout, readonly: false, pragmas: safe }),
-        reader: plainSqlite(path, { timeout, readonly: true, pragmas: {} }),
-      },
+    const reading = plainSqlite(path, { timeout, readonly: true, pragmas: {} })
+    try {
+      const writing = plainSqlite(path, { timeout, readonly: false, pragmas: safe })
+      return { settings, plain: { reader: reading, writer: writing } }
+    } catch (error) {
+      reading.close()
+      throw error
     }
   }).catch(async (error: unknown) => {
     await writer.$disconnect()
@@ -176,12 +177,14 @@ export async function openSqliteToRead(path: string): Promise<Database> {
   const gate = createGate(() => {})
   const file = { url: path, readonly: true, fileMustExist: true }
   const reader = new PrismaClient({ adapter: connecting(file, async () => {}, gate.declareUnfit) })
-  const { settings } = await settingsOf(reader).catch(async (error: unknown) => {
-    await reader.$disconnect()
-    throw translated(error)
-  })
+  const timeout = attemptMilliseconds
+  const { settings, plain } = await settingsOf(reader)
+    .then((found) => ({ ...found, plain: plainSqlite(path, { timeout, readonly: true, pragmas: {} }) }))
+    .catch(async (error: unknown) => {
+      await reader.$disconnect()
+      throw translated(error)
+    })
   const refuse = (): Promise<never> => Promise.reject(new Error(`${path} was opened to be read`))
-  const plain = plainSqlite(path, { timeout: attemptMilliseconds, readonly: true, pragmas: {} })
   return {
     settings,
     declareUnfit: gate.declareUnfit,
