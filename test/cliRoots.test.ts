@@ -60,8 +60,8 @@ const verified = async (service: Service, name: string, leaf: string): Promise<s
 }
 const everyCsr = requests(8)
 const apiKey = { current: '' }
-const orderFrom = (service: Service) =>
-  fetch(`${service.url}/v1/certificates`, {
+const orderFrom = (service: Service, query = '') =>
+  fetch(`${service.url}/v1/certificates${query}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${apiKey.current}`, 'content-type': 'application/json' },
     body: JSON.stringify({ purpose: 'signing', csr: everyCsr.next().value }),
@@ -161,7 +161,7 @@ t.test('the next one under the same root, while the service runs', async (t) => 
   )
   await refused(
     78,
-    /is no root: CN=Issuing CA 1 Root,O=Contoso has issued it/,
+    /issues certificates here itself/,
     'init',
     'x',
     '--root',
@@ -270,6 +270,9 @@ t.test('an authority is revoked', async (t) => {
   )
   t.strictSame(told('authority.revoked'), [], 'nothing is done yet')
   await refused(64, /--reason/, 'sign-list', root, '--revoke', 'first', '--reason', 'boredom')
+  const foreign = ['sign-list', root, '--revoke', path('leaf1.pem'), '--reason', 'superseded']
+  await refused(78, /has not issued it/, ...foreign) // also when it is only asked
+  await refused(78, /issues certificates here itself/, 'sign-list', inDir('first', '.'))
   await refused(
     78,
     /it is the root/,
@@ -325,6 +328,7 @@ t.test('an authority is revoked', async (t) => {
   const order = await orderFrom(service)
   t.equal(order.status, 503)
   t.match(await order.json(), { code: 'authorityRevoked', detail: /in its revocation list 5/ })
+  t.match(await (await orderFrom(service, '?dryRun=true')).json(), { code: 'authorityRevoked' })
   await service.stop()
   service = await start()
   await issue(service, 'leaf3.pem')
@@ -368,7 +372,7 @@ t.test('the passphrase has changed since', async (t) => {
   t.match(by.stderr(), /Revocation list 6/)
 })
 
-t.test('a list that somebody has changed is not gone on from', async () => {
+t.test('a list that somebody has changed is not gone on from', async (t) => {
   const serial = new X509Certificate(readFileSync(inDir('first'))).serialNumber.toLowerCase()
   record((db) => {
     const of = `"listId" = (SELECT "id" FROM "RevocationList" ORDER BY "number" DESC LIMIT 1)`
@@ -381,6 +385,10 @@ t.test('a list that somebody has changed is not gone on from', async () => {
   })
   const opened = ['--password-file', usualPassphrase]
   await refused(78, /is not what this root has signed/, 'sign-list', root, ...opened)
+  service = await startService(t, { folder, env: { ...env, HGSCA_CA_KEY_PASSPHRASE_FILE: path('new') } })
+  t.equal((await orderFrom(service)).status, 500, 'nobody knows what it has revoked')
+  await service.stop()
+  t.match(service.stdout.join(), /list 6 on record is not what CN=Issuing CA 1 Root,O=Contoso has signed/)
 })
 
 t.test('there is none on record', async (t) => {
@@ -439,6 +447,9 @@ t.test('roots from elsewhere', async (t) => {
     return openRoot(path(name), passphrase, new Date())
   }
   await t.resolves(openssl('well', 'CA:TRUE', 'keyCertSign,cRLSign'))
+  await t.rejects(openRoot(inDir('first', '.'), readFileSync(path('new'), 'utf8').trimEnd(), new Date()), {
+    message: /is no root: CN=Issuing CA 1 Root,O=Contoso has issued it/,
+  })
   await t.rejects(openssl('silent', 'CA:TRUE', 'keyCertSign'), { message: /no key usage cRLSign/ })
   await t.rejects(openssl('short', 'CA:TRUE,pathlen:0', 'keyCertSign,cRLSign'), {
     message: /pathLenConstraint 0/,

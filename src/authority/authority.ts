@@ -70,7 +70,7 @@ export interface CertificationAuthority {
   readonly revocations: Revocations
   /** Where verifiers reach this service, without a slash at the end; null when nobody said. */
   readonly publicUrl: string | null
-  /** A throwaway key, for rehearsals: what it signs is never given to anybody. */
+  /** A throwaway key, in place of one that is still to be made. */
   readonly rehearsal: SigningKey
   readonly generateKey: KeyGenerator
   /** Whether certificates get keyEncipherment too (key usage 0xB0), by choice of the operator. */

@@ -128,11 +128,7 @@ export async function carryOutAll(
   approval: Approval | null,
   kit?: NewKit,
 ): Promise<CertificateRecord[] | Refused> {
-  for (const { profile } of plans) {
-    const issuer = issuerFor(ca, profile.purpose)
-    await refuseRevokedAuthority(issuer, ca.revocations.listOf)
-    await issuer.reach?.() // what nobody can sign is not begun
-  }
+  for (const { profile } of plans) await issuerFor(ca, profile.purpose).reach?.() // what nobody can sign is not begun
   for (let attempt = 1; attempt <= 3; attempt++) {
     const drafts: IntentDraft[] = []
     for (const plan of plans) {
@@ -184,7 +180,12 @@ export const chosen = (
   profile: Profile,
 ): Profile => (keyEncipherment ? withKeyEncipherment(profile) : profile)
 
-/** Makes up what would be signed, and rehearses it. Nothing is written. @returns also the rows of the rehearsal. */
+/**
+ * Makes up what would be signed, and rehearses it. Nothing is written.
+ *
+ * @throws CaError `authorityRevoked`.
+ * @returns also the rows of the rehearsal.
+ */
 export async function draft(
   ca: CertificationAuthority,
   plan: Plan,
@@ -192,6 +193,7 @@ export async function draft(
   const { validity } = plan
   const profile = chosen(ca, plan.profile)
   const issuer = issuerFor(ca, plan.profile.purpose)
+  await refuseRevokedAuthority(issuer, ca.revocations.listAbove)
   const contents = {
     serialNumber: newSerialNumber(),
     issuer: issuer.certificate.subject.der,

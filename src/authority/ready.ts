@@ -25,7 +25,7 @@ export function readyCheck(ca: CertificationAuthority): () => Promise<void> {
   return async () => {
     for (const issuer of issuing(ca)) {
       refuseExpiring(ca.now(), issuer.certificate)
-      await refuseRevokedAuthority(issuer, ca.revocations.listOf)
+      await refuseRevokedAuthority(issuer, ca.revocations.listAbove)
     }
     await record()
     for (const issuer of issuing(ca)) await issuer.reach?.()

@@ -44,6 +44,8 @@ const atOnce = 500
 export interface RevocationLists {
   /** The list in force, of a loaded authority or one above it; null when there is none and none can be made. */
   readonly of: (issuer: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
+  /** Only of one above, whose key is elsewhere; null when none is on record. */
+  readonly ofAbove: (authority: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
   /** Says that something was revoked, held or released. */
   readonly changed: () => void
   /** When the first list in force ends; null when there is none. */
@@ -211,12 +213,26 @@ export function publishLists({
     }
   }
 
+  async function readAbove(): Promise<void> {
+    for (const [name, certificate] of above) {
+      try {
+        await onRecord(name)
+      } catch (error) {
+        log.error(
+          { err: error, authority: describeName(certificate.subject) },
+          'The revocation list of an authority above could not be read.',
+        )
+      }
+    }
+  }
+
   async function round(): Promise<void> {
     for (let last = 0; wanted && !stopped;) {
       // While many are revoked, a list is made from time to time, and not for each of them.
       if (last > 0) await pause(Math.min(2 * last, longestPause))
       const begun = performance.now()
       wanted = false
+      await readAbove()
       for (const issuer of issuers) {
         try {
           await publish(issuer)
@@ -224,16 +240,6 @@ export function publishLists({
           log.error(
             { err: error, authority: issuer.record.subject },
             'A revocation list could not be published.',
-          )
-        }
-      }
-      for (const [name, certificate] of above) {
-        try {
-          await onRecord(name)
-        } catch (error) {
-          log.error(
-            { err: error, authority: describeName(certificate.subject) },
-            'The revocation list of an authority above could not be read.',
           )
         }
       }
@@ -260,13 +266,21 @@ export function publishLists({
         null,
       )
 
-  const firstLook = look()
+  async function ofAbove({ certificate }: Pick<Issuer, 'certificate'>): Promise<RevocationListRecord | null> {
+    const name = listIssuer(certificate)
+    if (!above.has(name)) return null
+    await firstRead // from then on it is looked for from time to time, and by nobody's asking
+    return lists.get(name) ?? null
+  }
+
+  const firstRead = readAbove()
+  void look()
   return {
+    ofAbove,
     async of({ certificate }) {
       const name = listIssuer(certificate)
-      if (above.has(name)) {
-        await firstLook // from then on it is looked for from time to time, and by nobody's asking
-      } else if (!lists.has(name)) {
+      if (above.has(name)) return ofAbove({ certificate })
+      if (!lists.has(name)) {
         asked.add(name)
         await look()
       }

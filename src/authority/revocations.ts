@@ -9,6 +9,8 @@ import { revocationOrders } from './revokeMany.ts'
 export interface Revocations {
   /** The list in force of a loaded authority or one above it; null when there is none and none can be made. */
   readonly listOf: (issuer: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
+  /** Only of one above a loaded authority, whose key is elsewhere; null when none is on record. */
+  readonly listAbove: (authority: Pick<Issuer, 'certificate'>) => Promise<RevocationListRecord | null>
   /** @param request - an OCSPRequest in DER, or whatever came in place of one. */
   readonly answer: (request: Uint8Array) => Promise<OcspAnswer>
   /** Who answers OCSP requests about an authority in this instance; null until somebody has asked. */
@@ -44,6 +46,7 @@ export function tellRevocations(
   })
   return {
     listOf: lists.of,
+    listAbove: lists.ofAbove,
     answer: responder.answer,
     responderOf: responder.delegateOf,
     listsEnd: lists.end,

@@ -12,7 +12,7 @@ import type { Store } from '../store/open.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { readCertificateList, writeRevokedCertificate, type ListedCertificate } from '../x509/crl.ts'
 import { readOr } from '../x509/der.ts'
-import { hexDigest, verifies } from '../x509/key.ts'
+import { hexDigest, importPublicKey, verifies, verifiesAtOnce } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { AuthorityError, type CertificationAuthority, type Issuer } from './authority.ts'
 import { certificatesAbove, listIssuer, published, signNext } from './revocationLists.ts'
@@ -49,13 +49,10 @@ export async function publishRootList(
   now: Date,
 ): Promise<RevocationListRecord> {
   for (;;) {
-    const last = await store.lastRevocationList(listIssuer(root.certificate))
-    const before = last === null ? [] : await entriesOf(root, await store.octetsOfList(last.id))
+    const { last, before } = await lastOf(store, root)
     const entries = before.map(({ der }) => der)
     if (revoking !== null) {
-      const fault = revocationFault(root, revoking.certificate, before)
-      if (fault !== null)
-        throw new AuthorityError(`${describeName(revoking.certificate.subject)} cannot be revoked: ${fault}`)
+      refuseRevoking(root, revoking.certificate, before)
       const { serialNumber } = revoking.certificate
       entries.push(writeRevokedCertificate({ serialNumber, revokedAt: now, reason: revoking.reason }))
     }
@@ -68,7 +65,12 @@ export async function publishRootList(
   }
 }
 
-/** @throws AuthorityError when the root has not signed them. */
+/** The last list of a root, and what it revokes. @throws AuthorityError when the root has not signed it. */
+export async function lastOf(store: Store, root: Issuer) {
+  const last = await store.lastRevocationList(listIssuer(root.certificate))
+  return { last, before: last === null ? [] : await entriesOf(root, await store.octetsOfList(last.id)) }
+}
+
 async function entriesOf(root: Issuer, octets: Uint8Array): Promise<readonly ListedCertificate[]> {
   const list = readOr(() => readCertificateList(octets), null)
   if (list !== null && (await verifies('sha256', list.tbsCertList, root.publicKey, list.signature)))
@@ -78,7 +80,20 @@ async function entriesOf(root: Issuer, octets: Uint8Array): Promise<readonly Lis
   )
 }
 
-/** Why a root cannot revoke a certificate; null when it can. */
+/**
+ * @param before - what the root has revoked already.
+ * @throws AuthorityError when it cannot revoke this certificate.
+ */
+export function refuseRevoking(
+  root: Issuer,
+  certificate: Certificate,
+  before: readonly ListedCertificate[],
+): void {
+  const fault = revocationFault(root, certificate, before)
+  if (fault === null) return
+  throw new AuthorityError(`${describeName(certificate.subject)} cannot be revoked: ${fault}`)
+}
+
 function revocationFault(
   root: Issuer,
   certificate: Certificate,
@@ -122,12 +137,12 @@ const revoked = (
  */
 export async function refuseRevokedAuthority(
   { chain }: Pick<Issuer, 'chain'>,
-  listOf: CertificationAuthority['revocations']['listOf'],
+  listOf: CertificationAuthority['revocations']['listAbove'],
 ): Promise<void> {
   const certificates = chainOf(chain)
   for (const [index, certificate] of certificates.slice(1).entries()) {
     const list = await listOf({ certificate })
-    if (list === null || !serialNumbersIn(list).has(certificates[index]!.serialNumber)) continue
+    if (list === null || !serialNumbersIn(list, certificate).has(certificates[index]!.serialNumber)) continue
     const [who, by] = [certificates[index]!, certificate].map(({ subject }) => describeName(subject))
     throw new CaError(
       'authorityRevoked',
@@ -136,7 +151,7 @@ export async function refuseRevokedAuthority(
   }
 }
 
-/** Asked for each certificate that is issued, so each is read once. */
+/** The service asks for each certificate that it issues, so each is read once. */
 const chains = new WeakMap<readonly Uint8Array[], readonly Certificate[]>()
 function chainOf(chain: readonly Uint8Array[]): readonly Certificate[] {
   const known = chains.get(chain) ?? chain.map((der) => readCertificate(der))
@@ -144,17 +159,27 @@ function chainOf(chain: readonly Uint8Array[]): readonly Certificate[] {
   return known
 }
 const serialNumbers = new WeakMap<RevocationListRecord, ReadonlySet<string>>()
-function serialNumbersIn(list: RevocationListRecord): ReadonlySet<string> {
-  const known =
-    serialNumbers.get(list) ??
-    new Set(readCertificateList(list.list).revokedCertificates.map(({ serialNumber }) => serialNumber))
-  serialNumbers.set(list, known)
-  return known
+/** @throws Error when the list is not what the authority has signed: nobody knows then what it has revoked. */
+function serialNumbersIn(
+  list: RevocationListRecord,
+  { subject, publicKey }: Certificate,
+): ReadonlySet<string> {
+  const known = serialNumbers.get(list)
+  if (known !== undefined) return known
+  const read = readOr(() => readCertificateList(list.list), null)
+  const key = importPublicKey(publicKey.rsa!) // openIssuer: those above are RSA, or nobody has such a list
+  if (read === null || !verifiesAtOnce('sha256', read.tbsCertList, key, read.signature))
+    throw new Error(
+      `the revocation list ${list.number} on record is not what ${describeName(subject)} has signed; sign the next one (hgs-ca ca sign-list) or bring the record back from a backup`,
+    )
+  const found = new Set(read.revokedCertificates.map(({ serialNumber }) => serialNumber))
+  serialNumbers.set(list, found)
+  return found
 }
 
 /** The lists on record, for who does not serve them. */
 export const listOnRecord =
-  (store: Store): CertificationAuthority['revocations']['listOf'] =>
+  (store: Store): CertificationAuthority['revocations']['listAbove'] =>
   async ({ certificate }) => {
     const last = await store.lastRevocationList(listIssuer(certificate))
     return last && { ...last, list: await store.octetsOfList(last.id) }

@@ -9,8 +9,10 @@ import { listIssuer } from '../authority/revocationLists.ts'
 import {
   authorityReasons,
   listOnRecord,
+  lastOf,
   publishRootList,
   refuseRevokedAuthority,
+  refuseRevoking,
   type RevokedAuthority,
 } from '../authority/rootLists.ts'
 import { processEnvironment, readConfig, type Config } from '../config.ts'
@@ -38,7 +40,7 @@ import type { CertificateInUse } from '../store/authorities.ts'
 import type { Purpose, RevocationListRecord } from '../store/model.ts'
 import type { Store } from '../store/open.ts'
 import { readCertificate, splitCertificates, subjectAltNamesOf } from '../x509/certificate.ts'
-import { DerError } from '../x509/der.ts'
+import { DerError, readOr } from '../x509/der.ts'
 import { hexDigest } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { certificateDers, PemError } from '../x509/pem.ts'
@@ -187,6 +189,7 @@ async function init(host: Host, [name]: string[], given: Options): Promise<numbe
       0,
     )
   }
+  await refuseRootThatIssues(store, given.root)
   const { publicUrl } = host.config
   const above = { folder: given.root, passphrase: passwordOfRoot(given) }
   const { issuer, root } = await makeBelowRoot(folder, above, plan, { passphrase, publicUrl }, now)
@@ -229,10 +232,26 @@ function passwordOfRoot({ root, 'password-file': path }: Options): string | null
   return lineOf(readSecretFile(path, '--password-file'))
 }
 
+/** The service itself signs the lists of those that have issued here, of what it has on record: it would undo the others. */
+async function refuseRootThatIssues(store: Store, folder: string): Promise<void> {
+  const path = join(folder, 'certificate.pem')
+  const own = existsSync(path)
+    ? readOr(() => listIssuer(readCertificate(certificateDers(readFileSync(path))[0]!)), null)
+    : null // whoever opens it tells what is wrong
+  const found = (await store.everyAuthority()).find(
+    ({ certificate }) => listIssuer(readCertificate(certificate)) === own,
+  )
+  if (found !== undefined)
+    throw new AuthorityError(
+      `${folder} holds ${found.subject}, which issues certificates here itself, so that its revocation list comes from the service. A root signs nothing but authorities and its list: name another folder.`,
+    )
+}
+
 async function signList(host: Host, [folder]: string[], given: Options): Promise<number> {
   const { store, passphrase } = host
   const now = new Date()
   const revoking = revokingOf(host, given)
+  await refuseRootThatIssues(store, folder!)
   const root = await openRoot(folder!, passwordOfRoot(given) ?? passphrase, now)
   try {
     const { subject } = root.issuer.record
@@ -246,10 +265,11 @@ async function signList(host: Host, [folder]: string[], given: Options): Promise
         `${folder} holds ${subject}, and no authority on record is below it: nobody would serve its list. Is it the folder of another root, or HGSCA_DATABASE_URL another record?`,
       )
     if (revoking !== null && !given.go) {
+      refuseRevoking(root.issuer, revoking.certificate, (await lastOf(store, root.issuer)).before)
       const id = hexDigest('sha256', revoking.certificate.der)
       const inUse = (await store.inUseUnder(now)).get(id) ?? 0
       return tell(
-        `${describeName(revoking.certificate.subject)} would be revoked for good (${revoking.reason}). Whoever looks at the revocation list of ${subject} then trusts nothing below it any more; here that are ${inUse} certificates in use. Let another authority issue first (hgs-ca ca rollover), and renew or replace them.\nTo do it, the same again with --go.\n`,
+        `${describeName(revoking.certificate.subject)} would be revoked for good (${revoking.reason}). Whoever looks at the revocation list of ${subject} then trusts nothing below it any more; here that are ${inUse} certificates in use, and this service issues nothing under it any more. Let another authority issue first (hgs-ca ca rollover), and renew or replace them.\nTo do it, the same again with --go.\n`,
         0,
       )
     }

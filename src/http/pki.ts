@@ -53,13 +53,16 @@ export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): 
    *
    * @throws CaError `notFound`.
    */
+  const above = certificatesAbove(
+    ca.loaded.map(({ record }) => record),
+    null,
+  )
   function authorityNamed(name: string): { readonly certificate: Certificate; readonly isAbove: boolean } {
     const isMeant = (one: Certificate) =>
       [hexDigest('sha256', one.der), keyNameOf(one)].includes(name.toUpperCase())
     const own = ca.loaded.map(({ certificate }) => certificate).filter(isMeant)
     const isAbove = own.length === 0
-    const records = ca.loaded.map(({ record }) => record)
-    const all = isAbove ? certificatesAbove(records, null).filter(isMeant) : own
+    const all = isAbove ? above.filter(isMeant) : own
     // A key may have had several certificates: one that is good is of more use.
     const certificate = all.find(({ notAfter }) => notAfter > ca.now()) ?? all[0]
     if (certificate === undefined)
