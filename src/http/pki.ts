@@ -48,20 +48,22 @@ const certificateMaxAge = 86_400
 export function pkiRoutes(server: FastifyInstance, ca: CertificationAuthority): void {
   const app = server.withTypeProvider<TypeBoxTypeProvider>()
 
+  let above: readonly Certificate[] | undefined // read once: those that are loaded do not change
+
   /**
    * A loaded authority, or one above it, whose key is elsewhere.
    *
    * @throws CaError `notFound`.
    */
-  const above = certificatesAbove(
-    ca.loaded.map(({ record }) => record),
-    null,
-  )
   function authorityNamed(name: string): { readonly certificate: Certificate; readonly isAbove: boolean } {
     const isMeant = (one: Certificate) =>
       [hexDigest('sha256', one.der), keyNameOf(one)].includes(name.toUpperCase())
     const own = ca.loaded.map(({ certificate }) => certificate).filter(isMeant)
     const isAbove = own.length === 0
+    above ??= certificatesAbove(
+      ca.loaded.map(({ record }) => record),
+      null,
+    )
     const all = isAbove ? above.filter(isMeant) : own
     // A key may have had several certificates: one that is good is of more use.
     const certificate = all.find(({ notAfter }) => notAfter > ca.now()) ?? all[0]
