@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { percentile } from '../test/support/overload.ts'
 
 export interface Load {
   readonly port: number
@@ -76,9 +77,7 @@ async function measure({ port, messages, clients, warming, seconds }: Load): Pro
       })
     })
   await Promise.all(Array.from({ length: clients }, client))
-  took.sort((a, b) => a - b)
-  const at = (share: number): number => took[Math.min(took.length - 1, Math.floor(share * took.length))] ?? 0
-  const rates = { perSecond: took.length / seconds, p50: at(0.5), p99: at(0.99) }
+  const rates = { perSecond: took.length / seconds, p50: percentile(took, 50), p99: percentile(took, 99) }
   return { ...rates, others, from: start, to: start + seconds * 1_000, count: took.length, octets }
 }
 

@@ -11,7 +11,7 @@
  */
 import { execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,6 +22,7 @@ import { requests } from '../test/support/load.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import { productionIn, runCli, startService } from '../test/support/service.ts'
 import type { Answered, Load } from './closedLoop.ts'
+import { cleanedUp, cpuOf } from './process.ts'
 
 const run = promisify(execFile)
 
@@ -96,15 +97,6 @@ async function loaded(load: Load): Promise<Answered> {
   return answer
 }
 
-/** Processor time of a process and of those below it, in milliseconds. */
-function cpuOf(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-    const [own, ended] = [Number(fields[11]) + Number(fields[12]), Number(fields[13]) + Number(fields[14])]
-    return sum + (own + ended) * 10 // clock ticks
-  }, 0)
-}
-
 async function issuing(
   t: Test,
   what: { readonly keyBits: number; readonly clients: number; readonly database: string | undefined },
@@ -130,9 +122,9 @@ async function issuing(
     const watching = (async () => {
       await sleep((warming + 0.5) * 1_000)
       watch.from = performance.now()
-      watch.cpu = cpuOf([service.pid])
+      watch.cpu = cpuOf(service.pid)
       await sleep((seconds - 1) * 1_000)
-      watch.cpu = cpuOf([service.pid]) - watch.cpu
+      watch.cpu = cpuOf(service.pid) - watch.cpu
       watch.to = performance.now()
     })()
     const answered = await measuring
@@ -143,7 +135,7 @@ async function issuing(
       what: database === undefined ? 'hgs-ca, SQLite' : 'hgs-ca, PostgreSQL',
       ...{ keyBits, clients },
       ...{ perSecond: answered.perSecond, p50: answered.p50, p99: answered.p99, others: answered.others },
-      cpu: watch.cpu / ((answered.perSecond * (watch.to - watch.from)) / 1_000),
+      cpu: (1_000 * watch.cpu) / ((answered.perSecond * (watch.to - watch.from)) / 1_000),
       settings: (JSON.parse(line) as { database: unknown }).database,
     }
   } finally {
@@ -190,13 +182,10 @@ const alone = (what: string, keyBits: number, perSecond: number): Measured => ({
   ...{ p50: 1_000 / perSecond, p99: 1_000 / perSecond },
 })
 
-async function main(): Promise<void> {
-  const endings: (() => unknown)[] = []
-  // All that starting the service asks of a test is that it is cleaned up behind it.
-  const t = { teardown: (end: () => unknown) => void endings.unshift(end) } as unknown as Test
-  const withPostgres = values.databases.includes('postgresql')
-  const postgres = withPostgres ? await startPostgres() : null
-  try {
+const main = (): Promise<void> =>
+  cleanedUp(async (t) => {
+    const postgres = values.databases.includes('postgresql') ? await startPostgres() : null
+    t.teardown(() => postgres?.stop())
     console.log('making requests, each with a key of its own ...')
     const csrs = [...requests(Number(values.primes))]
     const databases = [
@@ -218,11 +207,7 @@ async function main(): Promise<void> {
       }
     report(medians(all))
     writeFileSync(join(import.meta.dirname, 'issue.json'), `${JSON.stringify(all, null, 2)}\n`)
-  } finally {
-    for (const end of endings) await end()
-    await postgres?.stop()
-  }
-}
+  })
 
 const opensslAlone = 'openssl speed'
 

@@ -9,11 +9,10 @@
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Test } from 'tap'
 import { requests, type Target } from '../test/support/load.ts'
 import {
   askHealth,
@@ -26,6 +25,7 @@ import {
   send,
 } from '../test/support/overload.ts'
 import { labApiKeyOf, startService } from '../test/support/service.ts'
+import { cleanedUp, memoryOf } from './process.ts'
 
 const { values } = parseArgs({
   options: {
@@ -105,12 +105,10 @@ async function measure(target: Target, csrs: readonly string[]): Promise<Measure
   }
 }
 
-async function main(): Promise<void> {
-  const endings: (() => unknown)[] = []
-  const folder = mkdtempSync(join(tmpdir(), 'hgs-ca-bench-'))
-  // All that starting the service asks of a test is that it is cleaned up behind it.
-  const t = { teardown: (end: () => unknown) => void endings.unshift(end) } as unknown as Test
-  try {
+const main = (): Promise<void> =>
+  cleanedUp(async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'hgs-ca-bench-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
     console.log('making requests, each with a key of its own ...')
     const csrs = [...requests(number('primes'))]
     console.log(
@@ -121,18 +119,13 @@ async function main(): Promise<void> {
       execArgv: process.execArgv,
       env: { ...process.env, HGSCA_BENCH_LOAD: '1' },
     })
-    endings.unshift(() => load.kill('SIGKILL'))
+    t.teardown(() => void load.kill('SIGKILL'))
     load.send({ target: { url: service.url, apiKey: labApiKeyOf(service) }, csrs })
     const [measured] = (await once(load, 'message')) as [Measured]
-    const peak =
-      Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${service.pid}/status`, 'utf8'))![1]) / 1_024
+    const peak = memoryOf(service.pid)
     await service.stop()
     report(measured, peak)
-  } finally {
-    for (const end of endings) await end()
-    rmSync(folder, { recursive: true, force: true })
-  }
-}
+  })
 
 function report(m: Measured, peakMiB: number): void {
   const rows: readonly (readonly [what: string, measured: string, asked: string, holds: boolean])[] = [

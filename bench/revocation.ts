@@ -23,6 +23,7 @@ import type { Test } from 'tap'
 import { fillRecord } from '../test/support/largeRecord.ts'
 import { exchange, jsonMessage, requests } from '../test/support/load.ts'
 import { labApiKeyOf, runCli, startService, type Service } from '../test/support/service.ts'
+import { cleanedUp, cpuOf, memoryOf } from './process.ts'
 
 const entries = 100_000
 const many = 10_000
@@ -36,14 +37,6 @@ interface Row {
   readonly asked: string
   readonly holds: boolean
 }
-
-/** Processor time that a process has used, in seconds. */
-function cpuOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100 // clock ticks
-}
-const memoryOf = (pid: number): number =>
-  Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1_024
 
 const recordOf = (service: Pick<Service, 'dataDir'>) => join(service.dataDir, 'hgs-ca.db')
 const authorityOf = async (service: Service): Promise<string> =>
@@ -227,11 +220,8 @@ const row = (what: string, measured: string, asked: string, holds: boolean): Row
 
 const parts = { list: measureList, many: measureMany, ocsp: measureOcsp } as const
 
-async function main(): Promise<void> {
-  const endings: (() => unknown)[] = []
-  // All that starting the service asks of a test is that it is cleaned up behind it.
-  const t = { teardown: (end: () => unknown) => void endings.unshift(end) } as unknown as Test
-  try {
+const main = (): Promise<void> =>
+  cleanedUp(async (t) => {
     const asked = process.argv.slice(2)
     const rows: Row[] = []
     for (const [name, measure] of Object.entries(parts))
@@ -241,10 +231,7 @@ async function main(): Promise<void> {
     const missed = rows.filter(({ holds }) => !holds).length
     console.log(missed === 0 ? 'all numbers are met' : `${missed} missed`)
     if (missed > 0) process.exitCode = 1
-  } finally {
-    for (const end of endings) await end()
-  }
-}
+  })
 
 async function serveBare(): Promise<void> {
   const [text] = (await once(process, 'message')) as [string]

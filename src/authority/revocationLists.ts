@@ -80,27 +80,35 @@ export async function namesOnRecord(store: Store): Promise<Map<string, string>> 
   return new Map(all.map(({ id, certificate }) => [id, listIssuer(readCertificate(certificate))]))
 }
 
+/** What an operator should know: sentences. */
+export interface Untold {
+  readonly found: string
+  readonly remedy: string
+}
+
 /**
- * What an operator should know when something of these authorities is revoked: a sentence for each whose key
- * is not here. Of one that has ended nobody takes a list or an answer any more.
+ * Why verifiers do not hear what is revoked of these authorities: for each whose key is not here. Of one that
+ * has ended nobody takes a list or an answer any more.
  */
 export function untold(
   authorities: readonly Pick<AuthorityRecord, 'id' | 'subject' | 'certificate' | 'notAfter'>[],
   loaded: readonly Pick<Issuer, 'certificate'>[],
   now: Date,
-): string[] {
+): Untold[] {
   const here = loaded.map(({ certificate }) => listIssuer(certificate))
-  const sentences = authorities
+  return [...new Map(authorities.map((one) => [one.id, one])).values()]
     .filter(
       ({ certificate, notAfter }) =>
         notAfter > now && !here.includes(listIssuer(readCertificate(certificate))),
     )
-    .map(
-      ({ id, subject }) =>
-        `The key of the authority ${subject} (SHA-256 ${id}) is not loaded: no revocation list and no OCSP answer of this service tells what is revoked of it. Put its folder back into HGSCA_CA_DIR, and start the service again.`,
-    )
-  return [...new Set(sentences)]
+    .map(({ id, subject }) => ({
+      found: `The key of the authority ${subject} (SHA-256 ${id}) is not loaded: no revocation list and no OCSP answer of this service tells what is revoked of it.`,
+      remedy: 'Put its folder back into HGSCA_CA_DIR, and start the service again.',
+    }))
 }
+
+/** The same for who revokes. */
+export const warningOf = ({ found, remedy }: Untold): string => `${found} ${remedy}`
 
 /**
  * The certificates above authorities, but for those that are among them: their keys are elsewhere.

@@ -12,7 +12,7 @@ import type { CrlReason } from '../x509/crl.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
 import { findCertificate, pointerTo } from './find.ts'
-import { untold } from './revocationLists.ts'
+import { untold, warningOf } from './revocationLists.ts'
 
 export interface RevocationRequest {
   /** Id, serial number or thumbprint. */
@@ -47,7 +47,7 @@ export async function revoke(ca: CertificationAuthority, request: RevocationRequ
     const certificate = await findCertificate(ca, id)
     const missing = await notYet(ca, certificate, request.reason)
     const authorities = [certificate, ...missing].map(({ authority }) => authority)
-    warnings = [...new Set([...warnings, ...untold(authorities, ca.loaded, ca.now())])]
+    warnings = [...new Set([...warnings, ...untold(authorities, ca.loaded, ca.now()).map(warningOf)])]
     if (missing.length === 0) {
       if (revoked.length > 0) for (const warning of warnings) ca.log.warn({ revoked }, warning)
       return { certificate, revoked, warnings }

@@ -11,7 +11,7 @@ import { nextTurn } from '../turns.ts'
 import type { CrlReason } from '../x509/crl.ts'
 import type { CertificationAuthority } from './authority.ts'
 import type { Requester } from './cycle.ts'
-import { untold } from './revocationLists.ts'
+import { untold, warningOf } from './revocationLists.ts'
 import { eventOf } from './revoke.ts'
 
 /** How many are revoked in one transaction. */
@@ -53,7 +53,8 @@ const untoldOf = async (
   { store, loaded, now }: CertificationAuthority,
   selection: RevocationSelection,
   before: string,
-): Promise<string[]> => untold(await store.authoritiesToRevoke(selection, before), loaded, now())
+): Promise<string[]> =>
+  untold(await store.authoritiesToRevoke(selection, before), loaded, now()).map(warningOf)
 
 /** Writes the order down; it is carried out from then on. */
 export async function orderMany(

@@ -12,7 +12,7 @@ import type { Store } from '../store/open.ts'
 import { readCertificate, type Certificate } from '../x509/certificate.ts'
 import { readCertificateList, writeRevokedCertificate, type ListedCertificate } from '../x509/crl.ts'
 import { readOr } from '../x509/der.ts'
-import { hexDigest, importPublicKey, verifies, verifiesAtOnce } from '../x509/key.ts'
+import { hexDigest, importPublicKey, verifiesAtOnce } from '../x509/key.ts'
 import { describeName } from '../x509/name.ts'
 import { AuthorityError, type CertificationAuthority, type Issuer } from './authority.ts'
 import { certificatesAbove, listIssuer, published, signNext } from './revocationLists.ts'
@@ -66,18 +66,25 @@ export async function publishRootList(
 }
 
 /** The last list of a root, and what it revokes. @throws AuthorityError when the root has not signed it. */
-export async function lastOf(store: Store, root: Issuer) {
-  const last = await store.lastRevocationList(listIssuer(root.certificate))
-  return { last, before: last === null ? [] : await entriesOf(root, await store.octetsOfList(last.id)) }
-}
-
-async function entriesOf(root: Issuer, octets: Uint8Array): Promise<readonly ListedCertificate[]> {
-  const list = readOr(() => readCertificateList(octets), null)
-  if (list !== null && (await verifies('sha256', list.tbsCertList, root.publicKey, list.signature)))
-    return list.revokedCertificates
+export async function lastOf(
+  store: Store,
+  root: Issuer,
+): Promise<{ last: RevocationListRecord | null; before: readonly ListedCertificate[] }> {
+  const last = await listOnRecord(store)(root)
+  const before = last === null ? [] : revokedIn(last, root.certificate)
+  if (before !== null) return { last, before }
   throw new AuthorityError(
     `The last revocation list of ${root.record.subject} on record is not what this root has signed, and nothing else says what it has revoked. Somebody has changed the record: bring it back from a backup.`,
   )
+}
+
+/** What a list revokes; null when it cannot be read, or `by` has not signed it. */
+function revokedIn(list: RevocationListRecord, by: Certificate): readonly ListedCertificate[] | null {
+  const read = readOr(() => readCertificateList(list.list), null)
+  const key = importPublicKey(by.publicKey.rsa!) // openIssuer: those above are RSA, or nobody has such a list
+  return read !== null && verifiesAtOnce('sha256', read.tbsCertList, key, read.signature)
+    ? read.revokedCertificates
+    : null
 }
 
 /**
@@ -160,19 +167,15 @@ function chainOf(chain: readonly Uint8Array[]): readonly Certificate[] {
 }
 const serialNumbers = new WeakMap<RevocationListRecord, ReadonlySet<string>>()
 /** @throws Error when the list is not what the authority has signed: nobody knows then what it has revoked. */
-function serialNumbersIn(
-  list: RevocationListRecord,
-  { subject, publicKey }: Certificate,
-): ReadonlySet<string> {
+function serialNumbersIn(list: RevocationListRecord, by: Certificate): ReadonlySet<string> {
   const known = serialNumbers.get(list)
   if (known !== undefined) return known
-  const read = readOr(() => readCertificateList(list.list), null)
-  const key = importPublicKey(publicKey.rsa!) // openIssuer: those above are RSA, or nobody has such a list
-  if (read === null || !verifiesAtOnce('sha256', read.tbsCertList, key, read.signature))
+  const revoked = revokedIn(list, by)
+  if (revoked === null)
     throw new Error(
-      `the revocation list ${list.number} on record is not what ${describeName(subject)} has signed; sign the next one (hgs-ca ca sign-list) or bring the record back from a backup`,
+      `the revocation list ${list.number} on record is not what ${describeName(by.subject)} has signed; sign the next one (hgs-ca ca sign-list) or bring the record back from a backup`,
     )
-  const found = new Set(read.revokedCertificates.map(({ serialNumber }) => serialNumber))
+  const found = new Set(revoked.map(({ serialNumber }) => serialNumber))
   serialNumbers.set(list, found)
   return found
 }

@@ -69,8 +69,8 @@ export async function diagnose(
       )
   }
   findings.push(...keyFindings(authorities))
-  const issuers: Issuer[] = [] // none when one of them cannot be opened
-  findings.push(...(await authorityFindings(config, authorities, now, issuers)))
+  const { issuers, found } = await openedAuthorities(config, authorities, now)
+  findings.push(...found)
   if (config === null) {
     for (const check of ['files', 'disk', 'database'])
       findings.push(finding(check, 'skipped', 'the configuration has faults'))
@@ -134,21 +134,23 @@ function keyFindings(authorities: Config['authorities']): Finding[] {
   })
 }
 
-async function authorityFindings(
+/** @returns no issuers when one of them cannot be opened. */
+async function openedAuthorities(
   config: Config | null,
   authorities: Config['authorities'],
   now: Date,
-  issuers: Issuer[],
-): Promise<Finding[]> {
+): Promise<{ readonly issuers: readonly Issuer[]; readonly found: readonly Finding[] }> {
+  const none = (why: Finding) => ({ issuers: [], found: [why] })
+  const issuers: Issuer[] = []
   const keys: Opened[] = []
   try {
     const at = authorities.length === 1 ? now : null // of several, one may have ended
     for (const authority of authorities) keys.push(await openAuthority(authority, at))
     issuers.push(...keys.map(({ issuer }) => issuer))
     if (authorities.length === 0) {
-      if (config?.mode !== 'lab') return [finding('authority', 'skipped', 'the configuration has faults')]
+      if (config?.mode !== 'lab') return none(finding('authority', 'skipped', 'the configuration has faults'))
       if (!existsSync(join(config.dataDir, 'authority')))
-        return [finding('authority', 'skipped', 'lab mode makes it at the first start')]
+        return none(finding('authority', 'skipped', 'lab mode makes it at the first start'))
       const { certificate, key } = await labAuthority(config.dataDir, now)
       issuers.push(await openIssuer(certificate.pem, certificate.from, signingKey(key, signerWith), now))
     }
@@ -156,14 +158,14 @@ async function authorityFindings(
     const { message, code } = error as NodeJS.ErrnoException
     const known = [AuthorityError, KeyFileError, TokenError].some((kind) => error instanceof kind)
     if (!known && code === undefined) throw error
-    return [
+    return none(
       finding(
         'authority',
         'error',
         message,
         'The service does not start with it: bring key, certificate, passphrase or token in order.',
       ),
-    ]
+    )
   } finally {
     for (const { close } of keys) await close()
   }
@@ -172,11 +174,12 @@ async function authorityFindings(
     .map((warning) =>
       finding('authority', 'warning', warning, 'Make a key in the token that never leaves it.'),
     )
-  return [
+  const found = [
     ...issuers.map((issuer) => authorityFinding(issuer, now)),
     ...kept,
     ...issuers.map((issuer) => chainFinding(issuer)),
   ]
+  return { issuers, found }
 }
 
 function authorityFinding({ record: { subject, notAfter } }: Issuer, now: Date): Finding {
@@ -452,13 +455,10 @@ async function revocationFindings(store: Store, issuers: readonly Issuer[], now:
     const some = [...(await store.revokedBy([record.id], page)), ...(await store.heldBy([record.id], page))]
     if (some.length > 0) telling.push(record)
   }
-  const sentences = untold(telling, issuers, now)
-  if (sentences.length === 0)
-    return [finding('revocations', 'ok', 'the key of every authority that has to tell of any is there')]
-  return sentences.map((sentence) => {
-    const [found, remedy] = sentence.split(/(?<=\.) (?=Put)/)
-    return finding('revocations', 'warning', found!, remedy ?? null)
-  })
+  const found = untold(telling, issuers, now)
+  return found.length === 0
+    ? [finding('revocations', 'ok', 'the key of every authority that has to tell of any is there')]
+    : found.map((one) => finding('revocations', 'warning', one.found, one.remedy))
 }
 
 function clockFinding(newest: Date | null, now: Date): Finding {
